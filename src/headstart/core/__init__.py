@@ -1,0 +1,39 @@
+"""The types that every stage takes and returns. Imports nothing of ours, and nothing heavy."""
+
+from .budget import Budget, bytes_of
+from .errors import OverBudget, Problem, Refused, Undeclared, Unfit, Unreadable, problem_from
+from .kinds import (
+    KINDS,
+    Batch,
+    Checking,
+    Encoder,
+    Finding,
+    Fitted,
+    Fitting,
+    FitView,
+    Fusing,
+    Merging,
+    Method,
+    Ranking,
+    Raw,
+    Score,
+    Split,
+    State,
+    Steps,
+    TensorContext,
+    View,
+)
+from .metrics import DEFAULT_METRIC, METRICS, Metric, metric_for
+from .needs import GIVES, MODALITIES, TASK_TYPES, Gives, Modality, Needs, TaskType
+from .receipt import RECEIPT_VERSION, Measured, Receipt
+from .result import Prediction, Result
+from .source import Source
+from .target import Columns, Folds, Rows, Seal, Target, Task
+
+__all__ = [
+    "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Batch", "Budget",
+    "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives", "Measured",
+    "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "Prediction", "Problem", "Ranking", "Raw",
+    "Receipt", "Refused", "Result", "Rows", "Score", "Seal", "Source", "Split", "State", "Steps", "Target", "Task",
+    "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+]  # fmt: skip

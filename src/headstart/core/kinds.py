@@ -1,0 +1,250 @@
+"""The shape of each kind of method. A folder of methods holds one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .needs import Needs, TaskType
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+
+    from headstart.numerics.artifacts import Artifact
+    from headstart.numerics.moments import Moments
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Score:
+    """What an estimator says. value: higher is better. losses: (rows,) per-row losses, lower is better, or None."""
+
+    value: float
+    losses: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Steps:
+    """How far a fitting may go, in optimiser steps.
+
+    horizon: length of the whole schedule; None lets the method take its own default for the rows it sees.
+    until: stop after this fraction (0, 1] of the schedule; the state then goes on from there.
+    early_stop: whether an inner split of the training rows may end the schedule sooner.
+    """
+
+    horizon: int | None = None
+    until: float = 1.0
+    early_stop: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class State:
+    """Where an interrupted fitting stands: the step it reached, tensors by name, and JSON values."""
+
+    step: int
+    tensors: Mapping[str, torch.Tensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fitted:
+    """What a fitting made.
+
+    predictions: (rows of view.valid, outputs) float64: probabilities, or values for regression.
+    state: for going on, None when there is nothing to go on with. curve: (step, training loss, inner score or None).
+    fraction: of the schedule, as chosen by early stopping; 1.0 without it. facts: JSON values for the receipt, such as
+    the chosen strength of a probe, `steps` run and `horizon`.
+    """
+
+    artifact: Artifact
+    predictions: Array
+    state: State | None = None
+    curve: tuple[tuple[int, float, float | None], ...] = ()
+    fraction: float = 1.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Raw(Protocol):
+    """Rows as people have them, decoded on demand; what no-transfer systems and saved artifacts read."""
+
+    def __len__(self) -> int: ...
+    @property
+    def texts(self) -> Sequence[str]: ...
+    def images(self, side: int) -> Array:
+        """(rows, side, side, 3) uint8, upright, resized with aspect ratio kept and padded."""
+        ...
+
+    @property
+    def columns(self) -> pa.Table: ...
+
+
+class Split(Raw, Protocol):
+    """One side of a fold. labels as in `Rows.labels`; features (rows, width) float32 of the view's source."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def inputs(self) -> pa.Table: ...
+    @property
+    def labels(self) -> Array: ...
+    @property
+    def features(self) -> Array: ...
+
+
+class Batch(Protocol):
+    """What an encoder collated; knows only how to be counted."""
+
+    def __len__(self) -> int: ...
+
+
+class Encoder(Protocol):
+    """An opened encoder that can be trained: the source's own preprocessing, pooling and normalisation, always.
+
+    module: torch module; `forward_features` maps a collated batch to (rows, width) float32, with gradients when the
+    module is in train mode. layers: parameter names from the input to the output, one tuple a depth; a head is not in
+    it. linear_layers: module names that low-rank adapters may go to.
+    """
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def module(self) -> torch.nn.Module: ...
+    @property
+    def layers(self) -> Sequence[Sequence[str]]: ...
+    @property
+    def linear_layers(self) -> Sequence[str]: ...
+    def costs(self, inputs: pa.Table) -> Sequence[int]:
+        """Tokens (or patches) of each row, for batches by budget."""
+        ...
+
+    def collate(self, inputs: pa.Table, rows: Sequence[int]) -> Batch: ...
+    def forward_features(self, batch: Batch) -> torch.Tensor: ...
+
+
+class View(Protocol):
+    """What one source says about one target; computed on first use and shared by all methods that ask.
+
+    labels: as in `Rows.labels`. folds: (rows,) number of the fold that scores each row, -1 for none.
+    moments: of the features, by class (or with the value, for regression). classes: their number, 0 for regression.
+    """
+
+    @property
+    def task(self) -> TaskType: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def labels(self) -> Array: ...
+    @property
+    def folds(self) -> Array: ...
+    @property
+    def features(self) -> Array: ...
+    @property
+    def moments(self) -> Moments: ...
+    @property
+    def predictions(self) -> Array: ...
+
+
+class FitView(Protocol):
+    """One fold of a target, and the source to fit on it: never test rows.
+
+    encoder: a fresh copy each time the view is made; only for methods that declare `gradients`.
+    metric: name of the target's metric, for inner choices. seed: of this trial.
+    """
+
+    @property
+    def task(self) -> TaskType: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def modality(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def train(self) -> Split: ...
+    @property
+    def valid(self) -> Split: ...
+    @property
+    def unlabelled(self) -> Split: ...
+    @property
+    def encoder(self) -> Encoder: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorContext:
+    """What a merge may know about the tensor at hand besides its numbers."""
+
+    name: str
+    shape: tuple[int, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Finding:
+    """What a check found, in a sentence, with its figures as JSON values."""
+
+    name: str
+    sentence: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    @property
+    def needs(self) -> Needs: ...
+    @property
+    def claims(self) -> tuple[str, ...]: ...
+    @property
+    def cites(self) -> str: ...
+
+
+class Ranking(Method, Protocol):
+    """Predicts how well a source will do on a target; higher is better."""
+
+    def __call__(self, view: View) -> Score: ...
+
+
+class Fitting(Method, Protocol):
+    """Fits a system on one fold: from a source (routes) or from the rows alone (baselines)."""
+
+    def __call__(self, view: FitView, state: State | None, steps: Steps) -> Fitted: ...
+
+
+class Fusing(Method, Protocol):
+    """Weights (members,) that sum to one, for probabilities or values of several systems on the same rows.
+
+    tables: each (rows, outputs). labels as in `Rows.labels`. metric: its name.
+    """
+
+    def __call__(self, tables: Sequence[Array], labels: Array, metric: str) -> Array: ...
+
+
+class Merging(Method, Protocol):
+    """One tensor at a time, float32 in and out; the engine rounds once at the end."""
+
+    def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor: ...
+
+
+class Checking(Method, Protocol):
+    """Judges tables of predictions on rows that no choice has seen.
+
+    chosen, opponent: (rows, outputs). groups: one name a row; rows of one group are drawn together.
+    """
+
+    def __call__(
+        self, chosen: Array, opponent: Array, labels: Array, groups: Sequence[str], metric: str
+    ) -> Finding: ...
+
+
+KINDS: dict[str, str] = {
+    "ranking.estimators": "Ranking",
+    "adaptation.baselines": "Fitting",
+    "adaptation.routes": "Fitting",
+    "combination.merging": "Merging",
+    "combination.fusion": "Fusing",
+    "evidence.checks": "Checking",
+}

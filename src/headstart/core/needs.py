@@ -1,0 +1,37 @@
+"""What a source gives, and what a method needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Gives = Literal["predictions", "features", "gradients", "weights", "data"]
+TaskType = Literal["single_label", "multi_label", "regression", "tagging"]
+Modality = Literal["text", "image", "table"]
+
+GIVES: tuple[str, ...] = get_args(Gives)
+TASK_TYPES: tuple[str, ...] = get_args(TaskType)
+MODALITIES: tuple[str, ...] = get_args(Modality)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """What must be there before a method may run.
+
+    gives: what the source must give; empty for methods that use no source.
+    tasks, modalities, pairs: the targets that the method can work on; pairs says whether inputs may be text pairs.
+    labels: whether labelled rows of the target are read.
+    more_rows_than_width: the estimate is meaningless with fewer labelled rows than feature dimensions.
+    same_base: all sources derive from one base. whole_tensors: tensors cannot be cut into tiles.
+    extras: packages outside the plain install, as (module, extra) pairs.
+    """
+
+    gives: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = TASK_TYPES
+    modalities: tuple[str, ...] = MODALITIES
+    pairs: bool = True
+    labels: bool = True
+    more_rows_than_width: bool = False
+    same_base: bool = False
+    whole_tensors: bool = False
+    extras: tuple[tuple[str, str], ...] = ()
