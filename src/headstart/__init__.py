@@ -1,0 +1,1 @@
+"""Give a new task a head start from everything that has already been learned."""

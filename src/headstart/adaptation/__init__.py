@@ -1,0 +1,1 @@
+"""Adaptation: fit a system for the target, from a source or from nothing."""

@@ -1,0 +1,237 @@
+"""The catalogue: every method, found by its path and read without being imported.
+
+A method is a file in the folder of its kind. Ours lie in this package; other people's lie in the package that their
+distribution names under the entry point group `headstart.methods`:
+
+    [project.entry-points."headstart.methods"]
+    "ranking.estimators" = "acme_transfer.ranking"
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from headstart.core import KINDS, Needs, Problem, Refused, Source, Target, Unfit
+
+GROUP = "headstart.methods"
+
+# other names that people know a method by, one published list
+ALIASES: dict[str, str] = {
+    "fine_tune": "full_finetune",
+    "full": "full_finetune",
+    "linear_probing": "linear_probe",
+    "ncm": "nmc",
+    "nearest_class_mean": "nmc",
+    "probe": "linear_probe",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the catalogue."""
+
+    kind: str
+    name: str
+    module: str
+    symbol: str
+    summary: str
+    needs: Needs
+    claims: tuple[str, ...]
+    cites: str
+
+    @property
+    def stage(self) -> str:
+        return self.kind.split(".")[0]
+
+    def load(self) -> type[Any]:
+        """The class itself; the first moment at which the method's file is imported."""
+        return getattr(importlib.import_module(self.module), self.symbol)  # type: ignore[no-any-return]  # by name
+
+
+@cache
+def entries(kind: str) -> dict[str, Entry]:
+    """Name -> entry, sorted; other people's names are prefixed with their package."""
+    if kind not in KINDS:
+        raise Unfit(f"no kind of method is called `{kind}`", where="catalogue", fix=f"use one of: {', '.join(KINDS)}")
+    found: dict[str, Entry] = {}
+    for package, prefix in _packages(kind):
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.submodule_search_locations is None:
+            continue
+        for info in pkgutil.iter_modules(spec.submodule_search_locations):
+            if not info.ispkg and not info.name.startswith("_"):
+                name = prefix + info.name
+                found[name] = read(kind, name, f"{package}.{info.name}")
+    return dict(sorted(found.items()))
+
+
+def _packages(kind: str) -> list[tuple[str, str]]:
+    own = [(f"headstart.{kind}", "")]
+    theirs = [(e.value, e.value.split(".")[0] + ":") for e in entry_points(group=GROUP, name=kind)]
+    return own + sorted(theirs)
+
+
+def read(kind: str, name: str, module: str) -> Entry:
+    """Read the one public class of a method file from its syntax tree. Raises `Problem` where there is not one."""
+    spec = importlib.util.find_spec(module)
+    text = spec.loader.get_source(module) if spec is not None and hasattr(spec.loader, "get_source") else None
+    if text is None:
+        raise Problem(
+            "the source text is not in this install",
+            where=f"`{module}`",
+            fix="install the wheel; an install of byte code only has no catalogue",
+        )
+    tree = ast.parse(text)
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+    if len(classes) != 1:
+        raise Problem(
+            f"a method file holds one public class, and this one holds {len(classes)}",
+            where=f"`{module}`",
+            fix="move the others to files of their own, or to numerics/",
+        )
+    node = classes[0]
+    facts = {
+        t.id: s.value for s in node.body if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Name)
+    }
+    try:
+        call = facts["needs"]
+        if not isinstance(call, ast.Call):
+            raise ValueError("needs is not a call")
+        needs = Needs(**{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
+        claims, cites = ast.literal_eval(facts["claims"]), ast.literal_eval(facts["cites"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise Problem(
+            f"`needs`, `claims` and `cites` must be there, as literals ({error!r})",
+            where=f"class `{node.name}` of `{module}`",
+            fix="write `needs = Needs(…)`, `claims = (…)` and `cites = \"…\"` with plain values in the class body",
+        ) from error
+    summary = (ast.get_docstring(node) or "").split("\n")[0]
+    return Entry(kind, name, module, node.name, summary, needs, claims, cites)
+
+
+def entry(kind: str, name: str) -> Entry:
+    """The entry of that name; a hyphen equals an underscore, and aliases are known. Raises `Unfit` with near names."""
+    known = entries(kind)
+    plain = name.strip().lower().replace("-", "_")
+    plain = plain if plain in known else ALIASES.get(plain, plain)
+    if plain not in known:
+        near = difflib.get_close_matches(plain, [*known, *ALIASES], n=3)
+        raise Unfit(
+            f"no method of `{kind}` is called `{name}`",
+            where="catalogue",
+            fix=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"see `headstart methods {kind}`",
+        )
+    return known[plain]
+
+
+def make(kind: str, method: Any, **settings: Any) -> Any:
+    """A name becomes an instance; an instance is used as it is, registered or not."""
+    if not isinstance(method, str):
+        return method
+    found = entry(kind, method)
+    if reason := missing(found):
+        raise Refused(reason, where=f"method `{found.name}`", fix=install_hint(found))
+    cls = found.load()
+    known = {f.name for f in dataclasses.fields(cls)}
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise Unfit(
+                f"`{found.name}` has no setting `{name}`",
+                where=f"settings of `{found.name}`",
+                fix=f"did you mean `{near[0]}`?" if near else f"its settings are: {', '.join(sorted(known)) or 'none'}",
+            )
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+
+
+def missing(found: Entry) -> str | None:
+    """The package that is not installed, in a sentence, or None."""
+    for module, _ in found.needs.extras:
+        if importlib.util.find_spec(module) is None:
+            return f"`{found.name}` needs the package `{module}`"
+    return None
+
+
+def install_hint(found: Entry) -> str:
+    return "; ".join(f"pip install 'headstart[{extra}]'" for _, extra in found.needs.extras)
+
+
+def refusal(needs: Needs, sources: Sequence[Source] = (), target: Target | None = None) -> str | None:
+    """Why a method with these needs cannot run here, in words, or None. Asked before anything is spent."""
+    for source in sources:
+        for gift in needs.gives:
+            if gift not in source.gives:
+                return f"needs {gift}, and `{source.name}` gives {', '.join(source.gives) or 'nothing'} only"
+        if source.modality not in needs.modalities:
+            return f"works on {', '.join(needs.modalities)}, and `{source.name}` is a model of {source.modality}s"
+    if needs.same_base and len({s.base for s in sources}) > 1:
+        return f"needs sources of one base, and these have {len({s.base for s in sources})}"
+    if target is None:
+        return None
+    if target.task.type not in needs.tasks:
+        return f"works on {_listed(needs.tasks)} tasks, and this one is {_listed((target.task.type,))}"
+    if target.modality not in needs.modalities:
+        return f"works on {', '.join(needs.modalities)} inputs, and these are {target.modality}"
+    if target.task.pair and not needs.pairs:
+        return "works on single inputs, and these are text pairs"
+    if needs.labels and not len(target.labelled):
+        return "needs labelled target rows, and the target has none"
+    for source in sources:
+        if source.modality != target.modality:
+            return f"`{source.name}` reads {source.modality}, and the target's inputs are {target.modality}"
+        width = source.facts.get("width")
+        if needs.more_rows_than_width and width and len(target.labelled) <= width:
+            return f"needs more labelled rows than the {width} features of `{source.name}`, and there are {len(target.labelled)}"
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(n.replace("_", "-") for n in names)
+
+
+def settings(method: Any) -> dict[str, Any]:
+    """Settings as JSON values; a method inside a method becomes its address and its settings."""
+    return {f.name: _plain(getattr(method, f.name)) for f in dataclasses.fields(method)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {"method": address(type(value)), "settings": settings(value)}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def address(cls: type[Any]) -> str:
+    """`kind/name` of a method in the catalogue; `?module:class` of one that is not in it."""
+    for kind in KINDS:
+        for found in entries(kind).values():
+            if (found.module, found.symbol) == (cls.__module__, cls.__qualname__):
+                return f"{kind}/{found.name}"
+    return f"?{cls.__module__}:{cls.__qualname__}"
+
+
+def restore(cls: type[Any], plain: dict[str, Any]) -> Any:
+    """The inverse of `settings`. Only methods of the catalogue come back: a receipt is data, and runs no code."""
+    return cls(**{name: _value(v) for name, v in plain.items()})
+
+
+def _value(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        kind, _, name = plain["method"].partition("/")
+        if kind not in KINDS or name not in entries(kind):
+            raise Problem(
+                f"the receipt names `{plain['method']}`, which is not in the catalogue",
+                where="settings of a receipt",
+                fix="install the package that provides it",
+            )
+        return restore(entries(kind)[name].load(), plain["settings"])
+    return tuple(_value(v) for v in plain) if isinstance(plain, list) else plain

@@ -1,0 +1,1 @@
+"""Ranking: predict which source helps, before spending."""
