@@ -52,9 +52,14 @@ def draws(
         return finish(np.asarray(counts @ terms))
     truth, table = np.asarray(labels), np.asarray(predictions, dtype=np.float64)
     table = table.reshape(len(truth), -1)
-    if name in ORDERED:
-        return ORDERED[name](truth, table, counts, _chosen(truth, table, classes))
-    terms, finish = ADDITIVE[name](truth, table, _chosen(truth, table, classes))
+    if name == "auroc":
+        return _auroc(truth, table, counts, _chosen(truth, classes))
+    if name == "spearman":
+        return _spearman(truth, table, counts)
+    if name in OVER_CLASSES:
+        terms, finish = OVER_CLASSES[name](truth, table, _chosen(truth, classes))
+    else:
+        terms, finish = OVER_ROWS[name](truth, table)
     return finish(np.asarray(counts @ terms))
 
 
@@ -109,7 +114,7 @@ def bounds(name: str) -> tuple[float, float]:
     }.get(name, (0.0, 1.0))
 
 
-def _chosen(truth: Array, table: Array, classes: int | Sequence[int] | None) -> Array:
+def _chosen(truth: Array, classes: int | Sequence[int] | None) -> Array:
     if classes is not None:
         return np.arange(classes) if isinstance(classes, int) else np.asarray(classes, dtype=np.int64)
     if truth.ndim == 2:
@@ -151,9 +156,9 @@ def _macro_f1(truth: Array, table: Array, classes: Array) -> Sums:
     return sparse.hstack([real * said, real + said]).tocsr(), finish
 
 
-def _micro_f1(truth: Array, table: Array, classes: Array) -> Sums:
+def _micro_f1(truth: Array, table: Array) -> Sums:
     if truth.ndim == 1:
-        return _accuracy(truth, table, classes)  # each row has one label and one prediction
+        return _accuracy(truth, table)  # each row has one label and one prediction
     real, said = truth == 1, table >= 0.5
     terms = np.stack([(real & said).sum(axis=1), real.sum(axis=1) + said.sum(axis=1)], axis=1).astype(np.float64)
     return terms, lambda t: _over(2 * t[:, 0], t[:, 1])
@@ -164,7 +169,7 @@ def _mean(per_row: Array) -> Sums:
     return terms, lambda t: _over(t[:, 0], t[:, 1])
 
 
-def _accuracy(truth: Array, table: Array, classes: Array) -> Sums:
+def _accuracy(truth: Array, table: Array) -> Sums:
     return _mean((predicted(table) == truth).astype(np.float64))
 
 
@@ -183,20 +188,20 @@ def _log_losses(truth: Array, table: Array) -> Array:
     return np.asarray(-np.log(np.clip(of_label, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)))
 
 
-def _log_loss(truth: Array, table: Array, classes: Array) -> Sums:
+def _log_loss(truth: Array, table: Array) -> Sums:
     return _mean(_log_losses(truth, table))
 
 
-def _rmse(truth: Array, table: Array, classes: Array) -> Sums:
+def _rmse(truth: Array, table: Array) -> Sums:
     terms, mean = _mean((table[:, 0] - truth) ** 2)
     return terms, lambda t: np.sqrt(mean(t))
 
 
-def _mae(truth: Array, table: Array, classes: Array) -> Sums:
+def _mae(truth: Array, table: Array) -> Sums:
     return _mean(np.abs(table[:, 0] - truth))
 
 
-def _r2(truth: Array, table: Array, classes: Array) -> Sums:
+def _r2(truth: Array, table: Array) -> Sums:
     y = truth - truth.mean()  # a shift changes nothing but the rounding
     terms = np.stack([(table[:, 0] - truth) ** 2, y, y * y, np.ones(len(y))], axis=1)
 
@@ -235,7 +240,7 @@ def _auroc(truth: Array, table: Array, weights: Array, classes: Array) -> Array:
     return _over(total, defined)
 
 
-def _spearman(truth: Array, table: Array, weights: Array, classes: Array) -> Array:
+def _spearman(truth: Array, table: Array, weights: Array) -> Array:
     a, b = _ranks(table[:, 0], weights), _ranks(truth, weights)
     rows = weights.sum(axis=1, keepdims=True)
     a -= _over((weights * a).sum(axis=1, keepdims=True), rows)
@@ -261,14 +266,15 @@ def _ranks(values: Array, weights: Array) -> Array:
     return out
 
 
-ADDITIVE: dict[str, Callable[[Array, Array, Array], Sums]] = {
+OVER_CLASSES: dict[str, Callable[[Array, Array, Array], Sums]] = {
     "macro_f1": _macro_f1,
-    "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
+}
+OVER_ROWS: dict[str, Callable[[Array, Array], Sums]] = {
+    "accuracy": _accuracy,
     "micro_f1": _micro_f1,
     "log_loss": _log_loss,
     "rmse": _rmse,
     "mae": _mae,
     "r2": _r2,
 }
-ORDERED: dict[str, Callable[[Array, Array, Array, Array], Array]] = {"auroc": _auroc, "spearman": _spearman}
