@@ -44,23 +44,30 @@ def draws(
     >>> draws("accuracy", np.array([0, 1]), np.array([[0.9, 0.1], [0.6, 0.4]]), two).tolist()
     [0.5, 0.0]
     """
+    return measure(name, labels, predictions, classes)(weights)
+
+
+def measure(
+    name: str, labels: Array, predictions: Any, classes: int | Sequence[int] | None = None
+) -> Callable[[Array], Array]:
+    """`draws` in two steps: what depends on the rows alone is computed here, once; weights are given to what returns.
+
+    >>> measure("mae", np.array([1.0, 2.0]), np.array([[1.0], [5.0]]))(np.array([[1, 1]])).tolist()
+    [1.5]
+    """
     if not len(labels):
         raise Unfit("there are no rows to measure on", where=f"the metric `{name}`", fix="give at least one row")
-    counts = np.asarray(weights, dtype=np.float64)
     if name == "span_f1":
-        terms, finish = _spans(labels, predictions)
-        return finish(np.asarray(counts @ terms))
-    truth, table = np.asarray(labels), np.asarray(predictions, dtype=np.float64)
-    table = table.reshape(len(truth), -1)
+        return _summed(*_spans(labels, predictions))
+    truth = np.asarray(labels)
+    table = np.asarray(predictions, dtype=np.float64).reshape(len(truth), -1)
     if name == "auroc":
-        return _auroc(truth, table, counts, _chosen(truth, classes))
+        return _auroc(truth, table, _chosen(truth, classes))
     if name == "spearman":
-        return _spearman(truth, table, counts)
+        return _spearman(truth, table)
     if name in OVER_CLASSES:
-        terms, finish = OVER_CLASSES[name](truth, table, _chosen(truth, classes))
-    else:
-        terms, finish = OVER_ROWS[name](truth, table)
-    return finish(np.asarray(counts @ terms))
+        return _summed(*OVER_CLASSES[name](truth, table, _chosen(truth, classes)))
+    return _summed(*OVER_ROWS[name](truth, table))
 
 
 def predicted(predictions: Array) -> Array:
@@ -112,6 +119,10 @@ def bounds(name: str) -> tuple[float, float]:
         "r2": (-np.inf, 1.0),
         "spearman": (-1.0, 1.0),
     }.get(name, (0.0, 1.0))
+
+
+def _summed(terms: Any, finish: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda weights: finish(np.asarray(np.asarray(weights, dtype=np.float64) @ terms))
 
 
 def _chosen(truth: Array, classes: int | Sequence[int] | None) -> Array:
@@ -224,29 +235,35 @@ def _spans(labels: Any, predictions: Any) -> Sums:
     return terms, lambda t: _over(t[:, 0], t[:, 1])
 
 
-def _auroc(truth: Array, table: Array, weights: Array, classes: Array) -> Array:
+def _auroc(truth: Array, table: Array, classes: Array) -> Callable[[Array], Array]:
     """Two columns: of the second; more: the mean over classes of one against the rest, where both sides have rows."""
     wanted = [1] if table.shape[1] == 2 else [int(c) for c in classes]
-    total, defined = np.zeros(len(weights)), np.zeros(len(weights))
-    for c in wanted:
-        order, starts = _ties(table[:, c])
-        w = weights[:, order]
-        real = truth[order] == c
-        above = np.add.reduceat(w * real, starts, axis=1)
-        below = np.add.reduceat(w * ~real, starts, axis=1)
-        pairs = above.sum(axis=1) * below.sum(axis=1)
-        total += _over((above * (below.cumsum(axis=1) - below / 2)).sum(axis=1), pairs)
-        defined += pairs > 0
-    return _over(total, defined)
+    sides = [(*_ties(table[:, c]), truth == c) for c in wanted]
+
+    def of(weights: Array) -> Array:
+        total, defined = np.zeros(len(weights)), np.zeros(len(weights))
+        for order, starts, is_class in sides:
+            w, real = weights[:, order], is_class[order]
+            above = np.add.reduceat(w * real, starts, axis=1)
+            below = np.add.reduceat(w * ~real, starts, axis=1)
+            pairs = above.sum(axis=1) * below.sum(axis=1)
+            total += _over((above * (below.cumsum(axis=1) - below / 2)).sum(axis=1), pairs)
+            defined += pairs > 0
+        return _over(total, defined)
+
+    return of
 
 
-def _spearman(truth: Array, table: Array, weights: Array) -> Array:
-    a, b = _ranks(table[:, 0], weights), _ranks(truth, weights)
-    rows = weights.sum(axis=1, keepdims=True)
-    a -= _over((weights * a).sum(axis=1, keepdims=True), rows)
-    b -= _over((weights * b).sum(axis=1, keepdims=True), rows)
-    spread = np.sqrt((weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1))
-    return _over((weights * a * b).sum(axis=1), spread)
+def _spearman(truth: Array, table: Array) -> Callable[[Array], Array]:
+    said, real = _ties(table[:, 0]), _ties(truth)
+
+    def of(weights: Array) -> Array:
+        rows = weights.sum(axis=1, keepdims=True)
+        a, b = (r - _over((weights * r).sum(axis=1, keepdims=True), rows) for r in _ranks(weights, said, real))
+        spread = np.sqrt((weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1))
+        return _over((weights * a * b).sum(axis=1), spread)
+
+    return of
 
 
 def _ties(values: Array) -> tuple[Array, Array]:
@@ -256,14 +273,16 @@ def _ties(values: Array) -> tuple[Array, Array]:
     return order, np.flatnonzero(new)
 
 
-def _ranks(values: Array, weights: Array) -> Array:
-    """(B, rows) average ranks when row i stands weights[b, i] times in the list."""
-    order, starts = _ties(values)
-    w = np.add.reduceat(weights[:, order], starts, axis=1)
-    of_value = w.cumsum(axis=1) - (w - 1) / 2
-    out = np.empty(weights.shape)
-    out[:, order] = np.repeat(of_value, np.diff(starts, append=len(values)), axis=1)
-    return out
+def _ranks(weights: Array, *ties: tuple[Array, Array]) -> list[Array]:
+    """(B, rows) average ranks for each ordering when row i stands weights[b, i] times in the list."""
+    found = []
+    for order, starts in ties:
+        w = np.add.reduceat(weights[:, order], starts, axis=1)
+        of_value = w.cumsum(axis=1) - (w - 1) / 2
+        out = np.empty(weights.shape)
+        out[:, order] = np.repeat(of_value, np.diff(starts, append=len(order)), axis=1)
+        found.append(out)
+    return found
 
 
 OVER_CLASSES: dict[str, Callable[[Array, Array, Array], Sums]] = {
