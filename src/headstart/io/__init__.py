@@ -1,0 +1,1 @@
+"""Disk and network: readers and writers of every file, and no choices."""
