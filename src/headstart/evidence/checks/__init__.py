@@ -1,0 +1,1 @@
+"""Checks on tables of test predictions; the verb over them is `evidence.verify`."""
