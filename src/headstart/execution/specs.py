@@ -1,0 +1,144 @@
+"""What crosses the pipe to a worker and lies in the journal: jobs, outcomes and sources as JSON values.
+
+Paths in a job's spec are text: absolute, or relative to the run folder. Nothing here is heavy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from headstart.core import Problem, Source
+
+Stop = Literal["time", "memory", "interrupt"]
+
+FIRST_CHUNK = 128  # rows; the chunks double from here
+LARGEST_CHUNK = 2048  # rows; long enough for batches sorted by length
+
+
+def canonical(value: Any) -> str:
+    """JSON in ASCII with sorted keys and no spaces: equal values have equal text.
+
+    >>> canonical({"b": 1, "a": (2.0, None)})
+    '{"a":[2.0,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Job:
+    """One piece of work that a worker can do alone.
+
+    verb: `features`, `score`, `fit`, `predict` or `soup`. name: for people. spec: JSON values, see `execution.jobs`.
+    memory: forecast in bytes. limit_seconds: stopped softly there, killed a second later. forecast: JSON values, such
+    as seconds with low and high, which are journalled beside the bill. Only verb and spec say which job it is.
+    """
+
+    verb: str
+    name: str
+    spec: Mapping[str, Any]
+    memory: float | None = None
+    limit_seconds: float | None = None
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(canonical({"verb": self.verb, "spec": self.spec}).encode()).hexdigest()
+
+    @property
+    def trial(self) -> str | None:
+        """Which trial of a route this job belongs to, None for other work.
+
+        Rungs, folds and the refit of one (route, settings, seed, source) are one trial.
+        """
+        if self.verb != "fit" or self.spec.get("kind") != "adaptation.routes":
+            return None
+        source = self.spec.get("source") or {}
+        what = [self.spec.get("name"), self.spec.get("settings"), self.spec.get("seed"), source.get("identity")]
+        return hashlib.sha256(canonical(what).encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcome:
+    """How a job ended.
+
+    ok: it did all it was asked. value: JSON values. files: its folder; there is one also after a soft stop, with what
+    was whole by then. stopped: `time`, `memory` or `interrupt`; after a soft stop value holds the `step` it reached.
+    """
+
+    ok: bool
+    value: Mapping[str, Any]
+    files: Path
+    seconds: float = 0.0
+    error: Problem | None = None
+    stopped: Stop | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Room:
+    """Where a job works. folder: its own, empty at the start. root: the run folder. stop: whether to end soon."""
+
+    folder: Path
+    root: Path
+    stop: Callable[[], bool]
+    report: Callable[[str], None]
+
+    def path(self, name: str) -> Path:
+        """A path of a spec: absolute, or below the run folder."""
+        return self.root / name
+
+
+class Halted(Exception):
+    """A job saw the soft stop and ended at a step boundary; value is what was whole by then."""
+
+    def __init__(self, step: int, value: Mapping[str, Any] | None = None) -> None:
+        super().__init__(step, value)
+        self.step, self.value = step, {**(value or {}), "step": step}
+
+
+def chunks(start: int, stop: int, rows: int) -> list[tuple[int, int]]:
+    """The chunks of the feature cache that hold positions start…stop, of so many rows in a fixed order.
+
+    A chunk is what is computed and kept together, so that batches are a function of the rows alone.
+
+    >>> chunks(0, 300, 1000)
+    [(0, 128), (128, 256), (256, 512)]
+    >>> chunks(500, 5000, 4500)
+    [(256, 512), (512, 1024), (1024, 2048), (2048, 4096), (4096, 4500)]
+    """
+    found, a = [], 0
+    while a < min(stop, rows):
+        size = min(max(a, FIRST_CHUNK), LARGEST_CHUNK)
+        b = min(a + size, rows)
+        if b > start:
+            found.append((a, b))
+        a = b
+    return found
+
+
+def chunk_key(identity: str, backend: str, ids: Sequence[str]) -> str:
+    """Name of one chunk in the feature cache: the source, how it was computed, and the rows in order.
+
+    >>> len(chunk_key("s", "torch-float32", ["a", "b"]))
+    64
+    """
+    rows = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    return hashlib.sha256(canonical([identity, backend, rows]).encode()).hexdigest()
+
+
+def source_to_dict(source: Source) -> dict[str, Any]:
+    """A source as JSON values, without its history and its training rows, which no job reads."""
+    kept = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in ("trained_on", "receipt")}
+    return dict(json.loads(canonical(kept)))
+
+
+def source_from_dict(values: Mapping[str, Any]) -> Source:
+    """The inverse of `source_to_dict`."""
+    return Source(**{**values, "gives": tuple(values["gives"]), "lineage": tuple(values["lineage"])})
