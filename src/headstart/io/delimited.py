@@ -152,11 +152,14 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
+def _reader(text: str, delimiter: str, quoting: bool) -> Any:
+    rule = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
+    return csv.reader(StringIO(text, newline=""), delimiter=delimiter, quoting=rule)
+
+
 def _records(text: str, delimiter: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:
     """(first line, fields) of each record that is not blank."""
-    reader = csv.reader(
-        StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    )
+    reader = _reader(text, delimiter, quoting)
     before = 0
     with _long_fields():
         for record in reader:
@@ -166,24 +169,14 @@ def _records(text: str, delimiter: str, quoting: bool) -> Iterator[tuple[int, li
 
 
 def _columns(text: str, delimiter: str, quoting: bool, where: str, offset: int) -> tuple[list[str], list[list[str]]]:
-    records = _records(text, delimiter, quoting)
-    header = [name.strip() for name in next(records, (0, []))[1]]
-    if not header:
+    with _long_fields():
+        rows = [record for record in _reader(text, delimiter, quoting) if record]
+    if not rows:
         raise Unreadable("the file is empty", where=f"`{where}`", fix="give a file with a header line and rows")
-    width, rows = len(header), []
-    for line, record in records:
-        if len(record) != width:
-            if not any(cell.strip() for cell in record):
-                continue
-            record = record[:width] if not any(record[width:]) else record
-        if len(record) != width:
-            shown = {"\t": "tab", _NOWHERE: "field"}.get(delimiter, delimiter)
-            raise Unreadable(
-                f"line {line + offset} has {len(record)} fields, and the header has {width}",
-                where=f"`{where}`, line {line + offset}",
-                fix=f'put double quotes (") around values that hold the delimiter `{shown}`, or mend the line',
-            )
-        rows.append(record)
+    header = [name.strip() for name in rows.pop(0)]
+    width = len(header)
+    if {*map(len, rows)} - {width}:
+        rows = _mended(text, delimiter, quoting, where, offset)
     last = rows[-1][-1] if rows else ""
     if quoting and "\n" in last and not text.rstrip().endswith('"'):
         line = text.count("\n") - last.count("\n") + 1 + offset
@@ -192,6 +185,26 @@ def _columns(text: str, delimiter: str, quoting: bool, where: str, offset: int) 
         )
     columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in header]
     return header, columns
+
+
+def _mended(text: str, delimiter: str, quoting: bool, where: str, offset: int) -> list[list[str]]:
+    """Rows without blank lines and blank fields at the end; raises `Unreadable` for the first that still differs."""
+    records = _records(text, delimiter, quoting)
+    width = len(next(records)[1])
+    rows = []
+    for line, record in records:
+        if len(record) > width and not any(record[width:]):
+            record = record[:width]
+        if len(record) == width:
+            rows.append(record)
+        elif any(cell.strip() for cell in record):
+            shown = {"\t": "tab", _NOWHERE: "field"}.get(delimiter, delimiter)
+            raise Unreadable(
+                f"line {line + offset} has {len(record)} fields, and the header has {width}",
+                where=f"`{where}`, line {line + offset}",
+                fix=f'put double quotes (") around values that hold the delimiter `{shown}`, or mend the line',
+            )
+    return rows
 
 
 def _with_points(column: list[str]) -> list[str]:
@@ -280,7 +293,7 @@ def read_tokens(path: Path) -> tuple[pa.Table, list[str]]:
     sentences: list[tuple[list[str], list[str]]] = []
     tokens: list[str] = []
     tags: list[str] = []
-    for number, line in enumerate([*text.splitlines(), ""], 1):
+    for number, line in enumerate([*_lines(text), ""], 1):
         cells = line.split("\t") if "\t" in line else line.split()
         if not line.strip() or cells[0] == "-DOCSTART-":
             if tokens:
@@ -309,12 +322,17 @@ def read_tokens(path: Path) -> tuple[pa.Table, list[str]]:
 def looks_like_tokens(path: Path) -> bool:
     """Whether a text file has at least two columns in every line, as many everywhere, and blank lines between."""
     text, _ = decoded(path.read_bytes()[:65536], path.name)
-    lines = text.splitlines()[: -1 if len(text) > 60000 else None]
+    lines = _lines(text)[: -1 if len(text) > 60000 else None]
     widths = {len(line.split("\t") if "\t" in line else line.split()) for line in lines if line.strip()}
     return len(widths) == 1 and min(widths) >= 2 and any(not line.strip() for line in lines)
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as files have them; `str.splitlines` also cuts at characters that stand inside texts."""
+    return re.split(r"\r\n|\n|\r", text)
 
 
 def read_lines(path: Path) -> tuple[pa.Table, list[str]]:
     """One text a line, without a header."""
     text, notes = decoded(path.read_bytes(), path.name)
-    return pa.table({"text": pa.array([line for line in text.splitlines() if line.strip()], pa.string())}), notes
+    return pa.table({"text": pa.array([line for line in _lines(text) if line.strip()], pa.string())}), notes
