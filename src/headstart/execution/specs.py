@@ -26,7 +26,14 @@ def canonical(value: Any) -> str:
     >>> canonical({"b": 1, "a": (2.0, None)})
     '{"a":[2.0,null],"b":1}'
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_number)
+
+
+def _number(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
