@@ -51,7 +51,7 @@ def test_both_questions_scores_and_findings() -> None:
     assert found.choice_gain is not None
     assert (found.choice_gain.opponent, found.choice_gain.verdict) == ("probe of the first", "no-evidence")
     assert list(found.baselines) == ["tfidf", "probe of the first", "majority"]
-    assert [f.name for f in found.findings] == ["mcnemar", "calibration"]
+    assert [f.name for f in found.findings] == ["mcnemar"]
     assert found.chosen is not None
     assert found.chosen.score.low < found.chosen.score.value < found.chosen.score.high
     assert np.array(found.chosen.confusion).sum() == 90
@@ -64,7 +64,9 @@ def test_without_a_usable_source_there_is_no_evidence_and_no_gain() -> None:
     found = verify(None, ("tfidf", table(0.7)), None, labels, groups, "macro_f1")
     assert (found.verdict, found.gain, found.choice_gain, found.chosen) == ("no-evidence", None, None, None)
     assert found.no_transfer.score.value == value("macro_f1", labels, table(0.7))
-    assert [f.name for f in found.findings] == ["calibration"]
+    assert found.findings == ()
+    assert found.no_transfer.calibration is not None
+    assert found.no_transfer.calibration.figures["accuracy"] == pytest.approx(value("accuracy", labels, table(0.7)))
 
 
 def test_numbers_are_judged_with_lower_as_better() -> None:

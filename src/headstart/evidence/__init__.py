@@ -36,11 +36,13 @@ class Portrait:
 
     score: the metric with its interval. confusion: rows are labels, columns predictions; empty for numbers.
     worst: positions of the rows with the greatest loss, greatest first; only rows that are wrong, for classes.
+    calibration: figures of that check; None for numbers and label sets.
     """
 
     score: Measured
     confusion: tuple[tuple[int, ...], ...] = ()
     worst: tuple[int, ...] = ()
+    calibration: Finding | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,8 @@ class Verified:
 
     verdict: `helps`, `hurts` or `no-evidence`. gain: chosen against the best no-transfer system; choice_gain: against
     the best naive transfer; None where there was nothing to compare. chosen: None without a usable source.
-    baselines: every other system by name, the no-transfer opponent first. findings: of the checks that decide nothing.
+    baselines: every other system by name, the no-transfer opponent first. findings: of the checks that compare the two
+    and decide nothing.
     """
 
     verdict: str
@@ -106,11 +109,11 @@ def verify(
         factor=factor,
         gain=gain,
         choice_gain=choice_gain,
-        chosen=None if chosen is None else _portrait(first, chosen, labels, metric),
-        no_transfer=_portrait(scores[no_transfer[0]], no_transfer[1], labels, metric),
+        chosen=None if chosen is None else _portrait(first, chosen, labels, groups, metric),
+        no_transfer=_portrait(scores[no_transfer[0]], no_transfer[1], labels, groups, metric),
         no_transfer_name=no_transfer[0],
         baselines=scores,
-        findings=_beside(mine, no_transfer[1], labels, groups, metric, compared=chosen is not None),
+        findings=() if chosen is None else _beside(chosen, no_transfer[1], labels, groups, metric),
     )
 
 
@@ -123,17 +126,14 @@ def _judged(
     return Judged(opponent=pair[0], sentence=found.sentence, **figures)
 
 
-def _beside(
-    mine: Array, opponent: Array, labels: Array, groups: Sequence[str], metric: str, *, compared: bool
-) -> tuple[Finding, ...]:
-    """What the checks that decide nothing say: for one label per row only."""
+def _beside(chosen: Array, opponent: Array, labels: Array, groups: Sequence[str], metric: str) -> tuple[Finding, ...]:
+    """What checks that decide nothing say: for one label per row only."""
     if not _one_label(labels, metric):
         return ()
-    names = ("mcnemar", "calibration") if compared else ("calibration",)
-    return tuple(catalogue.make("evidence.checks", name)(mine, opponent, labels, groups, metric) for name in names)
+    return (catalogue.make("evidence.checks", "mcnemar")(chosen, opponent, labels, groups, metric),)
 
 
-def _portrait(score: Measured, table: Array, labels: Array, metric: str) -> Portrait:
+def _portrait(score: Measured, table: Array, labels: Array, groups: Sequence[str], metric: str) -> Portrait:
     import numpy as np
 
     from headstart.numerics.metrics import confusion, predicted, row_losses
@@ -149,6 +149,7 @@ def _portrait(score: Measured, table: Array, labels: Array, metric: str) -> Port
         score=score,
         confusion=tuple(tuple(int(n) for n in row) for row in cells),
         worst=tuple(int(i) for i in worst if wrong[i])[:WORST],
+        calibration=catalogue.make("evidence.checks", "calibration")(table, table, labels, groups, metric),
     )
 
 
