@@ -1,1 +1,224 @@
-"""Adaptation: fit a system for the target, from a source or from nothing."""
+"""Adaptation: fit systems for the target, from a source or from nothing.
+
+`adaptation/baselines/` holds the no-transfer systems, `adaptation/routes/` those that start from a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart import catalogue
+from headstart.core import Budget, Fitting, Receipt, Refused, Source, Target
+
+if TYPE_CHECKING:
+    from headstart.execution.parts import Part, System, Tried
+    from headstart.execution.run import Run
+    from headstart.execution.specs import Outcome
+
+SHORT_START, LONG_START = 0.05, 0.15  # fractions of a schedule that a forecast measures
+BASELINES, ROUTES = "adaptation.baselines", "adaptation.routes"
+PROBE = "linear_probe"
+
+
+def adapt(
+    target: Target,
+    sources: Sequence[Source],
+    budget: Budget,
+    method: str | Fitting = "lp_ft",
+    *,
+    out: str | Path,
+    settings: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    run: Run | None = None,
+) -> tuple[Source, ...]:
+    """Each source, fitted to the target on all its labelled rows, as a folder of its own in `out`.
+
+    The score in each receipt is out of fold. Raises `Refused` where the method cannot work on a source or target.
+    """
+    from headstart.execution.alone import lone_part
+    from headstart.execution.parts import measured_out_of_fold, tried
+    from headstart.io import artifacts, sources as store
+    from headstart.io.places import new_folder
+
+    made = catalogue.make(ROUTES, method, **(settings or {}))
+    for source in sources:
+        if reason := catalogue.refusal(made.needs, (source,), target):
+            hint = f"`headstart methods adaptation --fits {source.name}`"
+            raise Refused(f"`{method}` {reason}", where=f"adapting `{source.name}`", fix=f"choose among {hint}")
+    folders = [Path(out) if len(sources) == 1 else Path(out) / s.name for s in sources]
+    systems = [route(s, made) for s in sources]
+    done: list[Source] = []
+    with lone_part(target, budget, run) as (here, part):
+        outcomes = fit(part, systems, cells_of(part, made.needs.gives), here, "adapt", steps={"early_stop": True})
+        finals = refit(part, [tried(part, s, [o]) for s, o in zip(systems, outcomes, strict=True)], here)
+        for source, system, outcome, final, folder in zip(sources, systems, outcomes, finals, folders, strict=True):
+            trial = tried(part, system, [outcome])
+            for ended in (outcome, final):
+                if not ended.ok:
+                    raise ended.error or Refused(
+                        f"`{system.name}` was stopped for {ended.stopped}",
+                        where=f"adapting `{source.name}`",
+                        fix="give more minutes, or a cheaper method",
+                    )
+            with new_folder(folder, overwrite=overwrite) as staged:
+                store.save_adapted(
+                    source,
+                    artifacts.read(final.files / "artifact"),
+                    staged,
+                    classes=target.task.classes,
+                    task=target.task.type,
+                )
+            receipt = Receipt(
+                step="adapt",
+                method=system.method,
+                settings=dict(system.settings),
+                inputs=(source.identity, target.fingerprint),
+                seeds=(system.seed,),
+                protocol="out of fold",
+                scores={target.metric.name: measured_out_of_fold(target, trial)},
+                seconds=outcome.seconds + final.seconds,
+                after=source.receipt,
+            )
+            found, _ = store.scan(str(folder))
+            done += [one.after(receipt) for one in found]
+    return tuple(done)
+
+
+def baselines(part: Part, run: Run) -> list[Tried]:
+    """All no-transfer systems that work on this target, out of fold; the deadline does not stop the cheapest."""
+    from headstart.execution.parts import System, tried
+
+    names = [
+        e.name
+        for e in catalogue.entries(BASELINES).values()
+        if not catalogue.missing(e) and not catalogue.refusal(e.needs, (), part.target)
+    ]
+    systems = [System(kind=BASELINES, method=n, seed=part.target.seed) for n in names]
+    cells = [c for c in part.target.folds.cells() if c[0] == 0]
+    must = [s for s in systems if s.method == "majority"]
+    first = fit(part, must, cells, run, "baselines", must=True)
+    share = run.meter.remaining() / 3
+    limit = share if share < float("inf") else None
+    rest = [s for s in systems if s not in must]
+    outcomes = [*first, *fit(part, rest, cells, run, "baselines", limit_seconds=limit)]
+    return [tried(part, s, [o]) for s, o in zip([*must, *rest], outcomes, strict=True)]
+
+
+def probes(part: Part, sources: Sequence[Source], run: Run) -> list[Tried]:
+    """The linear probe of each source, out of fold over all cells."""
+    from headstart.execution.parts import probe_of, tried
+
+    systems = [probe_of(s) for s in sources]
+    outcomes = fit(part, systems, part.target.folds.cells(), run, "probe")
+    return [tried(part, s, [o]) for s, o in zip(systems, outcomes, strict=True)]
+
+
+def cells_of(part: Part, gives: Sequence[str]) -> list[tuple[int, int]]:
+    """Which cells a method is scored on: all for cached features, folds 0, 1, 2 of repeat 0 where gradients are paid."""
+    from headstart.execution.parts import GRADIENT_FOLDS
+
+    cells = part.target.folds.cells()
+    return [c for c in cells if c[0] == 0 and c[1] < GRADIENT_FOLDS] if "gradients" in gives else list(cells)
+
+
+def route(source: Source, method: str | Fitting, seed: int = 0) -> System:
+    """A route with its settings on a source."""
+    from headstart.execution.parts import System
+
+    made = catalogue.make(ROUTES, method)
+    name = catalogue.address(type(made)).partition("/")[2]
+    default = catalogue.settings(type(made)())
+    changed = tuple((k, v) for k, v in catalogue.settings(made).items() if v != default[k])
+    return System(kind=ROUTES, method=name, settings=changed, seed=seed, source=source)
+
+
+def fit(
+    part: Part,
+    systems: Sequence[System],
+    cells: Sequence[tuple[int, int]] | str,
+    run: Run,
+    stage: str,
+    *,
+    limit_seconds: float | None = None,
+    keep: bool = False,
+    must: bool = False,
+    steps: dict[str, Any] | None = None,
+) -> list[Outcome]:
+    """One barrier of fits."""
+    from headstart.execution.parts import fit_job
+
+    jobs = [fit_job(part, s, cells, limit_seconds=limit_seconds, keep=keep, steps=steps) for s in systems]
+    return run.do(jobs, stage, must=must) if jobs else []
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """A forecast of one fitting on one fold: seconds for a whole schedule of `horizon` steps."""
+
+    seconds: float
+    horizon: int
+
+
+def speed(part: Part, system: System, run: Run) -> Speed | None:
+    """Measured on two beginnings of the schedule, so that opening the source is not counted as training."""
+    cell = cells_of(part, ("gradients",))[:1]
+    share = run.meter.remaining() / 10
+    limit = share if share < float("inf") else None
+    short, long = (
+        fit(part, [system], cell, run, "forecast", limit_seconds=limit, steps={"until": until})[0]
+        for until in (SHORT_START, LONG_START)
+    )
+    if not (short.ok and long.ok):
+        return None
+    rate = max(0.0, long.seconds - short.seconds) / (LONG_START - SHORT_START)
+    whole = max(long.seconds, short.seconds + rate * (1 - SHORT_START))
+    return Speed(whole, int(long.value["folds"][0]["facts"]["horizon"]))
+
+
+def halving(
+    part: Part, systems: Sequence[System], run: Run, *, survivors: int, keep: bool, horizon: int | None = None
+) -> list[Tried]:
+    """Routes with gradients by successive halving: all on fold 0, the best `survivors` on the other folds.
+
+    With one validation split there are no more folds, and all are fitted to the end. Those that left keep their one
+    fold in the report and are not compared with what has more.
+    """
+    from headstart.execution.parts import better, out_of_fold_score, tried
+
+    cells = cells_of(part, ("gradients",))
+    share = run.meter.remaining() / 2
+    limit = share if share < float("inf") else None
+    steps = {"early_stop": True, **({"horizon": horizon} if horizon else {})}
+    first = fit(part, systems, cells[:1], run, "adapt", limit_seconds=limit, keep=keep, steps=steps)
+    rung = [tried(part, s, [o]) for s, o in zip(systems, first, strict=True)]
+    if len(cells) == 1:
+        return rung
+    scores = {t.system: better(part.target, out_of_fold_score(part.target, t.cells())) for t in rung if t.usable}
+    stay = sorted(scores, key=lambda s: -scores[s])[:survivors]
+    run.note("rung", part=part.folder, stay=[s.name for s in stay], scores={s.name: scores[s] for s in scores})
+    later = fit(part, stay, cells[1:], run, "adapt", limit_seconds=limit, keep=keep, steps=steps)
+    second = dict(zip(stay, later, strict=True))
+    return [
+        tried(part, t.system, [first[at], second[t.system]]) if t.system in second else t for at, t in enumerate(rung)
+    ]
+
+
+def refit(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None = None) -> list[Outcome]:
+    """Each system on all labelled rows, for the median fraction of its schedule; test: rows to predict."""
+    from headstart.execution.parts import fit_job
+
+    rows = len(part.target.labelled)
+    jobs = [fit_job(part, t.system, "all", steps=_whole_steps(t, rows), test=test) for t in trials]
+    return run.do(jobs, "refit", must=True) if jobs else []
+
+
+def _whole_steps(trial: Tried, rows: int) -> dict[str, Any] | None:
+    """The median chosen fraction of the schedule, whose horizon is scaled by rows."""
+    told = [f["facts"] for f in trial.folds if "horizon" in f.get("facts", {})]
+    if not told:
+        return None
+    first = told[0]
+    return {"horizon": round(first["horizon"] * rows / first["rows"]), "until": trial.fraction}

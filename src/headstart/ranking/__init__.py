@@ -1,1 +1,228 @@
 """Ranking: predict which source helps, before spending."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from headstart import catalogue
+from headstart.core import Budget, Measured, Problem, Ranking, Receipt, Refused, Source, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.execution.parts import Part, Tried
+    from headstart.execution.run import Run
+
+    Array = np.ndarray[Any, Any]
+
+PROXIES = ("logme", "shrunk_h_score", "nmc", "lda", "ridge_probe", "logistic_probe", "knn_loo")
+RACER = "ridge_probe"  # its losses decide who leaves; see `numerics.race`
+PROBE = "linear_probe"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ranked:
+    """One source in a ranking.
+
+    score: the cross-validated probe's metric, with its interval; None for a source that left or failed. proxies: by
+    name, higher is better. dropped: why it left the race, at `rows` rows. error: why it could not be ranked at all.
+    probe: the out-of-fold predictions behind the score.
+    """
+
+    source: Source
+    score: Measured | None = None
+    proxies: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    rows: int = 0
+    dropped: str | None = None
+    error: Problem | None = None
+    probe: Tried | None = None
+
+
+def rank(
+    target: Target,
+    sources: Sequence[Source],
+    budget: Budget,
+    method: str | Ranking | Sequence[str | Ranking] = PROXIES,
+    *,
+    run: Run | None = None,
+) -> tuple[Source, ...]:
+    """The sources, best first, each with a receipt of its score; those that left or failed come last, with the reason.
+
+    method: estimators to report beside the score, which is always the cross-validated linear probe in the target's
+    metric. Raises `Refused` when no source can be ranked.
+    """
+    from headstart.execution.alone import lone_part
+
+    names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
+    with lone_part(target, budget, run) as (here, part):
+        ranked = race(part, sources, here, names)
+    if not any(r.score for r in ranked):
+        reasons = "; ".join(f"`{r.source.name}`: {r.error.what if r.error else r.dropped}" for r in ranked)
+        raise Refused(
+            f"no source can be ranked ({reasons or 'the shelf is empty'})",
+            where=f"ranking for `{target.name}`",
+            fix="add sources that read " + target.modality + " with `headstart inventory add FOLDER`",
+        )
+    return tuple(r.source.after(_receipt(r, target, names)) for r in ranked)
+
+
+def race(
+    part: Part, sources: Sequence[Source], run: Run, estimators: Sequence[str | Ranking] = PROXIES
+) -> list[Ranked]:
+    """Features of growing samples; hopeless sources leave early; the rest is scored on all rows, best first."""
+    from headstart.numerics import race as rule
+
+    target = part.target
+    wanted = [_as_spec(e) for e in _fitting(estimators, target)]
+    failed: dict[str, Problem] = {}
+    seconds: dict[str, float] = dict.fromkeys((s.identity for s in sources), 0.0)
+    able: dict[str, Source] = {}
+    probe_needs = catalogue.entry("adaptation.routes", PROBE).needs
+    for source in sources:
+        if reason := catalogue.refusal(probe_needs, (source,), target):
+            failed[source.identity] = Refused(reason, where=f"source `{source.name}`", fix="see `headstart methods`")
+        else:
+            able[source.identity] = source
+
+    def losses_at(names: Sequence[str], rows: int) -> dict[str, Array]:
+        return _losses(part, [able[n] for n in names], rows, run, failed, seconds)
+
+    widths = {name: int(s.facts.get("width") or 1) for name, s in able.items()}
+    raced = rule.race(widths, len(target.labelled), losses_at)
+    kept = [able[name] for name in raced.kept if name not in failed]
+    scored = _score(part, kept, wanted, run, failed, seconds)
+    left = [
+        Ranked(able[name], None, {}, seconds[name], rows, _named(reason, able))
+        for name, (rows, reason) in raced.left.items()
+    ]
+    broken = [Ranked(s, None, {}, seconds[s.identity], 0, None, failed[s.identity]) for s in sources if s.identity in failed]
+    order = sorted(scored, key=lambda r: -target.metric.sign * (r.score.value if r.score else 0.0))
+    return [*order, *sorted(left, key=lambda r: -r.rows), *broken]
+
+
+def _losses(
+    part: Part, sources: Sequence[Source], rows: int, run: Run, failed: dict[str, Problem], seconds: dict[str, float]
+) -> dict[str, Array]:
+    """Per-row losses of the racing estimator on the first rows of the draw; failures are noted and left out."""
+    import numpy as np
+
+    from headstart.execution.parts import features_job, score_job
+
+    share = run.meter.remaining() / 2
+    limit = share if share < float("inf") else None
+    jobs = [features_job(part, s, 0, part.drawn(rows), limit_seconds=limit) for s in sources]
+    alive = _alive(sources, run.do(jobs, "features"), failed, seconds)
+    scored = run.do([score_job(part, s, part.drawn(rows), [_as_spec(RACER)]) for s in alive], "rank")
+    losses: dict[str, Array] = {}
+    for source, outcome in zip(alive, scored, strict=True):
+        seconds[source.identity] += outcome.seconds
+        if outcome.ok:
+            losses[source.identity] = np.load(outcome.files / f"losses-{RACER}.npy", allow_pickle=False)
+        else:
+            failed[source.identity] = _problem(outcome, source)
+    return losses
+
+
+def _alive(
+    sources: Sequence[Source], outcomes: Sequence[Any], failed: dict[str, Problem], seconds: dict[str, float]
+) -> list[Source]:
+    alive = []
+    for source, outcome in zip(sources, outcomes, strict=True):
+        seconds[source.identity] += outcome.seconds
+        if outcome.ok:
+            alive.append(source)
+        else:
+            failed[source.identity] = _problem(outcome, source)
+    return alive
+
+
+def _score(
+    part: Part,
+    sources: Sequence[Source],
+    estimators: Sequence[Mapping[str, Any]],
+    run: Run,
+    failed: dict[str, Problem],
+    seconds: dict[str, float],
+) -> list[Ranked]:
+    """Estimators and the cross-validated probe of those that ran to the end."""
+    from headstart.execution.parts import fit_job, probe_of, score_job, tried
+
+    target, rows = part.target, len(part.target.labelled)
+    proxies = run.do([score_job(part, s, part.root_rows, estimators) for s in sources], "rank") if estimators else []
+    probes = run.do([fit_job(part, probe_of(s), target.folds.cells()) for s in sources], "rank")
+    ranked = []
+    for at, (source, outcome) in enumerate(zip(sources, probes, strict=True)):
+        seconds[source.identity] += outcome.seconds
+        if not outcome.ok:
+            failed[source.identity] = _problem(outcome, source)
+            continue
+        probe = tried(part, probe_of(source), [outcome])
+        values: dict[str, float] = {}
+        if proxies and proxies[at].ok:
+            seconds[source.identity] += proxies[at].seconds
+            values = {n: float(s["value"]) for n, s in proxies[at].value["scores"].items()}
+        ranked.append(Ranked(source, _measured(target, probe), values, seconds[source.identity], rows, probe=probe))
+    return ranked
+
+
+def _measured(target: Target, probe: Tried) -> Measured:
+    from headstart.execution.parts import measured_out_of_fold
+
+    return measured_out_of_fold(target, probe)
+
+
+def _problem(outcome: Any, source: Source) -> Problem:
+    if outcome.error is not None:
+        error: Problem = outcome.error
+        return error
+    return Problem(
+        f"stopped for {outcome.stopped or 'an unknown reason'} before it was ranked",
+        where=f"source `{source.name}`",
+        fix="give more minutes or memory, or a smaller source",
+    )
+
+
+def _fitting(estimators: Sequence[str | Ranking], target: Target) -> list[str | Ranking]:
+    """Those that cover this task; asked for by name and unable to is `Refused`."""
+    kept: list[str | Ranking] = []
+    for estimator in estimators:
+        made = catalogue.make("ranking.estimators", estimator)
+        if reason := catalogue.refusal(made.needs, (), target):
+            if tuple(estimators) != PROXIES:
+                raise Refused(f"`{estimator}` {reason}", where="ranking", fix="see `headstart methods ranking`")
+            continue
+        kept.append(estimator)
+    return kept
+
+
+def _as_spec(estimator: str | Ranking) -> dict[str, Any]:
+    if isinstance(estimator, str):
+        return {"name": catalogue.entry("ranking.estimators", estimator).name, "settings": {}}
+    name = catalogue.address(type(estimator)).partition("/")[2]
+    return {"name": name, "settings": catalogue.settings(estimator)}
+
+
+def _named(reason: str, able: Mapping[str, Source]) -> str:
+    for identity, source in able.items():
+        reason = reason.replace(identity, source.name)
+    return reason
+
+
+def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]) -> Receipt:
+    return Receipt(
+        step="rank",
+        method=", ".join(_as_spec(e)["name"] for e in estimators),
+        inputs=(ranked.source.identity, target.fingerprint),
+        scores={"score": ranked.score} if ranked.score else {},
+        seconds=ranked.seconds,
+        warnings=(str(ranked.error),) if ranked.error else (),
+        facts={
+            "proxies": dict(ranked.proxies),
+            "dropped": ranked.dropped,
+            "rows": ranked.rows,
+            "error": ranked.error.as_dict() if ranked.error else None,
+        },
+    )

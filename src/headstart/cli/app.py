@@ -1,0 +1,394 @@
+"""The commands. Data goes to stdout, everything else to stderr; `--json` gives the same content as one document."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from headstart.cli import show
+
+app = typer.Typer(
+    name="headstart",
+    help="Give a new task a head start from everything that has already been learned.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+shelf = typer.Typer(help="The bank of sources and past runs.", no_args_is_help=True)
+app.add_typer(shelf, name="inventory")
+
+# Optional, not `| None`: Typer reads these at run time, also where it cannot evaluate unions
+Data = Annotated[str, typer.Argument(metavar="DATA", help="CSV, TSV, XLSX, JSONL, parquet, CoNLL, or a folder of images")]
+Label = Annotated[Optional[str], typer.Option(help="column with the label")]
+Text = Annotated[Optional[str], typer.Option(help="text column, or several joined: subject,body")]
+Pair = Annotated[Optional[str], typer.Option(help="two text columns: a,b")]
+Image = Annotated[Optional[str], typer.Option(help="column with the paths of images")]
+Group = Annotated[Optional[str], typer.Option(help="rows of one group never lie on two sides of a split")]
+Time = Annotated[Optional[str], typer.Option(help="the latest 20 % by this column are the test")]
+Test = Annotated[Optional[str], typer.Option(metavar="FILE", help="test rows of your own")]
+MetricOption = Annotated[Optional[str], typer.Option("--metric", help="macro_f1, accuracy, rmse, …")]
+TaskOption = Annotated[Optional[str], typer.Option("--task", help="single_label, regression, multi_label or tagging")]
+Seed = Annotated[int, typer.Option(help="of splits, draws and trials")]
+Labels = Annotated[Optional[int], typer.Option(help="the most labelled rows used")]
+Minutes = Annotated[Optional[float], typer.Option(help="wall time from the start of the process")]
+Memory = Annotated[Optional[str], typer.Option(help="like 8GB")]
+Disk = Annotated[Optional[str], typer.Option(help="like 20GB")]
+Trials = Annotated[Optional[int], typer.Option(help="how many trials may start: a limit without a clock")]
+SourcesOption = Annotated[
+    Optional[list[str]], typer.Option("--sources", help="folder of models, or hub:org/name@revision; may be repeated")
+]
+Bank = Annotated[Optional[str], typer.Option(help="file of the bank, or postgresql://…")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
+Out = Annotated[Path, typer.Option(help="folder for the result")]
+Settings = Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method")]
+
+
+def _target(data: str, **options: Any) -> Any:
+    from headstart.inspection import read_target
+
+    return read_target(data, **options)
+
+
+def _columns(text: str | None, pair: str | None) -> dict[str, Any]:
+    return {"text": text.split(",") if text else None, "pair": tuple(pair.split(",")) if pair else None}
+
+
+def _budget(minutes: float | None, memory: str | None, disk: str | None = None, trials: int | None = None) -> Any:
+    from math import inf
+
+    from headstart.core import Budget
+
+    return Budget(minutes=minutes or inf, memory=memory or inf, disk=disk or inf, trials=trials)
+
+
+def _gather(wanted: list[str] | None, bank: str | None) -> tuple[Any, list[Any] | None, list[Any]]:
+    """The bank, the sources of the named folders (None: the bank's own), and those that could not be read."""
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    if wanted is None:
+        return inventory, None, []
+    found, failed = [], []
+    for place in wanted:
+        added, broken = inventory.add(place)
+        found += added
+        failed += broken
+    for name, problem in failed:
+        show.warn(f"`{name}`: {problem.what}")
+    return inventory, found, failed
+
+
+@app.command()
+def inspect(
+    data: Data,
+    label: Label = None,
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    group: Group = None,
+    time_column: Annotated[Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")] = None,
+    test: Test = None,
+    metric: MetricOption = None,
+    task: TaskOption = None,
+    seed: Seed = 0,
+    labels: Labels = None,
+    json: Json = False,
+) -> None:
+    """The target card: what is in the table, and what its test can show, before anything is spent."""
+    from headstart.inspection import inspect as card
+
+    target = _target(
+        data, label=label, image=image, group=group, time=time_column, test=test, metric=metric, task=task, seed=seed,
+        labels=labels, **_columns(text, pair),
+    )  # fmt: skip
+    show.card(card(target), machine=json)
+
+
+@app.command()
+def solve(
+    data: Data,
+    out: Out,
+    label: Label = None,
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    group: Group = None,
+    time_column: Annotated[Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")] = None,
+    test: Test = None,
+    metric: MetricOption = None,
+    task: TaskOption = None,
+    sources: SourcesOption = None,
+    minutes: Minutes = None,
+    memory: Memory = None,
+    disk: Disk = None,
+    trials: Trials = None,
+    labels: Labels = None,
+    bank: Bank = None,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the result in the folder")] = False,
+    when_unsure: Annotated[str, typer.Option(help="what is returned without evidence: no-transfer or best")] = "no-transfer",
+    no_examples: Annotated[bool, typer.Option("--no-examples", help="leave inputs out of the report")] = False,
+    json: Json = False,
+) -> int:
+    """From a table and a shelf of models to a verified model, or the finding that nothing helps."""
+    import headstart as hs
+    from headstart.core import Unfit
+
+    if when_unsure not in ("no-transfer", "best"):
+        raise Unfit(f"`{when_unsure}` is not a choice", where="`--when-unsure`", fix="use no-transfer or best")
+    started = show.process_start()
+    budget = _budget(minutes, memory, disk, trials)
+    from headstart.outcome import refuse_folder
+
+    refuse_folder(out, resume=resume, overwrite=overwrite)
+    target = _target(
+        data, label=label, image=image, group=group, time=time_column, test=test, metric=metric, task=task, seed=seed,
+        labels=labels, **_columns(text, pair),
+    )  # fmt: skip
+    inventory, found, failed = _gather(sources, bank)
+    result = hs.solve(
+        target,
+        inventory,
+        budget,
+        out=out,
+        sources=found,
+        failed=failed,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        when_unsure="best" if when_unsure == "best" else "no-transfer",
+        examples=not no_examples,
+        started=started,
+        show="none" if json else "auto",
+        asked=show.command_line(),
+    )
+    return show.solved(result, machine=json)
+
+
+@app.command()
+def predict(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="folder of a result")],
+    rows: Annotated[str, typer.Argument(metavar="ROWS", help="new rows: a table, or a folder of images")],
+    out: Annotated[Optional[Path], typer.Option(help="CSV, JSONL or parquet file; stdout without it")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
+    json: Json = False,
+) -> None:
+    """Labels and probabilities of new rows."""
+    import headstart as hs
+
+    loaded = hs.load(result)
+    show.predicted(loaded, loaded.predict(rows), rows, out, overwrite=overwrite, machine=json)
+
+
+@app.command()
+def rank(
+    data: Data,
+    label: Label = None,
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    group: Group = None,
+    metric: MetricOption = None,
+    task: TaskOption = None,
+    sources: SourcesOption = None,
+    method: Annotated[Optional[str], typer.Option(help="estimators to report: logme,knn_loo,…")] = None,
+    minutes: Minutes = None,
+    memory: Memory = None,
+    labels: Labels = None,
+    bank: Bank = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Which source will help: a race on growing samples, and the cross-validated probe of those that stay."""
+    from headstart.ranking import PROXIES
+    from headstart.ranking import rank as verb
+
+    started = time.monotonic()
+    target = _target(
+        data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
+        **_columns(text, pair),
+    )  # fmt: skip
+    inventory, found, failed = _gather(sources, bank)
+    shelf_sources = inventory.sources(target.modality) if found is None else found
+    methods = tuple(m for m in method.split(",") if m) if method else PROXIES
+    ranked = verb(target, shelf_sources, _budget(minutes, memory), methods)
+    show.ranking(ranked, failed, target, time.monotonic() - started, machine=json)
+
+
+@app.command()
+def adapt(
+    data: Data,
+    source: Annotated[str, typer.Option(help="folder of one model, or hub:org/name@revision")],
+    out: Out,
+    label: Label = None,
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    group: Group = None,
+    metric: MetricOption = None,
+    task: TaskOption = None,
+    method: Annotated[str, typer.Option(help="linear_probe, lp_ft, lora or full_finetune")] = "lp_ft",
+    settings: Settings = None,
+    minutes: Minutes = None,
+    memory: Memory = None,
+    labels: Labels = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    json: Json = False,
+) -> None:
+    """Fit one source to the target, scored out of fold, and save it."""
+    from headstart.adaptation import adapt as verb
+    from headstart.core import Unreadable
+    from headstart.io.sources import scan
+
+    target = _target(
+        data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
+        **_columns(text, pair),
+    )  # fmt: skip
+    found, failed = scan(source)
+    if len(found) != 1:
+        if failed and not found:
+            raise failed[0][1]
+        raise Unreadable(
+            f"{len(found)} sources lie here, and one is adapted at a time",
+            where=f"`{source}`",
+            fix=f"name one of: {', '.join(s.where for s in found) or 'a folder with config.json and safetensors'}",
+        )
+    given = show.settings(settings or [])
+    made = verb(target, found, _budget(minutes, memory), method, out=out, settings=given, overwrite=overwrite)
+    show.adapted(made[0], target, out, machine=json)
+
+
+@app.command()
+def methods(
+    stage: Annotated[Optional[str], typer.Argument(help="ranking, adaptation, combination, evidence, or a kind")] = None,
+    fits: Annotated[Optional[list[str]], typer.Option(help="only those that work on this source (id, name or folder)")] = None,
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
+    """What there is, what each needs, and where it comes from."""
+    show.methods(stage, fits or [], bank, machine=json)
+
+
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="folder of a result")],
+    no_examples: Annotated[bool, typer.Option("--no-examples", help="leave inputs out")] = False,
+    open_it: Annotated[bool, typer.Option("--open/--no-open", help="show it in the browser")] = False,
+    json: Json = False,
+) -> None:
+    """Rewrite the HTML report and the model card of a result, and say where they are."""
+    from headstart.outcome import rewrite_report
+
+    path = rewrite_report(result, examples=not no_examples)
+    if open_it:
+        typer.launch(str(path))
+    show.made({"report": str(path)}, f"wrote `{path}`", machine=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """What this machine and installation can do, and what to install for the rest."""
+    show.doctor(machine=json)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo-result"),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the result in the folder")] = False,
+    minutes: Minutes = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """Solve the embedded task with the starter shelf, offline, in a few minutes."""
+    from headstart.demonstration import demonstrate
+
+    result = demonstrate(
+        out,
+        minutes=minutes,
+        resume=resume,
+        overwrite=overwrite,
+        seed=seed,
+        started=show.process_start(),
+        show="none" if json else "auto",
+        asked=show.command_line(),
+    )
+    return show.solved(result, machine=json, story=True)
+
+
+@shelf.command("add")
+def inventory_add(
+    places: Annotated[list[str], typer.Argument(metavar="PLACE…", help="folders, results, or hub:org/name@revision")],
+    bank: Bank = None,
+    json: Json = False,
+) -> int:
+    """Put sources on the shelf. A folder that cannot be read is listed, and costs the others nothing."""
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    added, failed = [], []
+    for place in places:
+        found, broken = inventory.add(place)
+        added += found
+        failed += broken
+    return show.added(added, failed, inventory.where, machine=json)
+
+
+@shelf.command("list")
+def inventory_list(bank: Bank = None, json: Json = False) -> None:
+    """What is on the shelf."""
+    from headstart.inventory import Inventory
+
+    show.sources(Inventory(bank).sources(), machine=json)
+
+
+@shelf.command("show")
+def inventory_show(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="id, its beginning, or name")],
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
+    """Everything that is known of one source."""
+    from headstart.inventory import Inventory
+
+    show.source(Inventory(bank).show(wanted), machine=json)
+
+
+@shelf.command("verify")
+def inventory_verify(bank: Bank = None, json: Json = False) -> int:
+    """Read every source again; exit code 1 where files are missing or changed."""
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    return show.damage(inventory.verify(), len(inventory.sources()), machine=json)
+
+
+@shelf.command("remove")
+def inventory_remove(
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="id, its beginning, or name")],
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
+    """Take a source off the shelf; its files and records stay."""
+    from headstart.inventory import Inventory
+
+    gone = Inventory(bank).remove(wanted)
+    show.made({"removed": {"id": gone.id, "name": gone.name}}, f"removed `{gone.name}` ({gone.id})", machine=json)
+
+
+@shelf.command("convert")
+def inventory_convert(
+    place: Annotated[Path, typer.Argument(metavar="PATH", help="folder, or a .bin or .pt file of pickled weights")],
+    json: Json = False,
+) -> None:
+    """Turn pickled weights into safetensors, in a limited worker that runs no code from the file."""
+    from headstart.io.convert import convert
+
+    made = convert(place)
+    show.made({"made": str(made)}, f"wrote `{made}`", machine=json)

@@ -1,0 +1,261 @@
+"""A part: a target as jobs see it, and the jobs that a stage asks for.
+
+Outer folds are parts of one root target: their rows are among the root's rows, so the root's features serve them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.core import Measured, Problem, Rows, Source, Target
+from headstart.execution.run import Run
+from headstart.execution.specs import Job, Outcome, source_to_dict
+from headstart.io import targets
+from headstart.numerics import metrics
+from headstart.numerics.folds import draw_order
+
+Array = np.ndarray[Any, Any]
+GRADIENT_FOLDS = 3  # folds that routes with gradients run, of repeat 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """folder: where the target was dumped, root: where the target with all rows was; both below the run folder.
+
+    root_ids: of the root's labelled rows, in the order in which they are drawn. cache: folder of the feature cache.
+    """
+
+    target: Target
+    folder: str
+    root: str
+    root_ids: tuple[str, ...]
+    cache: str
+
+    @property
+    def root_rows(self) -> int:
+        return len(self.root_ids)
+
+    def drawn(self, rows: int) -> int:
+        """How many rows of the root are drawn when the first `rows` labelled rows of this part are among them."""
+        mine = set(self.target.labelled.ids)
+        places = [at for at, name in enumerate(self.root_ids, 1) if name in mine]
+        return places[min(rows, len(places)) - 1] if places else 0
+
+
+def part_of(run: Run, target: Target, name: str, cache: Path, root: Part | None = None) -> Part:
+    """Dump a target for the workers, once."""
+    folder = f"targets/{name}"
+    if not (run.folder / folder / "target.json").exists():
+        targets.dump(target, run.folder / folder)
+    if root is not None:
+        return Part(target, folder, root.root, root.root_ids, root.cache)
+    rows = target.labelled
+    order = draw_order(rows.labels, rows.ids, target.seed) if rows.labels is not None else range(len(rows))
+    return Part(target, folder, folder, tuple(rows.ids[i] for i in order), str(cache))
+
+
+def dump_rows(run: Run, rows: Rows, name: str) -> str:
+    """Dump rows for a prediction; gives the folder below the run folder."""
+    folder = f"targets/{name}"
+    if not (run.folder / folder / "rows.json").exists():
+        targets.dump_rows(rows, run.folder / folder)
+    return folder
+
+
+def features_job(part: Part, source: Source, start: int, stop: int, *, limit_seconds: float | None = None) -> Job:
+    """Features of the root's labelled rows start…stop, in the order of draw, into the cache."""
+    spec = {
+        "source": source_to_dict(source),
+        "target": part.root,
+        "rows": "labelled",
+        "start": start,
+        "stop": stop,
+        "cache": part.cache,
+    }
+    return Job("features", f"features of {source.name}", spec, limit_seconds=limit_seconds)
+
+
+def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Mapping[str, Any]]) -> Job:
+    """Estimators on the labelled rows of the part that are among the first `rows` that are drawn of the root."""
+    spec = {
+        "source": source_to_dict(source),
+        "target": part.folder,
+        "root": part.root,
+        "upto": rows,
+        "estimators": [dict(e) for e in estimators],
+        "cache": part.cache,
+    }
+    return Job("score", f"scores of {source.name}", spec)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class System:
+    """Something that can be fitted on a target: a method with its settings and seed, and the source it starts from."""
+
+    kind: str
+    method: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+    source: Source | None = None
+    ingredients: tuple[System, ...] = ()  # of a soup
+
+    @property
+    def name(self) -> str:
+        if self.ingredients:
+            return f"{self.method} of {' and '.join(i.name for i in self.ingredients)}"
+        extra = ", ".join(f"{k}={v}" for k, v in self.settings)
+        method = f"{self.method}({extra})" if extra else self.method
+        return f"{method} of {self.source.name}" if self.source else method
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "name": self.method,
+            "settings": dict(self.settings),
+            "seed": self.seed,
+            "source": source_to_dict(self.source) if self.source else None,
+        }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tried:
+    """A system with its out-of-fold predictions.
+
+    table: (repeats, rows, outputs), NaN where a cell was not scored; None where it failed. fraction: median over folds
+    of the chosen fraction of the schedule. folds: what each cell reported. folder: of the job's files, last rung.
+    """
+
+    system: System
+    table: Array | None
+    seconds: float = 0.0
+    error: Problem | None = None
+    stopped: str | None = None
+    fraction: float = 1.0
+    folds: tuple[Mapping[str, Any], ...] = ()
+    folders: tuple[Path, ...] = field(default=())
+
+    @property
+    def usable(self) -> bool:
+        return self.table is not None and self.error is None and self.stopped is None
+
+    def cells(self) -> Array:
+        """The table of a usable trial."""
+        assert self.table is not None, "only usable trials are compared"
+        return self.table
+
+
+def fit_job(
+    part: Part,
+    system: System,
+    cells: Sequence[tuple[int, int]] | str,
+    *,
+    limit_seconds: float | None = None,
+    keep: bool = False,
+    steps: Mapping[str, Any] | None = None,
+    test: str | None = None,
+) -> Job:
+    """Fit a system on cells (repeat, fold) of a part, or on all its labelled rows; test: rows to predict afterwards."""
+    spec = {
+        **system.spec(),
+        "target": part.folder,
+        "root": part.root,
+        "cells": cells if isinstance(cells, str) else [list(c) for c in cells],
+        "steps": dict(steps or {}),
+        "keep": keep,
+        "test": test,
+        "cache": part.cache,
+    }
+    return Job("fit", system.name, spec, limit_seconds=limit_seconds)
+
+
+def soup_of(ingredients: Sequence[System]) -> System:
+    """The average of several fine-tunes of one source."""
+    source = ingredients[0].source
+    return System(kind="combination.merging", method="uniform_soup", source=source, ingredients=tuple(ingredients))
+
+
+def soup_job(
+    part: Part,
+    system: System,
+    folders: Sequence[Sequence[Path]],
+    cells: Sequence[tuple[int, int]] | str,
+    *,
+    test: str | None = None,
+) -> Job:
+    """Average the models that the ingredients' fits left in their folders, cell by cell."""
+    assert system.source is not None
+    spec = {
+        "members": [[f"{f.parent.name}/{f.name}" for f in some] for some in folders],
+        "method": system.method,
+        "settings": dict(system.settings),
+        "source": source_to_dict(system.source),
+        "target": part.folder,
+        "cells": cells if isinstance(cells, str) else [list(c) for c in cells],
+        "test": test,
+    }
+    return Job("soup", system.name, spec)
+
+
+def tried(part: Part, system: System, outcomes: Sequence[Outcome]) -> Tried:
+    """Read the out-of-fold predictions of one system back from the files of its jobs (one job, or one a rung)."""
+    seconds = sum(o.seconds for o in outcomes)
+    for outcome in outcomes:
+        if not outcome.ok:
+            return Tried(system, None, seconds, outcome.error, outcome.stopped)
+    folds = [f for o in outcomes for f in o.value["folds"]]
+    target = part.target
+    table = np.full((target.folds.repeats, len(target.labelled), target.task.outputs), np.nan)
+    for outcome in outcomes:
+        for cell in outcome.value["folds"]:
+            r, f = cell["repeat"], cell["fold"]
+            table[r, target.folds.sides(r, f)[1]] = np.load(outcome.files / f"pred-{r}-{f}.npy", allow_pickle=False)
+    fraction = float(np.median([f.get("fraction", 1.0) for f in folds])) if folds else 1.0
+    return Tried(system, table, seconds, None, None, fraction, tuple(folds), tuple(o.files for o in outcomes))
+
+
+def scored_cells(tables: Sequence[Array]) -> Array:
+    """(repeats, rows) bool: the cells that all tables have."""
+    seen = [~np.isnan(t).any(axis=-1) for t in tables]
+    return np.asarray(np.logical_and.reduce(seen))
+
+
+def out_of_fold_score(target: Target, table: Array, cells: Array | None = None) -> float:
+    """The metric over the scored cells, averaged over repeats; NaN where nothing was scored."""
+    seen = scored_cells([table]) if cells is None else cells
+    labels = target.labelled.labels
+    assert labels is not None
+    values = [
+        metrics.value(target.metric.name, labels[seen[r]], table[r][seen[r]])
+        for r in range(len(table))
+        if seen[r].any()
+    ]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def better(target: Target, score: float) -> float:
+    """A score as a number of which more is better; minus infinity where there is none."""
+    return float("-inf") if np.isnan(score) else target.metric.sign * score
+
+
+def measured_out_of_fold(target: Target, trial: Tried) -> Measured:
+    """The out-of-fold score with a bootstrap interval over groups, of the first repeat (repeats share their rows)."""
+    from headstart.numerics.bootstrap import scored
+
+    assert trial.table is not None
+    labels = target.labelled.labels
+    assert labels is not None
+    seen = scored_cells([trial.table])[0]
+    groups = [g for g, s in zip(target.labelled.groups, seen, strict=True) if s]
+    one = scored(target.metric.name, labels[seen], [trial.table[0][seen]], groups)[0]
+    value = out_of_fold_score(target, trial.table)
+    shift = value - one.value  # the interval of one repeat, about the mean of all
+    return Measured(value, one.low + shift, one.high + shift, int(seen.sum()))
+
+
+def probe_of(source: Source) -> System:
+    return System(kind="adaptation.routes", method="linear_probe", source=source)

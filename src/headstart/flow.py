@@ -1,0 +1,479 @@
+"""The journey, from a target to a verified model and back to the shelf. Read it from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from headstart import adaptation, catalogue, combination, ranking
+from headstart.core import Budget, Problem, Refused, Result, Source, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.combination import Combined
+    from headstart.evidence import Verified
+    from headstart.execution.parts import Part, System, Tried
+    from headstart.execution.run import Run
+    from headstart.execution.specs import Outcome
+    from headstart.inventory import Inventory
+    from headstart.ranking import Ranked
+
+    Array = np.ndarray[Any, Any]
+
+OUTER_FOLDS = 5
+GRADIENT_ROUTES = ("lp_ft", "lora", "full_finetune")
+ROUTE_SHARE = 0.6  # of the time that is left, for routes that train weights
+SAVE_SECONDS = 6.0  # held back for the report, the card and reading the result again
+CHOSEN, NO_TRANSFER, NAIVE = "chosen", "no-transfer", "naive"  # tables of the three that verify compares
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Which gradient routes compete: the best `sources` of the ranking × routes; `survivors` go beyond fold 0.
+
+    horizon: steps of a schedule that was cut to fit the time; None for each route's own. reason: in words.
+    """
+
+    sources: int = 0
+    routes: tuple[str, ...] = ()
+    survivors: int = 0
+    horizon: int | None = None
+    reason: str = ""
+
+    def fits(self, folds: int) -> float:
+        """How many fittings on one fold this costs, the final refit included."""
+        first = self.sources * len(self.routes)
+        later = min(self.survivors, first) * (folds - 1)
+        return first + later + (1.25 if first else 0)
+
+
+PLANS = (
+    Plan(sources=2, routes=GRADIENT_ROUTES, survivors=3),
+    Plan(sources=1, routes=GRADIENT_ROUTES, survivors=2),
+    Plan(sources=1, routes=("lp_ft",), survivors=1),
+)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Choice:
+    """What was chosen on train and validation rows of one part, and against what it will be held."""
+
+    part: Part
+    baselines: list[Tried]
+    ranked: list[Ranked]
+    tuned: list[Tried]
+    chosen: Combined | None
+    no_transfer: Tried
+    naive: Tried | None
+
+    def systems(self) -> list[Tried]:
+        """Everything that verify needs predictions of, each once, the chosen members first."""
+        members = [t for t, _ in self.chosen.members] if self.chosen else []
+        others = [self.no_transfer, *([self.naive] if self.naive else []), *(b for b in self.baselines if b.usable)]
+        unique: dict[Any, Tried] = {}
+        for trial in [*members, *others]:
+            unique.setdefault(trial.system, trial)
+        return list(unique.values())
+
+
+def solve(
+    target: Target,
+    inventory: Inventory | None = None,
+    budget: Budget | None = None,
+    *,
+    out: str | Path,
+    sources: Sequence[Source] | None = None,
+    failed: Sequence[tuple[str, Problem]] = (),
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    when_unsure: Literal["no-transfer", "best"] = "no-transfer",
+    examples: bool = True,
+    executor: Literal["workers", "in_process"] = "workers",
+    started: float | None = None,
+    show: Literal["auto", "plain", "none"] = "auto",
+    hook: Callable[[str], None] | None = None,
+    asked: Mapping[str, Any] | None = None,
+) -> Result:
+    """A verified model for the target, or the finding that nothing on the shelf helps, saved in the folder `out`.
+
+    sources: those to consider, in the order given; without it the inventory's. failed: sources that could not be read,
+    for the report. when_unsure: what is returned where transfer is not proven to help. Raises `Refused` before
+    anything is spent where the task type cannot go on, or `out` holds a result or a run already.
+    """
+    from headstart import outcome
+    from headstart.execution import begin
+    from headstart.io.places import cache_folder
+
+    began = time.monotonic() if started is None else started
+    limits = budget or Budget()
+    _refuse_task(target)
+    outcome.refuse_folder(Path(out), resume=resume, overwrite=overwrite)
+    shelf = list(sources) if sources is not None else (inventory.sources(target.modality) if inventory else [])
+    shelf, unfit = _usable(shelf, target)
+    inputs = outcome.inputs_of(target, shelf, limits, seed=seed, when_unsure=when_unsure)
+    with begin(
+        Path(out), limits, inputs=inputs, resume=resume, executor=executor, started=began, show=show, hook=hook
+    ) as run:
+        run.meter.keep(SAVE_SECONDS if limits.seconds < inf else 0.0)
+        known = outcome.bank_snapshot(run, inventory, target, shelf)
+        shelf = known.ordered(shelf)
+        clean = [s for s in shelf if s.id not in known.contaminated]
+        from headstart.execution.parts import part_of
+
+        root = part_of(run, target, "root", cache_folder())
+        plan = _planner(run, outer=target.protocol == "outer_cv")
+        before = run.meter.spent()
+        choice = choose(root, clean, run, plan)
+        parts = _parts(target, root, run, run.meter.spent() - before)
+        choices = [choice] if parts == [root] else [choose(p, clean, run, _settled(run)) for p in parts]
+        sealed = sum(len(c.part.target.seal) for c in choices)
+        verified = None if _over(run) or not sealed else verify(choices, run, known, inventory)
+        final = finish(choice, choices, verified, run, when_unsure)
+        return outcome.save(
+            final,
+            run,
+            out=Path(out),
+            target=target,
+            inventory=inventory,
+            known=known,
+            failed=[*failed, *unfit],
+            examples=examples,
+            budget=limits,
+            asked=dict(asked or {}),
+            replace_old=overwrite or resume,
+        )
+
+
+def choose(part: Part, sources: Sequence[Source], run: Run, plan: Callable[[Part, Sequence[Ranked]], Plan]) -> Choice:
+    """Everything that is decided on train and validation rows: the candidate, and the opponents it will meet."""
+    plain = adaptation.baselines(part, run)
+    ranked = ranking.race(part, sources, run) if sources else []
+    naive = _naive(part, sources, ranked, run)
+    probes = [r.probe for r in ranked if r.probe is not None]
+    tuned = _tune(part, ranked, run, plan(part, ranked))
+    mixed = combination.soups(part, tuned, run) if not run.interrupted else []
+    chosen = combination.combine(part, [*probes, *tuned, *mixed])
+    opponent = _best(part, plain)
+    if chosen is not None:
+        run.progress.best(f"{chosen.name}: {part.target.metric.title} {chosen.score:.3f}")
+    return Choice(part, plain, ranked, [*tuned, *mixed], chosen, opponent, naive)
+
+
+def verify(choices: Sequence[Choice], run: Run, known: Any, inventory: Inventory | None) -> Verdict | None:
+    """Open each part's seal once, predict its rows with systems refitted on all its labelled rows, and judge."""
+    import numpy as np
+
+    from headstart.evidence import verify as judge
+    from headstart.execution.parts import dump_rows
+    from headstart.numerics.bootstrap import outer_factor
+
+    run.progress.stage("verify", len(choices))
+    rows = [len(c.part.target.seal) for c in choices]
+    run.note("seal opened", rows=sum(rows), test=known.test)
+    if inventory is not None:
+        inventory.count_opening(known.test, known.run)
+    opened = [c.part.target.seal.open() for c in choices]
+    refits = []
+    for choice, test in zip(choices, opened, strict=True):
+        folder = dump_rows(run, test, f"test-{choice.part.folder.rpartition('/')[2]}")
+        refits.append(refitted(choice.part, choice.systems(), run, test=folder))
+    tables = _tables(choices, refits)
+    labels = np.concatenate([t.labels for t in opened if t.labels is not None])
+    groups = [g for t in opened for g in t.groups]
+    ids = [i for t in opened for i in t.ids]
+    content = [c for t in opened for c in t.content]
+    keep = np.array([c not in known.left_out for c in content])
+    if not keep.any():
+        return None
+    pooled = {name: np.concatenate(some)[keep] for name, some in tables.items()}
+    plain = _said([c.no_transfer.system.name for c in choices], "the best no-transfer system of each fold")
+    naive = _said([c.naive.system.name for c in choices if c.naive], "the naive transfer of each fold")
+    verified = judge(
+        pooled.get(CHOSEN),
+        (plain, pooled[NO_TRANSFER]),
+        (naive, pooled[NAIVE]) if NAIVE in pooled else None,
+        labels[keep],
+        [g for g, k in zip(groups, keep, strict=True) if k],
+        choices[0].part.target.metric.name,
+        factor=outer_factor(len(choices)) if len(choices) > 1 else 1.0,
+        baselines={n: t for n, t in pooled.items() if n not in (CHOSEN, NO_TRANSFER, NAIVE, plain, naive)},
+    )
+    run.note("verified", verdict=verified.verdict)
+    where = np.flatnonzero(keep)
+    return Verdict(verified, pooled, labels[keep], [ids[i] for i in where], [opened, where], refits)
+
+
+def _tables(choices: Sequence[Choice], refits: Sequence[Mapping[Any, Outcome]]) -> dict[str, list[Array]]:
+    """Predictions of the test rows by name, one table a part; only systems that every part could refit."""
+    found: dict[str, list[Array]] = {NO_TRANSFER: [], CHOSEN: [], NAIVE: []}
+    for choice, done in zip(choices, refits, strict=True):
+        found[NO_TRANSFER].append(_test_table(done[choice.no_transfer.system]))
+        if choice.chosen is not None and all(done[t.system].ok for t, _ in choice.chosen.members):
+            found[CHOSEN].append(_blend(choice.chosen, done))
+        if choice.naive is not None and done[choice.naive.system].ok:
+            found[NAIVE].append(_test_table(done[choice.naive.system]))
+        for baseline in choice.baselines:
+            if baseline.usable and done[baseline.system].ok:
+                found.setdefault(baseline.system.name, []).append(_test_table(done[baseline.system]))
+    return {name: tables for name, tables in found.items() if len(tables) == len(choices)}
+
+
+def _said(names: Sequence[str], otherwise: str) -> str:
+    return names[0] if len(set(names)) == 1 else otherwise
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Verdict:
+    """What verify found, and the tables it judged: by name, rows in the order of ids. opened: the test rows."""
+
+    verified: Verified
+    tables: Mapping[str, Array]
+    labels: Array
+    ids: Sequence[str]
+    opened: Any
+    refits: Sequence[Mapping[System, Outcome]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Final:
+    """What is saved: members with weights, of what is returned and of the other, each with the folder of its fit."""
+
+    choice: Choice
+    choices: Sequence[Choice]
+    verdict: Verdict | None
+    returned: Literal["chosen", "no-transfer"]
+    chosen: tuple[tuple[System, float, Outcome], ...]
+    no_transfer: tuple[tuple[System, float, Outcome], ...]
+
+
+def finish(
+    choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, run: Run, when_unsure: str
+) -> Final:
+    """Refit what will be saved on all rows that it may learn from, and say which of the two is returned."""
+    stopped_by_user = run.interrupted
+    run.calm()
+    if stopped_by_user or verdict is None or len(choices) > 1:
+        members = [t for t, _ in choice.chosen.members] if choice.chosen else []
+        done = refitted(choice.part, [choice.no_transfer, *members], run)
+    else:
+        done = dict(verdict.refits[0])
+    chosen = tuple((t.system, w, done[t.system]) for t, w in (choice.chosen.members if choice.chosen else ()))
+    if not all(o.ok for _, _, o in chosen):
+        chosen = ()
+    word = verdict.verified.verdict if verdict else None
+    proven = word == "helps" or (word is None and _leads(choice))
+    returned: Literal["chosen", "no-transfer"] = (
+        "chosen" if chosen and (proven or when_unsure == "best") else "no-transfer"
+    )
+    return Final(
+        choice, choices, verdict, returned, chosen, ((choice.no_transfer.system, 1.0, done[choice.no_transfer.system]),)
+    )
+
+
+def refitted(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None = None) -> dict[Any, Outcome]:
+    """Each system on all labelled rows of the part; a soup's ingredients first, and then their average."""
+    from headstart.execution.parts import soup_job
+
+    plain = [t for t in trials if not t.system.ingredients]
+    parts_of_soups = [
+        replace(t, system=i, folders=()) for t in trials for i in t.system.ingredients if t.system.ingredients
+    ]
+    outcomes = adaptation.refit(part, plain, run, test=test)
+    done: dict[Any, Outcome] = {t.system: o for t, o in zip(plain, outcomes, strict=True)}
+    for ingredient in parts_of_soups:
+        if ingredient.system not in done:
+            done[ingredient.system] = adaptation.refit(part, [ingredient], run, test=test)[0]
+    for trial in trials:
+        if trial.system.ingredients:
+            folders = [[done[i].files] for i in trial.system.ingredients]
+            done[trial.system] = run.do([soup_job(part, trial.system, folders, "all", test=test)], "refit", must=True)[0]
+    return done
+
+
+def _refuse_task(target: Target) -> None:
+    if target.task.type not in ("single_label", "regression") or target.task.pair:
+        kind = target.task.type.replace("_", "-") + (" over text pairs" if target.task.pair else "")
+        raise Refused(
+            f"`{target.name}` is a {kind} task, and `solve` works on single-label and regression tasks so far",
+            where="solve",
+            fix="look at it with `headstart inspect`; give one label a row, and one text",
+        )
+    if target.folds.k < 1:
+        raise Refused(
+            "no labelled row can be scored: every class lies in one row or group alone",
+            where=f"the labels of `{target.name}`",
+            fix="label at least two rows of each of two classes",
+        )
+
+
+def _usable(sources: Sequence[Source], target: Target) -> tuple[list[Source], list[tuple[str, Problem]]]:
+    """Sources that give features for this target, each identity once; the others with the reason."""
+    needs = catalogue.entry(adaptation.ROUTES, adaptation.PROBE).needs
+    usable: dict[str, Source] = {}
+    unfit: list[tuple[str, Problem]] = []
+    for source in sources:
+        if reason := catalogue.refusal(needs, (source,), target):
+            problem = Refused(reason, where=f"source `{source.name}`", fix="see `headstart methods`")
+            unfit.append((source.name, problem))
+        else:
+            usable.setdefault(source.identity, source)
+    return list(usable.values()), unfit
+
+
+def _best(part: Part, plain: Sequence[Tried]) -> Tried:
+    """The best no-transfer system by its out-of-fold score on the cells that all have; the earliest of equals."""
+    from headstart.execution.parts import better, out_of_fold_score, scored_cells
+
+    usable = [t for t in plain if t.usable]
+    if not usable:  # stopped before anything ran: the class prior needs no search, and is fitted at the end
+        return next(t for t in plain if t.system.method == "majority")
+    cells = scored_cells([t.cells() for t in usable])
+    return max(usable, key=lambda t: better(part.target, out_of_fold_score(part.target, t.cells(), cells)))
+
+
+def _naive(part: Part, sources: Sequence[Source], ranked: Sequence[Ranked], run: Run) -> Tried | None:
+    """The better of two things people do: probe the first source given, or probe one that is drawn at random."""
+    from headstart.execution.parts import better, features_job, out_of_fold_score
+    from headstart.numerics.hashing import unit
+
+    able = [r.source for r in ranked if r.error is None]
+    order = [s for s in sources if s in able]
+    if not order or _over(run):
+        return None
+    drawn = order[int(unit(part.target.fingerprint, f"headstart naive {part.target.seed}") * len(order))]
+    two = [order[0]] if drawn is order[0] else [order[0], drawn]
+    run.do([features_job(part, s, 0, part.root_rows) for s in two], "features")
+    tried = [t for t in adaptation.probes(part, two, run) if t.usable]
+    return max(tried, key=lambda t: better(part.target, out_of_fold_score(part.target, t.cells())), default=None)
+
+
+def _tune(part: Part, ranked: Sequence[Ranked], run: Run, plan: Plan) -> list[Tried]:
+    able = [r.source for r in ranked if r.score is not None and "gradients" in r.source.gives]
+    systems = [
+        adaptation.route(source, name, seed=part.target.seed)
+        for source in able[: plan.sources]
+        for name in plan.routes
+        if not catalogue.missing(catalogue.entry(adaptation.ROUTES, name))
+    ]
+    if not systems or _over(run):
+        return []
+    return adaptation.halving(part, systems, run, survivors=plan.survivors, keep=True, horizon=plan.horizon)
+
+
+def _planner(run: Run, *, outer: bool) -> Callable[[Part, Sequence[Ranked]], Plan]:
+    """Decides once, on the root, which gradient routes compete: those whose forecast fits all that must follow."""
+
+    def plan(part: Part, ranked: Sequence[Ranked]) -> Plan:
+        return _plan_from(run.decide("routes", lambda: _routes(part, ranked, run, outer)))
+
+    return plan
+
+
+def _settled(run: Run) -> Callable[[Part, Sequence[Ranked]], Plan]:
+    """What was decided on the root, for the outer folds."""
+    return lambda _part, _ranked: _plan_from(run.decide("routes", lambda: {"reason": "nothing was decided"}))
+
+
+def _plan_from(fields: Mapping[str, Any]) -> Plan:
+    return Plan(**{**fields, "routes": tuple(fields.get("routes", ()))})
+
+
+def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool) -> dict[str, Any]:
+    """The largest plan that fits; measured on a beginning of the first route's schedule."""
+    able = [r.source for r in ranked if r.score is not None and "gradients" in r.source.gives]
+    if not able:
+        return {"reason": "no source gives gradients"}
+    if run.meter.trials_left < 1:
+        return {"reason": "all trials were used by probes"}
+    left = run.meter.remaining()
+    if left == inf:
+        return _fields(PLANS[0], "no time limit")
+    speed = adaptation.speed(part, adaptation.route(able[0], PLANS[-1].routes[0], part.target.seed), run)
+    if speed is None:
+        return {"reason": "one beginning of a schedule did not finish in a tenth of the time left"}
+    folds = min(3, part.target.folds.k)
+    times = OUTER_FOLDS * 0.8 + 1 if outer else 1.0
+    room = (run.meter.remaining() * ROUTE_SHARE) / times
+    for plan in PLANS:
+        if plan.sources <= len(able) and speed.seconds * plan.fits(folds) <= room:
+            return _fields(plan, f"forecast {speed.seconds * plan.fits(folds) * times:.0f} s of {left:.0f} s")
+    least = PLANS[-1]
+    fraction = room / (speed.seconds * least.fits(folds))
+    if not outer and fraction >= 0.1 and speed.horizon * fraction >= 60:
+        horizon = int(speed.horizon * fraction)
+        reason = f"its own schedule has {speed.horizon} steps; cut to {horizon}, which fit into {room:.0f} s"
+        return _fields(replace(least, horizon=horizon), reason)
+    need = speed.seconds * least.fits(folds) * times
+    what = "all outer folds" if outer else "the folds"
+    return {"reason": f"the smallest plan over {what} was forecast at {need:.0f} s, and {room * times:.0f} s were free"}
+
+
+def _fields(plan: Plan, reason: str) -> dict[str, Any]:
+    return {
+        "sources": plan.sources,
+        "routes": list(plan.routes),
+        "survivors": plan.survivors,
+        "horizon": plan.horizon,
+        "reason": reason,
+    }
+
+
+def _parts(target: Target, root: Part, run: Run, seconds: float) -> list[Part]:
+    """What the verdict is about: the target itself, or outer folds of it, as many as the time allows."""
+    if target.protocol != "outer_cv":
+        return [root]
+    from headstart.execution.parts import part_of
+    from headstart.inspection import outer_targets
+
+    def folds() -> str:
+        left = run.meter.remaining()
+        if left > seconds * (OUTER_FOLDS - 0.5):
+            return "all"
+        return "one" if left > seconds * 1.2 else "none"
+
+    extent = run.decide("outer folds", folds)
+    run.note("outer folds", extent=extent)
+    outer = outer_targets(target, OUTER_FOLDS)
+    wanted = outer if extent == "all" else outer[:1] if extent == "one" else ()
+    return [part_of(run, t, f"outer-{i}", Path(root.cache), root) for i, t in enumerate(wanted)] or [root]
+
+
+def _over(run: Run) -> bool:
+    """Whether nothing more may be chosen."""
+    return run.interrupted or run.meter.left() <= 0
+
+
+def _leads(choice: Choice) -> bool:
+    """Without a verdict, validation says which of the two is the best so far."""
+    from headstart.execution.parts import better, out_of_fold_score
+
+    target = choice.part.target
+    if choice.chosen is None:
+        return False
+    if choice.no_transfer.table is None:
+        return True
+    plain = out_of_fold_score(target, choice.no_transfer.table)
+    return better(target, choice.chosen.score) > better(target, plain)
+
+
+def _test_table(outcome: Outcome) -> Array:
+    import numpy as np
+
+    if not outcome.ok:
+        raise outcome.error or Problem(
+            "a system could not be refitted for verify", where="verify", fix="run again with `--resume`"
+        )
+    table: Array = np.load(outcome.files / "pred-test.npy", allow_pickle=False)
+    return table
+
+
+def _blend(chosen: Combined, done: Mapping[Any, Outcome]) -> Array:
+    import numpy as np
+
+    return np.asarray(sum(w * _test_table(done[t.system]) for t, w in chosen.members))

@@ -1,0 +1,21 @@
+"""Where headstart keeps its own files: the bank and the cache of features."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """`$HEADSTART_HOME`, else the user's data folder."""
+    named = os.environ.get("HEADSTART_HOME")
+    return Path(named).expanduser() if named else Path(platformdirs.user_data_dir("headstart", appauthor=False))
+
+
+def cache_folder() -> Path:
+    """The feature cache: below `$HEADSTART_HOME` where that is set, else in the user's cache folder."""
+    if os.environ.get("HEADSTART_HOME"):
+        return home() / "cache" / "features"
+    return Path(platformdirs.user_cache_dir("headstart", appauthor=False)) / "features"
