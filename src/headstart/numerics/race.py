@@ -1,0 +1,106 @@
+"""The race: sources are scored on growing numbers of rows, and those that are clearly behind leave early.
+
+The rule is paired: losses of two sources on the same rows are subtracted row by row, and a source leaves when the mean
+difference to the leader is more than `z` standard errors. Ties keep running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+FIRST_RUNG = 128  # rows; below this, and below the width, a ridge probe's early losses mislead
+FEWEST = 100  # rows in common, for the difference of means to be near normal
+
+
+def rungs(rows: int, width: int, first: int = FIRST_RUNG) -> tuple[int, ...]:
+    """Numbers of rows to score on: max(first, width), doubled until all; one rung where there are no more rows.
+
+    >>> rungs(1000, 384), rungs(100, 32)
+    ((384, 768, 1000), (100,))
+    """
+    sizes, size = [], max(first, width)
+    while size < rows:
+        sizes.append(size)
+        size *= 2
+    return (*sizes, rows)
+
+
+def leavers(losses: Mapping[str, Array], z: float = 3.0, fewest: int = FEWEST) -> dict[str, str]:
+    """Who leaves, with the reason, by losses of all sources on the same rows (NaN where a row was not scored).
+
+    Nobody leaves on fewer than `fewest` rows that all have.
+
+    >>> ahead = np.tile([0.0, 0.2], 64)
+    >>> list(leavers({"a": ahead, "b": ahead + 1, "c": ahead + 1e-9 * np.cos(np.arange(128))}))
+    ['b']
+    """
+    if len(losses) < 2:
+        return {}
+    table = np.stack([np.asarray(one, dtype=np.float64) for one in losses.values()])
+    table = table[:, np.isfinite(table).all(axis=0)]
+    rows = table.shape[1]
+    if rows < max(fewest, 2):
+        return {}
+    means = table.mean(axis=1)
+    leader = int(means.argmin())
+    names, left = list(losses), {}
+    for at, name in enumerate(names):
+        gap = table[at] - table[leader]
+        error = float(gap.std(ddof=1)) / rows**0.5
+        if at != leader and gap.mean() > z * error and means[at] > means[leader]:
+            left[name] = (
+                f"loss {means[at]:.3g} a row against {means[leader]:.3g} of `{names[leader]}` on {rows} rows, "
+                f"a gap of {gap.mean():.2g} ± {error:.1g} (more than {z:g} standard errors)"
+            )
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """kept: names that ran to the end, in the order given. left: (rows, reason) of the others. rows: that each used."""
+
+    kept: tuple[str, ...]
+    left: Mapping[str, tuple[int, str]]
+    rows: Mapping[str, int]
+
+
+def race(
+    widths: Mapping[str, int],
+    rows: int,
+    losses_at: Callable[[Sequence[str], int], Mapping[str, Array]],
+    z: float = 3.0,
+    first: int = FIRST_RUNG,
+) -> Raced:
+    """Runs the sources (name: width) up the rungs of `rows` rows, from the narrowest source's first rung.
+
+    A source joins at the first rung that is not below its width, and is judged from then on.
+
+    losses_at: (rows,) losses of these names on the first n rows of one draw order that all share. A name that it does
+    not return has failed and is out, without a reason here. A single source, or a single rung, is scored on all rows.
+
+    >>> race({"a": 4, "b": 4}, 256, lambda names, n: {s: np.arange(n) % 2 + (s == "b") for s in names}).rows
+    {'a': 256, 'b': 128}
+    """
+    running = list(widths)
+    left: dict[str, tuple[int, str]] = {}
+    scored = dict.fromkeys(widths, 0)
+    for size in rungs(rows, min(widths.values(), default=0), first):
+        last = size == rows
+        seated = [s for s in running if last or max(first, widths[s]) <= size]
+        if not last and len(seated) < 2:
+            continue  # nobody to compare with
+        losses = losses_at(seated, size)
+        running = [s for s in running if s not in seated or s in losses]
+        scored.update(dict.fromkeys(losses, size))
+        if last:
+            break
+        gone = leavers({s: losses[s] for s in seated if s in losses}, z)
+        left.update({s: (size, reason) for s, reason in gone.items()})
+        running = [s for s in running if s not in gone]
+    return Raced(tuple(running), left, scored)

@@ -1,0 +1,83 @@
+"""Spectrum: the eigenvalues of centred features on their smaller side, and the targets along them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+
+from .moments import Moments
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Spectrum:
+    """Of F'F (width side) or F F' (rows side), F and the targets Y less their means, k the rank.
+
+    values: (k,) eigenvalues above max(N, D) * eps of the largest, on either side the same; those left out are exact
+    zeros. vectors: (D, k) or (N, k). projected: (k, K) vectors' F'Y, or vectors' Y on the rows side.
+    shares: (k, K) squares of Y along the rows' eigenvectors, on either side. rest: (K,) squares of Y that no linear
+    map of F reaches.
+    """
+
+    rows: int
+    values: Array
+    vectors: Array
+    projected: Array
+    shares: Array
+    rest: Array
+
+    @classmethod
+    def of_moments(cls, moments: Moments) -> Spectrum:
+        """The width side; O(D³)."""
+        values, vectors = _eigen(moments.centred_gram, moments.rows)
+        projected = vectors.T @ moments.centred_sums.T
+        shares = projected**2 / values[:, None]
+        rest = np.maximum(moments.centred_energy - shares.sum(axis=0), 0.0)
+        return cls(moments.rows, values, vectors, projected, shares, rest)
+
+    @classmethod
+    def of_kernel(cls, kernel: Array, targets: Array, width: int) -> Spectrum:
+        """The rows side: kernel (N, N) of centred features, targets (N, K) centred; O(N³), for N < D.
+
+        >>> spectrum = Spectrum.of_kernel(np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([[1.0], [-1.0]]), 9)
+        >>> spectrum.values.round(6).tolist(), spectrum.shares.round(6).tolist()
+        ([2.0], [[2.0]])
+        """
+        values, vectors = _eigen(kernel, width)
+        projected = vectors.T @ targets
+        rest = np.maximum((targets**2).sum(axis=0) - (projected**2).sum(axis=0), 0.0)
+        return cls(len(kernel), values, vectors, projected, projected**2, rest)
+
+    @property
+    def level(self) -> float:
+        """Mean squared length of a row, which neither rotation nor empty features change; 1 where all are zero."""
+        return float(self.values.sum()) / self.rows or 1.0
+
+    def residuals(self, penalty: Array | float) -> Array:
+        """(K,) squared error of ridge regression on its own rows; penalty a number or one a column."""
+        return np.asarray(self.rest + (self.shares * (penalty / (self.values[:, None] + penalty)) ** 2).sum(axis=0))
+
+    def freedom(self, penalty: Array | float) -> Array:
+        """Rows less the mean and less the effective parameters of ridge, for each penalty; without cancellation."""
+        kept = np.asarray(penalty) / (self.values[:, None] + penalty)
+        return np.asarray(self.rows - 1 - len(self.values) + kept.sum(axis=0))
+
+    def cross_validated(self, penalties: Array) -> Array:
+        """(penalties,) generalised cross-validation's estimate of the squared error of ridge, over all columns."""
+        errors = np.array([self.residuals(float(p)).sum() for p in penalties])
+        return np.asarray(errors * self.rows / np.maximum(self.freedom(penalties), 1e-9) ** 2)
+
+    def coefficients(self, penalty: float) -> Array:
+        """Of ridge regression: (D, K) weights, or on the rows side (N, K) weights of the rows."""
+        return np.asarray(self.vectors @ (self.projected / (self.values[:, None] + penalty)))
+
+
+def _eigen(symmetric: Array, other_side: int) -> tuple[Array, Array]:
+    values, vectors = eigh(symmetric, check_finite=False, driver="evd")
+    floor = max(len(symmetric), other_side) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    kept = values > floor
+    return values[kept], vectors[:, kept]

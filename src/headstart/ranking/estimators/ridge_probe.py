@@ -1,0 +1,77 @@
+"""Ridge probe: how well a linear map of the features predicts rows that it was not fitted on.
+
+Hoerl and Kennard, "Ridge regression", 1970; strength by generalised cross-validation, Golub, Heath and Wahba, 1979.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.core import Needs, Score, Unfit, View
+from headstart.numerics.held_out import cells, explained
+from headstart.numerics.moments import Array, Moments, targets_of
+from headstart.numerics.spectrum import Spectrum
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RidgeProbe:
+    """R² of ridge regression on held-out folds, to class columns or to the value.
+
+    Shapes: features (N, D); N >= D: `view.moments` less each fold's, (D, D) float64, one eigendecomposition a fold;
+    N < D: one (N, N) kernel, its training part decomposed a fold. Memory O(min(N, D)²), plus O(N·D) when N < D.
+    Returns: 1 - squared error / squared error of the training rows' mean, 0 or less for noise; losses (N,) squared
+    error summed over columns, NaN for rows in no fold.
+    Errors: `Unfit` when no row is in a fold.
+
+    The losses are what a race compares: smooth, and comparable row by row between sources. R² of class columns is not
+    accuracy. The strength is chosen in each fold's training rows alone, by generalised cross-validation.
+    """
+
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
+    claims = (
+        "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+    )  # fmt: skip
+    cites = "doi:10.1080/00401706.1979.10489751"
+
+    # penalties as multiples of the mean squared length of a training row
+    penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4)
+
+    def __post_init__(self) -> None:
+        if not self.penalties or min(self.penalties) <= 0:
+            raise Unfit(
+                f"penalties {self.penalties} are not all above 0",
+                where="RidgeProbe(penalties=…)",
+                fix="give at least one multiple above 0, such as 0.1",
+            )
+
+    def __call__(self, view: View) -> Score:
+        features, y = view.features, targets_of(view.labels, view.classes)
+        by_width = features.shape[0] >= features.shape[1]
+        kernel = np.empty(0) if by_width else self._kernel(features)
+        losses, naive = np.full(len(y), np.nan), np.full(len(y), np.nan)
+        for train, valid in cells(view.folds):
+            mean = y[train].mean(axis=0)
+            if by_width:
+                moments = view.moments - Moments.of(features[valid], view.labels[valid], view.classes)
+                weights = self._fit(Spectrum.of_moments(moments))
+                values = np.subtract(features[valid], moments.mean, dtype=np.float64) @ weights
+            else:
+                inner, cross = kernel[np.ix_(train, train)], kernel[np.ix_(valid, train)]
+                level = inner.mean(axis=0)
+                inner = inner - level - level[:, None] + level.mean()
+                cross = cross - cross.mean(axis=1, keepdims=True) - level + level.mean()
+                values = cross @ self._fit(Spectrum.of_kernel(inner, y[train] - mean, features.shape[1]))
+            losses[valid] = np.square(y[valid] - mean - values).sum(axis=1)
+            naive[valid] = np.square(y[valid] - mean).sum(axis=1)
+        return explained(losses, naive)
+
+    def _kernel(self, features: Array) -> Array:
+        f = np.asarray(features, dtype=np.float64)
+        f = f - f.mean(axis=0)
+        return np.asarray(f @ f.T)
+
+    def _fit(self, spectrum: Spectrum) -> Array:
+        penalties = np.array(self.penalties) * spectrum.level
+        return spectrum.coefficients(float(penalties[spectrum.cross_validated(penalties).argmin()]))

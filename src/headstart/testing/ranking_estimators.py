@@ -1,0 +1,210 @@
+"""What an estimator must do, and what it may claim. Laws draw small Gaussian classes, and hold for any seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headstart.core import Needs, Ranking, Score, TaskType, Undeclared, Unfit
+from headstart.numerics.moments import Moments
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeenView:
+    """A view of plain arrays, which lets a method touch only what its needs declare."""
+
+    needs: Needs
+    given: Array
+    known: Array
+    folds: Array
+    classes: int
+    task: TaskType = "single_label"
+    kept: dict[str, Moments] = field(default_factory=dict)
+
+    def _check(self, name: str, gift: str) -> None:
+        if gift not in self.needs.gives:
+            raise Undeclared(f"touches {name} undeclared", where="needs", fix=f'declare gives=("{gift}",)')
+
+    @property
+    def labels(self) -> Array:
+        if not self.needs.labels:
+            raise Undeclared("touches labels undeclared", where="needs", fix="declare labels=True")
+        return self.known
+
+    @property
+    def features(self) -> Array:
+        self._check("features", "features")
+        return self.given
+
+    @property
+    def moments(self) -> Moments:
+        self._check("moments", "features")
+        if "moments" not in self.kept:
+            self.kept["moments"] = Moments.of(self.given, self.labels, self.classes)
+        return self.kept["moments"]
+
+    @property
+    def predictions(self) -> Array:
+        self._check("predictions", "predictions")
+        raise Unfit("this view has no predictions", where="SeenView", fix="test the method with a view of its own")
+
+
+def draw(seed: int, rows: int = 60, width: int = 8, classes: int = 3, apart: float = 2.0) -> tuple[Array, Array]:
+    """Features (rows, width) float64 around class means that are `apart` standard deviations wide, and labels."""
+    chance = np.random.default_rng(seed)
+    labels = np.arange(rows) % classes
+    return apart * chance.standard_normal((classes, width))[labels] + chance.standard_normal((rows, width)), labels
+
+
+def dealt(labels: Array, k: int = 5) -> Array:
+    """Folds: rows of each class dealt in turn; the only row of a class is in no scored fold."""
+    labels = np.asarray(labels)
+    folds = np.arange(len(labels)) % k
+    if labels.ndim == 1 and labels.dtype.kind in "iu":
+        for c in np.unique(labels):
+            at = np.flatnonzero(labels == c)
+            folds[at] = np.arange(len(at)) % k if len(at) > 1 else -1
+    return folds
+
+
+def seen(
+    method: Ranking, features: Array, labels: Array, classes: int = 3, task: TaskType = "single_label", **more: Any
+) -> SeenView:
+    folds = more.get("folds", dealt(labels))
+    return SeenView(needs=method.needs, given=features, known=labels, folds=folds, classes=classes, task=task)
+
+
+def score(method: Ranking, features: Array, labels: Array, classes: int = 3, **more: Any) -> float:
+    return method(seen(method, features, labels, classes, **more)).value
+
+
+def close(a: float, b: float) -> None:
+    assert abs(a - b) <= 1e-5 * (1 + abs(a)), f"{a} is not {b}"
+
+
+def well_formed(given: Score, rows: int, folds: Array) -> None:
+    assert isinstance(given.value, float), f"value is a {type(given.value).__name__}"
+    assert np.isfinite(given.value), f"value is {given.value}"
+    if given.losses is not None:
+        assert given.losses.shape == (rows,), f"losses are {given.losses.shape}, and there are {rows} rows"
+        assert not np.isinf(given.losses).any(), "an infinite loss"
+        assert np.isfinite(given.losses[folds >= 0]).all(), "a scored row has no loss"
+
+
+def finite(method: Ranking, seed: int) -> None:
+    """For every task it declares: few rows, more dimensions than rows, constant features, float32."""
+    chance = np.random.default_rng(seed)
+    for rows, width in ((60, 8), (6, 40), (7, 1)):
+        features, labels = draw(seed, rows, width)
+        known: dict[TaskType, tuple[Array, int]] = {
+            "single_label": (labels, 3),
+            "multi_label": ((chance.random((rows, 3)) < 0.4).astype(np.int8), 3),
+            "regression": (features[:, 0] + chance.standard_normal(rows), 0),
+        }
+        for task, (truth, classes) in known.items():
+            if task in method.needs.tasks:
+                for given in (features.astype(np.float32), np.zeros_like(features), np.full_like(features, 0.1)):
+                    view = seen(method, given, truth, classes, task)
+                    well_formed(method(view), rows, view.folds)
+
+
+def survives_thin_classes(method: Ranking, seed: int) -> None:
+    """A class with one row, a class with none, labels that never vary, and features far from zero."""
+    if "single_label" not in method.needs.tasks:
+        return
+    features, labels = draw(seed, 20, 6)
+    thin = np.where(np.arange(20) == 7, 2, labels % 2)
+    for known, classes in ((thin, 3), (labels % 2, 4), (np.zeros(20, dtype=np.int64), 2)):
+        for given in (features, features + 1e6, 1e-6 * features):
+            view = seen(method, given, known, classes)
+            well_formed(method(view), 20, view.folds)
+
+
+def repeatable(method: Ranking, seed: int) -> None:
+    """The same view gives the same bits, and is as it was."""
+    features, labels = draw(seed)
+    view = seen(method, features, labels)
+    kept = features.copy(), labels.copy(), view.folds.copy()
+    first, again, fresh = method(view), method(view), method(seen(method, features, labels))
+    assert first.value == again.value == fresh.value, "another call, another score"
+    unchanged = (features, kept[0]), (labels, kept[1]), (view.folds, kept[2])
+    assert all(np.array_equal(a, b) for a, b in unchanged), "changes its input"
+
+
+def row_order(method: Ranking, seed: int) -> None:
+    features, labels = draw(seed)
+    folds, order = dealt(labels), np.random.default_rng(seed).permutation(len(labels))
+    close(
+        score(method, features, labels, folds=folds),
+        score(method, features[order], labels[order], folds=folds[order]),
+    )
+
+
+def class_names(method: Ranking, seed: int) -> None:
+    features, labels = draw(seed)
+    close(score(method, features, labels), score(method, features, (labels + 1) % 3))
+
+
+def rotation(method: Ranking, seed: int) -> None:
+    for rows in (60, 12):
+        features, labels = draw(seed, rows, 16)
+        turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((16, 16)))
+        close(score(method, features, labels), score(method, features @ turn, labels))
+
+
+def scale(method: Ranking, seed: int) -> None:
+    for rows in (60, 12):
+        features, labels = draw(seed, rows, 16)
+        for factor in (1e-4, 1e4):
+            close(score(method, features, labels), score(method, factor * features, labels))
+
+
+def feature_scale(method: Ranking, seed: int) -> None:
+    """Each feature in a unit of its own."""
+    for rows in (60, 12):
+        features, labels = draw(seed, rows, 16)
+        units = 10 ** np.random.default_rng(seed).uniform(-2, 2, 16)
+        close(score(method, features, labels), score(method, features * units, labels))
+
+
+def translation(method: Ranking, seed: int) -> None:
+    for rows in (60, 12):
+        features, labels = draw(seed, rows, 16)
+        close(score(method, features, labels), score(method, features + 100.0, labels))
+
+
+def zero_columns(method: Ranking, seed: int) -> None:
+    """Features that are always zero change nothing, also where they make the width exceed the rows."""
+    features, labels = draw(seed)
+    wide = np.hstack([features, np.zeros((60, 90))])
+    close(score(method, features, labels), score(method, wide, labels))
+
+
+def prefers_signal(method: Ranking, seed: int) -> None:
+    """The labels' own features score above the same features with the labels shuffled."""
+    features, labels = draw(seed)
+    shuffled = np.random.default_rng(seed).permutation(labels)
+    assert score(method, features, labels) > score(method, features, shuffled), "labels shuffled, and no worse"
+
+
+def width_safe(method: Ranking, seed: int) -> None:
+    """Pure noise, however wide, scores below 32 dimensions that tell the class; fewer rows than dimensions."""
+    features, labels = draw(seed, 120, 32, 4, apart=0.7)
+    informed = score(method, features, labels, 4)
+    for width in (32, 256, 1024):
+        noise = np.random.default_rng((seed, width)).standard_normal((120, width))
+        heard = score(method, noise, labels, 4)
+        assert heard < informed, f"noise of width {width} scores {heard:.3f}, and signal {informed:.3f}"
+
+
+ALWAYS = [finite, survives_thin_classes, repeatable]
+CLAIMS = {
+    law.__name__: law
+    for law in (
+        row_order, class_names, rotation, scale, feature_scale, translation, zero_columns, prefers_signal, width_safe,
+    )
+}  # fmt: skip

@@ -1,0 +1,136 @@
+"""The race, on losses done by hand and on a toy zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.numerics.race import leavers, race, rungs
+from headstart.ranking.estimators.ridge_probe import RidgeProbe
+from headstart.testing.ranking_estimators import dealt, seen
+
+Array = np.ndarray[Any, Any]
+
+
+def noise(seed: int, rows: int = 128) -> Array:
+    return np.random.default_rng(seed).standard_normal(rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "want"),
+    [
+        (1000, 32, (128, 256, 512, 1000)),
+        (1000, 300, (300, 600, 1000)),
+        (128, 8, (128,)),
+        (60, 8, (60,)),
+        (512, 2048, (512,)),
+    ],
+)
+def test_rungs_start_at_the_width_and_double(rows: int, width: int, want: tuple[int, ...]) -> None:
+    assert rungs(rows, width) == want
+
+
+def test_the_pairing_shows_what_means_alone_would_hide() -> None:
+    hard = 10 * noise(0)  # rows differ far more than sources do
+    left = leavers({"good": hard, "bad": hard + 0.5 + 0.1 * noise(1)})
+    assert list(left) == ["bad"]
+    assert "`good`" in left["bad"]
+    assert "128 rows" in left["bad"]
+
+
+def test_a_gap_within_three_standard_errors_keeps_running() -> None:
+    base, step = noise(0), noise(1)
+    step = (step - step.mean()) / step.std(ddof=1) / 128**0.5  # its mean has a standard error of 1 / 128
+    near, far = base + step + 2.9 / 128, base + step + 3.1 / 128
+    assert leavers({"a": base, "b": near}) == {}
+    assert list(leavers({"a": base, "b": far})) == ["b"]
+    assert list(leavers({"a": base, "b": near}, z=2.0)) == ["b"]
+
+
+def test_ties_and_lone_sources_stay() -> None:
+    assert leavers({"a": noise(0), "b": noise(0), "c": noise(0)}) == {}
+    assert leavers({"a": noise(0)}) == leavers({}) == {}
+
+
+def test_few_common_rows_let_nobody_go() -> None:
+    holes = noise(0)
+    holes[:40] = np.nan
+    worse = noise(0) + 100
+    assert leavers({"a": holes, "b": worse}) == {}
+    assert list(leavers({"a": holes, "b": worse}, fewest=50)) == ["b"]
+
+
+def flat(names: Sequence[str], rows: int) -> Mapping[str, Array]:
+    return {s: noise(0, rows) + (5 if s.startswith("bad") else 0) for s in names}
+
+
+def test_the_hopeless_leave_early_and_the_rest_see_all_rows() -> None:
+    raced = race({"a": 64, "bad": 64, "b": 64}, 1000, flat)
+    assert raced.kept == ("a", "b")
+    assert raced.left["bad"][0] == 128
+    assert raced.rows == {"a": 1000, "bad": 128, "b": 1000}
+
+
+def test_a_wide_source_joins_when_there_are_as_many_rows() -> None:
+    asked: list[tuple[tuple[str, ...], int]] = []
+
+    def losses(names: Sequence[str], rows: int) -> Mapping[str, Array]:
+        asked.append((tuple(names), rows))
+        return flat(names, rows)
+
+    raced = race({"a": 64, "bad": 64, "wide": 400, "bad wide": 400}, 1000, losses)
+    assert asked == [(("a", "bad"), 128), (("a", "wide", "bad wide"), 512), (("a", "wide"), 1000)]
+    assert raced.kept == ("a", "wide")
+
+
+def test_fewer_rows_than_a_rung_is_no_race() -> None:
+    raced = race({"a": 64, "bad": 64}, 100, flat)
+    assert (raced.kept, raced.left) == (("a", "bad"), {})
+    assert race({"a": 2048, "bad": 2048}, 1000, flat).left == {}
+
+
+def test_one_source_is_scored_once() -> None:
+    asked: list[int] = []
+    race({"a": 8}, 1000, lambda names, rows: asked.append(rows) or flat(names, rows))  # type: ignore[func-returns-value]  # append gives None
+    assert asked == [1000]
+
+
+def test_a_source_that_fails_is_out() -> None:
+    raced = race(
+        {"a": 8, "b": 8, "broken": 8}, 300, lambda names, rows: flat([s for s in names if s != "broken"], rows)
+    )
+    assert raced.kept == ("a", "b")
+    assert "broken" not in raced.left
+
+
+def test_on_a_toy_zoo_the_race_keeps_the_best_as_often_as_full_scoring() -> None:
+    """50 draws; the first source is made the best. At most one draw may be lost to the race, and work is saved."""
+    full_hits = race_hits = spent = 0
+    for seed in range(1000, 1050):
+        chance = np.random.default_rng(seed)
+        labels = np.arange(512) % 4
+        signal = chance.standard_normal((4, 8))[labels] + chance.standard_normal((512, 8))
+        blur = np.sort(chance.uniform(0.2, 3.0, 4))
+        zoo = {f"{i}": signal + b * chance.standard_normal((512, 8)) for i, b in enumerate(blur)}
+
+        def losses(
+            names: Sequence[str], rows: int, zoo: Mapping[str, Array] = zoo, y: Array = labels
+        ) -> dict[str, Array]:
+            folds, probe, given = dealt(y[:rows], 2), RidgeProbe(penalties=(0.1,)), {}
+            for name in names:
+                loss = probe(seen(probe, zoo[name][:rows], y[:rows], 4, folds=folds)).losses
+                assert loss is not None
+                given[name] = loss
+            return given
+
+        raced = race(dict.fromkeys(zoo, 8), 512, losses)
+        every = {name: loss.mean() for name, loss in losses(list(zoo), 512).items()}
+        full_hits += min(every, key=lambda s: every[s]) == "0"
+        race_hits += min(raced.kept, key=lambda s: every[s]) == "0"
+        spent += sum(raced.rows.values())
+    assert race_hits >= full_hits - 1
+    assert full_hits >= 35  # the zoo tells something
+    assert spent < 0.75 * 50 * 4 * 512

@@ -1,0 +1,98 @@
+"""Each law of the kind fails on a method that breaks it; and the kind's verb."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.core import Needs, Refused, Score, Undeclared, Unfit, View
+from headstart.ranking.estimators import score as score_all
+from headstart.ranking.estimators.lda import LDA
+from headstart.ranking.estimators.ridge_probe import RidgeProbe
+from headstart.testing.ranking_estimators import ALWAYS, CLAIMS, draw, seen
+
+ANY = Needs(gives=("features",), tasks=("single_label",))
+LAWS = {law.__name__: law for law in ALWAYS} | CLAIMS
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The value by a wrong rule, on features f and labels y."""
+
+    rule: Any
+    needs: Any = ANY
+    claims: tuple[str, ...] = ()
+    cites: str = "nobody"
+
+    def __call__(self, view: View) -> Score:
+        return Score(float(self.rule(view.features, view.labels)))
+
+
+def saturating(f: Any, y: Any) -> float:
+    """In-sample least squares: perfect on noise with more dimensions than rows."""
+    hot = np.eye(int(y.max()) + 1)[y]
+    return -float(np.square(hot - f @ np.linalg.lstsq(f, hot, rcond=None)[0]).sum())
+
+
+CALLS = itertools.count()
+RULES: dict[str, Any] = {
+    "finite": lambda f, y: 1 / np.float64(f.std()) if f.std() else np.inf,
+    "survives_thin_classes": lambda f, y: np.nan if (np.bincount(y, minlength=3) == 0).any() else 0.0,
+    "repeatable": lambda f, y: next(CALLS),
+    "row_order": lambda f, y: f[0, 0],
+    "class_names": lambda f, y: f[y == 0].sum(),
+    "rotation": lambda f, y: np.abs(f).sum(),
+    "scale": lambda f, y: f.std(),
+    "feature_scale": lambda f, y: np.linalg.norm(f - f.mean(0)) / np.linalg.norm(f[:, 0]),
+    "translation": lambda f, y: np.abs(f).mean() / f.std(),
+    "zero_columns": lambda f, y: f.shape[1],
+    "prefers_signal": lambda f, y: 0.0,
+    "width_safe": saturating,
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_broken_method_breaks_the_law(name: str) -> None:
+    with pytest.raises(AssertionError):
+        LAWS[name](Broken(RULES[name]), seed=0)
+
+
+def test_input_that_is_changed_is_noticed() -> None:
+    def in_place(f: Any, y: Any) -> float:
+        f -= 1
+        return 0.0
+
+    with pytest.raises(AssertionError, match="changes its input"):
+        LAWS["repeatable"](Broken(in_place), seed=0)
+
+
+def test_a_view_shows_only_what_is_declared() -> None:
+    f, y = draw(0)
+    with pytest.raises(Undeclared):
+        _ = seen(Broken(len, needs=Needs()), f, y).moments
+    with pytest.raises(Undeclared):
+        _ = seen(Broken(len, needs=Needs(gives=("features",), labels=False)), f, y).labels
+    with pytest.raises(Undeclared):
+        _ = seen(Broken(len), f, y).predictions
+
+
+def test_the_verb_scores_by_name_and_by_instance() -> None:
+    f, y = draw(0)
+    view = seen(RidgeProbe(), f, y)
+    given = score_all(view, ["lda", "ridge-probe", LDA(shrinkage=0.1)])
+    assert list(given) == ["lda", "ridge-probe", "LDA"]
+    assert given["ridge-probe"].value == RidgeProbe()(view).value
+
+
+def test_the_verb_refuses_before_it_scores() -> None:
+    f, _ = draw(0)
+    view = seen(RidgeProbe(), f, f[:, 0], 0, "regression")
+    with pytest.raises(Refused, match="ridge_probe"):
+        score_all(view, ["ridge_probe", "lda"])
+    with pytest.raises(Unfit, match="ridge_probe"):
+        score_all(view, ["ridge_prob"])
