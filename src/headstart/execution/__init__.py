@@ -25,21 +25,17 @@ def begin(
     show: Literal["auto", "plain", "none"] = "auto",
     hook: Callable[[str], None] | None = None,
     jobs: str = "headstart.execution.jobs",
-    cache: Path | None = None,
 ) -> Iterator[Run]:
     """A run in `<out>/run/`, for as long as a `with` lasts; `execution.run` says how to use it.
 
     inputs: JSON values that the run rests on: fingerprints of data and shelf, settings, version; not the minutes. With
     resume, a change in one of them is `Refused` by name. started: `time.monotonic()` when the clock began, now if None.
     hook: called at every journal and write event. jobs: name of the module whose `run(job, room)` does the work.
-    cache: the folder of features, below the run folder if None.
     """
     from .run import Run
 
     run = Run.open(
         out, budget, inputs=inputs, resume=resume, executor=executor, started=started, show=show, hook=hook, jobs=jobs
     )
-    if cache is not None:
-        run.cache = Path(cache).absolute()
     with run:
         yield run

@@ -17,7 +17,6 @@
 - On resume, replay the same calls: finished jobs, decisions and notes come from the journal. A decision is known by its
   name, a job by its verb and spec. What was decided or stopped only because the time was over is forgotten when there
   is time again and the seal was not opened.
-- `run.cache` is the folder of features that jobs get as `cache`.
 - `run.drop(outcome)` deletes a finished job's files that nothing will read; `run.spend_disk(bytes)` charges others.
 """
 
@@ -53,7 +52,6 @@ class Run:
         self.folder, self.journal, self.meter, self.executor, self.progress = folder, journal, meter, executor, progress
         self.hook: Callable[[str], None] = journal.hook or _no_hook
         self.halts = 0
-        self.cache = folder / "features"
         self._handler: Any = None
 
     @classmethod
@@ -91,6 +89,11 @@ class Run:
             journal.write("session", budget_seconds=budget.seconds if budget.seconds < inf else None, pid=os.getpid())
             for part in sorted(folder.glob("trials/*.part-*")):
                 shutil.rmtree(part)
+            kept = [end for key, end in journal.ends.items() if key not in journal.dropped]
+            meter.disk_spent = float(sum(sum(end.get("files", {}).values()) for end in kept))
+            for line in journal.lines:
+                if line["event"] == "barrier":
+                    meter.charge(line["stage"], line["seconds"])
         except BaseException:
             journal.close()
             raise

@@ -137,6 +137,11 @@ def drawn(target: Target) -> Rows:
     return rows if rows.labels is None else rows.take(draw_order(rows.labels, rows.ids, target.seed))
 
 
+def none_of(rows: Rows) -> Rows:
+    """No rows, of the same form."""
+    return Rows((), (), (), rows.inputs.slice(0, 0), None if rows.labels is None else rows.labels[:0])
+
+
 def _undeclared(what: str, method: str, fix: str) -> Undeclared:
     return Undeclared(f"`{what}` was read", where=f"method `{method}`", fix=fix)
 
@@ -217,7 +222,7 @@ class FoldView:
     ) -> None:
         rows = target.labelled
         if cell is None:
-            train, valid = rows, rows.take([]) if scored is None else scored
+            train, valid = rows, none_of(rows) if scored is None else scored
         else:
             train, valid = (rows.take(side) for side in target.folds.sides(*cell))
         self._target, self.needs, self.method, self._seed = target, needs, method, seed

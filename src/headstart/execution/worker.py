@@ -81,9 +81,13 @@ def limit_threads(threads: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """On Linux the kernel ends this process as soon as the parent's thread ends; elsewhere stdin's end does."""
+    """On Linux the kernel ends this process as soon as the parent's thread ends; elsewhere stdin's end does.
+
+    And where the machine has no memory left, the kernel takes this process and not its parent.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if os.getppid() != parent:
         os._exit(1)
 
@@ -118,9 +122,12 @@ def main(parent: int, root: str, memory: int, module: str) -> None:
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     stop = threading.Event()
     threading.Thread(target=listen, args=(jobs, stop), daemon=True).start()
+    threads = 0
     while True:
         task = jobs.get()
-        limit_threads(int(task["threads"]))
+        if threads != task["threads"]:
+            threads = int(task["threads"])
+            limit_threads(threads)
         folder = Path(task["job"])
         job = Job(**json.loads((folder / "job.json").read_text()))
         room = Room(folder, Path(root), stop.is_set, lambda text: say({"report": text}))
