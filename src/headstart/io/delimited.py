@@ -153,8 +153,10 @@ def _long_fields() -> Iterator[None]:
 
 
 def _reader(text: str, delimiter: str, quoting: bool) -> Any:
-    rule = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    return csv.reader(StringIO(text, newline=""), delimiter=delimiter, quoting=rule)
+    held = StringIO(text, newline="")
+    if quoting:
+        return csv.reader(held, delimiter=delimiter)
+    return csv.reader(held, delimiter=delimiter, quoting=csv.QUOTE_NONE)
 
 
 def _records(text: str, delimiter: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:

@@ -221,6 +221,34 @@ def _read_arrays(path: Path) -> Read:
     return replace(found, name=path.stem, where=path.name)
 
 
+def image_column(column: pa.ChunkedArray, root: Path | None, where: str) -> pa.ChunkedArray:
+    """The `image` column from bytes, from structs of bytes and path, or from paths.
+
+    Paths are taken relative to the root, and `Unreadable` is raised for one that leaves it.
+    """
+    from .folders import inside
+    from .images import IMAGE
+
+    values = column.to_pylist()
+    if pa.types.is_struct(column.type):
+        pairs = [(v.get("bytes"), v.get("path")) if v else (None, None) for v in values]
+    else:
+        binary = pa.types.is_binary(column.type)
+        pairs = [(v, None) if binary else (None, v) for v in values]
+    made = []
+    for row, (data, path) in enumerate(pairs, 1):
+        if data is not None:
+            made.append({"bytes": data, "path": None})
+        elif not path:
+            made.append({"bytes": b"", "path": None})
+        elif root is None:
+            made.append({"bytes": None, "path": os.path.abspath(path)})
+        else:
+            inner = os.path.join(root, path)
+            made.append({"bytes": None, "path": inside(Path(inner), root, f"{where}, row {row}: `{path}`")})
+    return pa.chunked_array([pa.array(made, IMAGE)])
+
+
 def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     """Names of the numbers in class columns, as `datasets` notes them in Arrow and parquet files."""
     try:
