@@ -34,10 +34,12 @@ def apply(table: Table, raw: Raw) -> Array:
     return np.ascontiguousarray(features(table.steps, raw), dtype=np.float64)
 
 
-def features(steps: Sequence[Step], raw: Raw) -> Matrix:
-    """What the first steps of a table make of the rows, (rows, width): dense, or CSR where a step is sparse."""
+def features(steps: Sequence[Step], raw: Raw, x: Matrix | None = None) -> Matrix:
+    """What some steps of a table make of the rows, (rows, width): dense, or CSR where a step is sparse.
+
+    x: what the steps before them made.
+    """
     reading, changing = _runners()
-    x: Matrix | None = None
     for number, step in enumerate(steps):
         if step.kind in reading:
             x = _beside(x, reading[step.kind](step, raw))

@@ -19,7 +19,7 @@ class HogLogistic:
     """Gradient histograms and small pixels, then logistic or ridge regression with its strength chosen inside the fold.
 
     Shapes: images (N, side, side); (side / cell − 1)² blocks × 36 and the pixels at `pixels_side`; float32.
-    Returns: a `Table`: `hog`, `pixels`, `centred`, and a linear step.
+    Returns: a `Table`: `pixels`, `hog`, `centred`, and a linear step.
     Errors: `Unfit` when fewer than 2 × 2 cells fit, or a strength is not positive.
 
     The strongest system here without a network for shapes and digits; it sees no colour beyond the small pixels.
@@ -44,9 +44,10 @@ class HogLogistic:
             )
 
     def __call__(self, view: FitView, state: State | None, steps: Steps) -> Fitted:  # noqa: ARG002  # the shape of its kind
-        read = (hog(self.side, cell=self.cell), pixels(view.train, self.pixels_side))
-        middle = centred(features(read, view.train))
-        x = features([*read, middle], view.train)
+        read = (pixels(view.train, self.pixels_side), hog(self.side, cell=self.cell))
+        x = features(read, view.train)
+        middle = centred(x)
+        x = features([middle], view.train, x)
         fit = fit_linear(x, view.train.labels, view.task, view.classes, view.train.ids, strengths=self.strengths)
         table = Table((*read, middle, *fit.steps))
         return Fitted(table, apply(table, view.valid), facts=fit.facts)

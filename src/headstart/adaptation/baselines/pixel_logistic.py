@@ -43,8 +43,9 @@ class PixelLogistic:
 
     def __call__(self, view: FitView, state: State | None, steps: Steps) -> Fitted:  # noqa: ARG002  # the shape of its kind
         read = pixels(view.train, self.side)
-        middle = centred(features([read], view.train))
-        x = features([read, middle], view.train)
+        x = features([read], view.train)
+        middle = centred(x)
+        x = features([middle], view.train, x)
         fit = fit_linear(x, view.train.labels, view.task, view.classes, view.train.ids, strengths=self.strengths)
         table = Table((read, middle, *fit.steps))
         return Fitted(table, apply(table, view.valid), facts=fit.facts)

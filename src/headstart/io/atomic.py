@@ -1,0 +1,170 @@
+"""Files and folders that appear whole or not at all: written beside, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headstart.core import Refused, Unreadable
+
+Event = Callable[[str], None]  # is told of each write; a test raises in it to simulate a crash
+PART = ".staging-"  # how the name of an unfinished folder begins
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turns the disk's errors into a `Problem` that names the place and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise Unreadable(
+                f"the disk is full ({error.strerror})",
+                where=f"writing to `{place}`",
+                fix="free some space or choose another folder with --out; nothing half-written is left there",
+            ) from error
+        if error.errno in CLOSED:
+            raise Unreadable(
+                f"the folder cannot be written to ({error.strerror})",
+                where=f"`{place}`",
+                fix="choose another folder with --out, or change its permissions",
+            ) from error
+        if isinstance(error, NotADirectoryError | FileExistsError | FileNotFoundError | IsADirectoryError):
+            raise Unreadable(
+                f"that is no place for a folder ({error.strerror})",
+                where=f"`{place}`",
+                fix="choose another folder with --out",
+            ) from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A whole file, or the one that was there before."""
+    with writing(path.parent):
+        handle, name = tempfile.mkstemp(prefix=PART, dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8 with line breaks as they are; half of a surrogate pair becomes a question mark."""
+    write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Keys sorted, so that equal values make equal files; what is not finite is null, as JSON has no word for it."""
+    write_text(path, dumps(value))
+
+
+def dumps(value: Any) -> str:
+    """
+    >>> dumps({"b": 1, "a": "é"})
+    '{\\n "a": "é",\\n "b": 1\\n}\\n'
+    """
+    return json.dumps(plain(value), sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """JSON values only: numbers that are not finite become null, tuples lists, numpy's numbers Python's.
+
+    >>> plain({"a": (1.0, float("inf"))})
+    {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextmanager
+def new_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write into, which becomes `place` when the block ends well, and vanishes when it does not.
+
+    Raises `Refused` when `place` holds anything and may not be replaced.
+    """
+    with writing(place.parent):
+        if not overwrite and place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise occupied(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f"{PART}{place.name[:40]}-", dir=place.parent))
+        try:
+            yield staging
+            sync_tree(staging)
+            os.chmod(staging, 0o777 & ~_umask())
+            swap_in(staging, place)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        sync(place.parent)
+
+
+def occupied(place: Path) -> Refused:
+    return Refused(
+        "the output folder holds something already",
+        where=f"`{place}`",
+        fix="choose another folder, or replace what is there with --overwrite",
+    )
+
+
+def swap_in(new: Path, place: Path) -> None:
+    """Renames a finished file or folder to its place; what was there is moved aside first, and then removed."""
+    if not place.exists() and not place.is_symlink():
+        os.rename(new, place)
+    elif place.is_dir() and not place.is_symlink():
+        old = Path(tempfile.mkdtemp(prefix=PART, dir=place.parent))
+        os.rename(place, old / "old")
+        os.rename(new, place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(new, place)
+
+
+def sync(path: Path) -> None:
+    """Waits until the disk has a file, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some file systems cannot do this for folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if not path.is_symlink():
+            sync(path)
+    sync(folder)
+
+
+def _umask() -> int:
+    """The process' mask; there is no way to read it without setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
