@@ -271,6 +271,16 @@ def test_ctrl_c_gives_what_is_finished_and_resume_goes_on(tmp_path: Path) -> Non
     assert (tmp_path / "run" / "ran.txt").read_text() == "number 1\nnumber 2\n"
 
 
+def test_after_ctrl_c_what_saving_needs_may_run(tmp_path: Path) -> None:
+    with opened(tmp_path) as run:
+        signal.raise_signal(signal.SIGINT)
+        assert run.do(numbers(1), "choose")[0].stopped == "interrupt"
+        run.calm()
+        assert run.do(numbers(2), "refit", must=True)[0].ok
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_interrupted_equals_uninterrupted_where_no_clock_binds(tmp_path: Path) -> None:
     with opened(tmp_path / "whole", Budget(trials=9)) as run:
         expected = script(run)

@@ -17,6 +17,7 @@
 - On resume, replay the same calls: finished jobs, decisions and notes come from the journal. A decision is known by its
   name, a job by its verb and spec. What was decided or stopped only because the time was over is forgotten when there
   is time again and the seal was not opened.
+- After Ctrl-C, `run.calm()` lets the jobs run that saving needs.
 - `run.drop(outcome)` deletes a finished job's files that nothing will read; `run.spend_disk(bytes)` charges others.
 """
 
@@ -52,6 +53,7 @@ class Run:
         self.folder, self.journal, self.meter, self.executor, self.progress = folder, journal, meter, executor, progress
         self.hook: Callable[[str], None] = journal.hook or _no_hook
         self.halts = 0
+        self._calmed = 0
         self._handler: Any = None
 
     @classmethod
@@ -177,6 +179,10 @@ class Run:
                 self.meter.spend_disk(-sum(self.journal.ends[key].get("files", {}).values()), step="run")
         shutil.rmtree(outcome.files, ignore_errors=True)
 
+    def calm(self) -> None:
+        """After Ctrl-C: let what saving needs run. The next Ctrl-C ends everything."""
+        self._calmed = self.halts
+
     def _on_interrupt(self, _sign: int, _frame: FrameType | None) -> None:
         self.halts += 1
         if self.halts > 1:
@@ -184,6 +190,8 @@ class Run:
 
     def _interrupt(self) -> None:
         self.halts += 1
+        if self._calmed:
+            raise KeyboardInterrupt
 
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:04d}"
@@ -233,7 +241,7 @@ class Run:
     def _control(self, key: str, must: bool) -> Control:
         return Control(
             left=(lambda: inf) if must else self.meter.remaining,
-            halts=lambda: self.halts,
+            halts=lambda: self.halts - self._calmed,
             interrupt=self._interrupt,
             report=lambda task, text: self.progress.advance(f"{task.job.name}: {text}", by=0),
             workers=int(self.journal.decisions["workers"]["value"]["workers"]),

@@ -1,0 +1,348 @@
+"""What each job does, in a worker or in this process: `run(job, room)`.
+
+Specs (paths absolute, or relative to the run folder; `source` from `specs.source_to_dict`; `cache` a folder or None):
+
+    features  {source, target, rows: "labelled" | "unlabelled" | "test:<folder of rows>", start, stop, cache}
+              fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order.
+              value {rows, width, chunks: [keys]}
+    score     {source, target, root?, upto, estimators: [{name, settings}], cache}
+              on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
+              fold of one). value {rows, scores: {name: value}, failed: {name: error}}; files losses-NAME.npy
+    fit       {kind, name, settings, seed, source | None, target, root?, cells: [[repeat, fold], …] | "all", steps,
+               keep?, keep_state?, state?: folder of an earlier rung, test?: folder of rows, cache}
+              value {folds: [{repeat, fold, rows, curve, fraction, facts}], artifact: "artifact" | None}; files
+              pred-R-F.npy in the order of the fold's rows; artifact/ for "all", artifact-R-F/ with keep, state-R-F/
+              with keep_state; with "all", repeat and fold are None and pred-test.npy holds predictions of `test`.
+    predict   {member: folder of a member or an artifact, source?, classes?, task?, rows: folder, cache?}
+              value {rows, outputs}; file predictions.npy
+    soup      {members: [[folders of an ingredient's fits], …], method?, settings?, source, target, cells, test?}
+              as fit, from the models that fits with `keep` left
+
+A soft stop raises `Halted`; a fit then still holds the folds that were whole. Rooms are imported where a job needs
+them: a baseline on text never loads torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart import catalogue
+from headstart.core import Fitted, Problem, Rows, Source, State, Steps, Target, TensorContext, Unfit
+from headstart.io import targets
+
+from .specs import Halted, Job, Room, chunks, source_from_dict
+from .views import FoldView, Pool, RankView, Store, drawn, none_of, opener
+
+if TYPE_CHECKING:
+    from headstart.numerics.artifacts import Artifact, Model
+
+Array = np.ndarray[Any, Any]
+Cell = tuple[int, int] | None
+
+
+def run(job: Job, room: Room) -> dict[str, Any]:
+    """Do a job: JSON values come back, files lie in the room's folder."""
+    return VERBS[job.verb](job.spec, room)
+
+
+def _features(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    target = targets.load(room.path(spec["target"]))
+    source = source_from_dict(spec["source"])
+    rows = _rows_named(spec["rows"], target, room)
+    wanted = chunks(int(spec["start"]), int(spec["stop"]), len(rows))
+    width, keys = source.facts.get("width"), []
+    with opener(source) as open_:
+        assert open_ is not None
+        pool = Pool.of_rows(open_, rows, _store(spec, room))
+        for start, stop in wanted:
+            if room.stop():
+                raise Halted(start, {"rows": start})
+            room.report(f"rows {start}–{stop} of {len(rows)}")
+            width = pool.chunk(start, stop).shape[1]
+            pool.release()
+            keys.append(pool.key(start, stop))
+    return {"rows": sum(b - a for a, b in wanted), "width": width, "chunks": keys}
+
+
+def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    target = targets.load(room.path(spec["target"]))
+    source = source_from_dict(spec["source"])
+    first = drawn(_root(spec, target, room))
+    scores: dict[str, float] = {}
+    failed: dict[str, dict[str, str]] = {}
+    with opener(source) as open_:
+        assert open_ is not None
+        pool = Pool.of_rows(open_, first, _store(spec, room))
+        at = {name: i for i, name in enumerate(target.labelled.ids)}
+        rows = target.labelled.take([at[name] for name in first.ids[: int(spec["upto"])] if name in at])
+        view = RankView(target, rows, pool)
+        for number, one in enumerate(spec["estimators"]):
+            if room.stop():
+                raise Halted(number, {"rows": len(rows), "scores": scores, "failed": failed})
+            name = one["name"]
+            room.report(name)
+            try:
+                method = catalogue.make("ranking.estimators", name, **one.get("settings", {}))
+                score = method(view.seen_by(method.needs, name))
+            except Problem as problem:
+                failed[name] = problem.as_dict()
+                continue
+            scores[name] = float(score.value)
+            if score.losses is not None:
+                np.save(room.folder / f"losses-{name}.npy", np.asarray(score.losses, dtype=np.float64))
+    return {"rows": len(rows), "scores": scores, "failed": failed}
+
+
+def _fit(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    target = targets.load(room.path(spec["target"]))
+    method = catalogue.make(spec["kind"], spec["name"], **spec.get("settings", {}))
+    steps = Steps(**spec.get("steps", {}))
+    source = source_from_dict(spec["source"]) if spec.get("source") else None
+    scored = targets.load_rows(room.path(spec["test"])) if spec.get("test") else None
+    store = _store(spec, room)
+    folds: list[dict[str, Any]] = []
+    with opener(source) as open_, _stoppable(spec["kind"], room, folds):
+        pool = None if open_ is None else Pool.of_labelled(open_, _root(spec, target, room), store)
+        for cell in _cells(spec):
+            if room.stop():
+                raise Halted(0, {"folds": folds})
+            view = FoldView(
+                target,
+                cell,
+                needs=method.needs,
+                method=spec["name"],
+                seed=int(spec.get("seed", 0)),
+                opener=open_,
+                pool=pool,
+                store=store,
+                scored=scored,
+            )
+            state = _read_state(room.path(spec["state"]) / _named("state", cell)) if spec.get("state") else None
+            fitted: Fitted = method(view, state, steps)
+            folds.append(_saved(fitted, cell, len(view.valid), spec, room))
+    return {"folds": folds, "artifact": "artifact" if spec["cells"] == "all" else None}
+
+
+def _predict(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    from headstart.io.member_files import is_member
+
+    rows = targets.load_rows(room.path(spec["rows"]))
+    member = room.path(spec["member"])
+    predictions = _by_member(member, rows) if is_member(member) else _by_artifact(member, rows, spec, room)
+    return _predicted(np.asarray(predictions, dtype=np.float64), room)
+
+
+def _soup(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    from headstart.numerics.artifacts import Head, Model
+
+    from .fit import features
+
+    target = targets.load(room.path(spec["target"]))
+    merge = catalogue.make("combination.merging", spec.get("method", "uniform_soup"), **spec.get("settings", {}))
+    folds: list[dict[str, Any]] = []
+    with opener(source_from_dict(spec["source"])) as open_, _stoppable("adaptation.routes", room, folds):
+        assert open_ is not None
+        for cell in _cells(spec):
+            if room.stop():
+                raise Halted(0, {"folds": folds})
+            models = [_model(one, cell, room) for one in spec["members"]]
+            encoder = open_.opened.encoder()
+            tensors = {}
+            for name, base in encoder.module.state_dict().items():
+                tuned = [m.tensors[name] for m in models if name in m.tensors]
+                whole = len(tuned) == len(models) and base.is_floating_point()
+                context = TensorContext(name=name, shape=tuple(base.shape), seed=int(spec.get("seed", 0)))
+                merged = merge(context, base.float(), [t.float() for t in tuned]) if whole else (tuned or [base])[0]
+                tensors[name] = merged.to(base.dtype)
+            encoder.module.load_state_dict(tensors)
+            heads = [m.head for m in models]
+            head = Head(
+                np.stack([h.weight for h in heads]).mean(axis=0, dtype=np.float64).astype(np.float32),
+                np.stack([h.bias for h in heads]).mean(axis=0, dtype=np.float64).astype(np.float32),
+                heads[0].link,
+            )
+            scored = targets.load_rows(room.path(spec["test"])) if spec.get("test") else None
+            valid = _valid(target, cell, scored)
+            predictions = head(features(encoder, valid.inputs))
+            folds.append(_saved(Fitted(Model(tensors, head), predictions), cell, len(valid), spec, room))
+    return {"folds": folds, "artifact": "artifact" if spec["cells"] == "all" else None}
+
+
+VERBS: dict[str, Callable[[Mapping[str, Any], Room], dict[str, Any]]] = {
+    "features": _features,
+    "score": _score,
+    "fit": _fit,
+    "predict": _predict,
+    "soup": _soup,
+}
+
+
+def _store(spec: Mapping[str, Any], room: Room) -> Store | None:
+    if not spec.get("cache"):
+        return None
+    from headstart.io.cache import Cache
+
+    return Cache(room.path(spec["cache"]))
+
+
+def _root(spec: Mapping[str, Any], target: Target, room: Room) -> Target:
+    """The target whose draw order and feature chunks are used: itself, or the one it is an outer fold of."""
+    root = spec.get("root") or spec["target"]
+    return target if root == spec["target"] else targets.load(room.path(root))
+
+
+def _rows_named(name: str, target: Target, room: Room) -> Rows:
+    kind, _, folder = name.partition(":")
+    if kind == "labelled":
+        return drawn(target)
+    if kind == "unlabelled":
+        return target.unlabelled
+    if kind == "test" and folder:
+        return targets.load_rows(room.path(folder))
+    raise Unfit(f"no rows are called `{name}`", where="a features job", fix="labelled, unlabelled or test:<folder>")
+
+
+def _cells(spec: Mapping[str, Any]) -> list[Cell]:
+    return [None] if spec["cells"] == "all" else [(int(r), int(f)) for r, f in spec["cells"]]
+
+
+def _named(what: str, cell: Cell) -> str:
+    return what if cell is None else f"{what}-{cell[0]}-{cell[1]}"
+
+
+def _valid(target: Target, cell: Cell, scored: Rows | None) -> Rows:
+    if cell is not None:
+        return target.labelled.take(target.folds.sides(*cell)[1])
+    return none_of(target.labelled) if scored is None else scored
+
+
+@contextmanager
+def _stoppable(kind: str, room: Room, folds: list[dict[str, Any]]) -> Iterator[None]:
+    """Let the training loop see the soft stop and say how far it is; what it stopped at becomes `Halted`."""
+    if kind != "adaptation.routes":
+        yield
+        return
+    from .fit import PROGRESS, STOP, Stopped
+
+    stop, progress = STOP.set(room.stop), PROGRESS.set(lambda step, of: room.report(f"step {step} of {of}"))
+    try:
+        yield
+    except Stopped as at:
+        raise Halted(at.step, {"folds": folds}) from at
+    finally:
+        STOP.reset(stop)
+        PROGRESS.reset(progress)
+
+
+def _saved(fitted: Fitted, cell: Cell, rows: int, spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    """Write what a fitting made; gives the line of its fold."""
+    if cell is not None or spec.get("test"):
+        name = "pred-test" if cell is None else _named("pred", cell)
+        np.save(room.folder / f"{name}.npy", np.asarray(fitted.predictions, dtype=np.float64))
+    if cell is None or spec.get("keep"):
+        from headstart.io import artifacts
+
+        artifacts.write(_with_base(fitted.artifact, spec), room.folder / _named("artifact", cell))
+    if spec.get("keep_state") and fitted.state is not None:
+        _write_state(fitted.state, room.folder / _named("state", cell))
+    return {
+        "repeat": None if cell is None else cell[0],
+        "fold": None if cell is None else cell[1],
+        "rows": rows,
+        "curve": [list(point) for point in fitted.curve],
+        "fraction": fitted.fraction,
+        "facts": dict(fitted.facts),
+    }
+
+
+def _with_base(artifact: Artifact, spec: Mapping[str, Any]) -> Artifact:
+    """A delta says which weights it changes; an encoder need not know them, and the job does."""
+    from headstart.numerics.artifacts import Delta
+
+    return replace(artifact, base=spec["source"]["weights"]) if isinstance(artifact, Delta) else artifact
+
+
+def _write_state(state: State, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    save_file({name: t.contiguous() for name, t in state.tensors.items()}, folder / "state.safetensors")
+    (folder / "state.json").write_text(json.dumps({"step": state.step, "facts": dict(state.facts)}), encoding="utf-8")
+
+
+def _read_state(folder: Path) -> State | None:
+    """Where an earlier rung stood, None where it left nothing to go on with."""
+    if not (folder / "state.json").exists():
+        return None
+    from safetensors.torch import load_file
+
+    said = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return State(int(said["step"]), load_file(folder / "state.safetensors"), said["facts"])
+
+
+def _model(fits: Sequence[str], cell: Cell, room: Room) -> Model:
+    """What one ingredient left for a cell, in whichever of its fits had that cell."""
+    from headstart.io import artifacts
+    from headstart.numerics.artifacts import Model
+
+    places = [room.path(name) / _named("artifact", cell) for name in fits]
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        raise Unfit(
+            f"no model was kept for {'all rows' if cell is None else f'repeat {cell[0]}, fold {cell[1]}'}",
+            where=", ".join(f"`{name}`" for name in fits),
+            fix="fit the ingredients with `keep`, on the cells of the soup",
+        )
+    artifact = artifacts.read(folder)
+    if not isinstance(artifact, Model):
+        raise Unfit(
+            f"a soup is made of whole models, and this is a {type(artifact).__name__}",
+            where=f"`{folder}`",
+            fix="use fine-tunes that change all weights, kept with `keep`",
+        )
+    return artifact
+
+
+def _by_artifact(folder: Path, rows: Rows, spec: Mapping[str, Any], room: Room) -> Array:
+    """Predictions of an artifact that is not a member yet: a table, or what was fitted on a source."""
+    from headstart.io import artifacts, images
+    from headstart.numerics import steps
+    from headstart.numerics.artifacts import Head, Table
+
+    artifact: Artifact = artifacts.read(folder)
+    if isinstance(artifact, Table):
+        return steps.apply(artifact, images.RawRows(rows.inputs))
+    if not spec.get("source"):
+        raise Unfit("this artifact predicts with its source only", where=f"`{folder}`", fix="give the source")
+    source = source_from_dict(spec["source"])
+    if isinstance(artifact, Head):
+        with opener(source) as open_:
+            assert open_ is not None
+            return artifact(Pool.of_rows(open_, rows, _store(spec, room)).take(rows.ids))
+    return _as_member(source, artifact, rows, spec, room)
+
+
+def _as_member(source: Source, artifact: Any, rows: Rows, spec: Mapping[str, Any], room: Room) -> Array:
+    from headstart.io import members
+
+    folder = room.folder / "member"
+    members.save_adapted(source, artifact, folder, classes=tuple(spec["classes"]), task=spec["task"])
+    return _by_member(folder, rows)
+
+
+def _by_member(folder: Path, rows: Rows) -> Array:
+    from headstart.io import members
+
+    return np.asarray(members.open_member(folder)(rows.inputs))
+
+
+def _predicted(predictions: Array, room: Room) -> dict[str, Any]:
+    np.save(room.folder / "predictions.npy", predictions)
+    return {"rows": predictions.shape[0], "outputs": predictions.shape[1]}
