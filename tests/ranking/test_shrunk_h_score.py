@@ -45,3 +45,11 @@ def test_noise_does_not_saturate() -> None:
 def test_two_far_classes_reach_the_ceiling() -> None:
     f, y = draw(2, 2000, 1, 2, apart=100.0)
     assert score(ShrunkHScore(), f, y, 2) == pytest.approx(1.0, abs=1e-2)
+
+
+def test_misleads_with_few_rows_and_wide_noise() -> None:
+    """What the docstring warns of: 8 rows a class, and noise of width 1,024 above half of the signal's score."""
+    y = np.arange(40) % 5
+    f, _ = draw(0, 40, 32, 5, apart=0.8)
+    noise = score(ShrunkHScore(), np.random.default_rng(0).standard_normal((40, 1024)), y, 5)
+    assert noise > 0.5 * score(ShrunkHScore(), f, y, 5)

@@ -150,14 +150,14 @@ def class_names(method: Ranking, seed: int) -> None:
 
 
 def rotation(method: Ranking, seed: int) -> None:
-    for rows in (60, 12):
+    for rows in (30, 12):
         features, labels = draw(seed, rows, 16)
         turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((16, 16)))
         close(score(method, features, labels), score(method, features @ turn, labels))
 
 
 def scale(method: Ranking, seed: int) -> None:
-    for rows in (60, 12):
+    for rows in (30, 12):
         features, labels = draw(seed, rows, 16)
         for factor in (1e-4, 1e4):
             close(score(method, features, labels), score(method, factor * features, labels))
@@ -165,14 +165,14 @@ def scale(method: Ranking, seed: int) -> None:
 
 def feature_scale(method: Ranking, seed: int) -> None:
     """Each feature in a unit of its own."""
-    for rows in (60, 12):
+    for rows in (30, 12):
         features, labels = draw(seed, rows, 16)
         units = 10 ** np.random.default_rng(seed).uniform(-2, 2, 16)
         close(score(method, features, labels), score(method, features * units, labels))
 
 
 def translation(method: Ranking, seed: int) -> None:
-    for rows in (60, 12):
+    for rows in (30, 12):
         features, labels = draw(seed, rows, 16)
         close(score(method, features, labels), score(method, features + 100.0, labels))
 
