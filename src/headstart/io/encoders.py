@@ -1,0 +1,174 @@
+"""Sources with their tensors in memory: features in sorted batches, predictions of a stored head, a copy to train."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+
+from headstart.core import Refused, Source, Unreadable
+
+from .image_encoder import ImageEncoder
+from .member_files import Member
+from .recipes import Recipe
+from .sources import recipe_of
+from .text_encoder import TextEncoder
+
+Array = np.ndarray[Any, Any]
+Dtype = Literal["float32", "bfloat16"]
+Loaded = TextEncoder | ImageEncoder
+BATCH_TOKENS = 2048  # padded tokens (or patches) of one batch; more is no faster on a CPU
+BACKEND_VERSION = 1
+
+
+class OpenedSource:
+    """One source with its tensors in memory; made by `sources.opened`.
+
+    Features do not depend on the order of the rows: batches are made from the rows sorted by length and content.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.recipe, self.member = recipe_of(source)
+        self._loaded: dict[str, Loaded] = {}
+
+    def backend(self, dtype: Dtype = "float32") -> str:
+        """Names what computes the features, for cache keys and receipts."""
+        pixels = "+pil" if self.recipe.modality == "image" else ""
+        return f"torch-{dtype}{pixels}-{BACKEND_VERSION}"
+
+    def features(
+        self,
+        inputs: pa.Table,
+        *,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Array:
+        """(rows, width) float32, in the order of the rows.
+
+        dtype: of the arithmetic; `float32` equals the model's own library to 1e-5, `bfloat16` is faster where the
+        processor has it and should be probed with `fidelity` first. progress: called with (rows done, rows).
+        """
+        if dtype not in self._loaded:
+            self._loaded[dtype] = load(self.recipe, self.member)
+            self._loaded[dtype].module.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+        encoder = self._loaded[dtype]
+        encoder.module.eval()
+        out = np.zeros((inputs.num_rows, encoder.width), dtype=np.float32)
+        done = 0
+        with capped(threads), torch.inference_mode():
+            for rows in batches(encoder.keys(inputs), BATCH_TOKENS):
+                out[rows] = encoder.forward_features(encoder.collate(inputs, rows)).float().numpy()
+                done += len(rows)
+                if progress is not None:
+                    progress(done, inputs.num_rows)
+        return out
+
+    def fidelity(self, inputs: pa.Table, *, dtype: Dtype = "bfloat16", rows: int = 64) -> float:
+        """How far a backend is from float32 on the first rows: norm of the difference over norm of centred features."""
+        some = inputs.slice(0, rows)
+        exact, fast = self.features(some), self.features(some, dtype=dtype)
+        spread = float(np.linalg.norm(exact - exact.mean(axis=0)))
+        return float(np.linalg.norm(exact - fast)) / max(spread, 1e-12)
+
+    def predictions(self, inputs: pa.Table, *, threads: int | None = None) -> Array:
+        """(rows, outputs) float64 in the label space of the stored head, `source.facts["labels"]`."""
+        if self.member is not None:
+            from .members import predicted
+
+            return predicted(self.member, self.features(inputs, threads=threads))
+        if self.recipe.head is None:
+            raise Refused(
+                f"`{self.source.name}` has no head of its own, so it predicts nothing yet",
+                where=f"source `{self.source.where}`",
+                fix="fit one on its features: headstart adapt DATA --method linear_probe",
+            )
+        from .stored_heads import predictions
+
+        with capped(threads):
+            return predictions(self.recipe, inputs, BATCH_TOKENS)
+
+    def encoder(self) -> Loaded:
+        """A fresh copy to train: float32, in eval mode until the caller changes that."""
+        return load(self.recipe, self.member)
+
+    def close(self) -> None:
+        self._loaded.clear()
+
+
+def load(recipe: Recipe, member: Member | None = None) -> Loaded:
+    """The encoder of a recipe, with the member's adapter merged where it has one."""
+    with quiet():
+        encoder = TextEncoder.load(recipe) if recipe.modality == "text" else ImageEncoder.load(recipe)
+        if member is not None and member.adapter is not None:
+            from .adapters import merged
+
+            merged(encoder.module, member.adapter.parent)
+    if encoder.width != recipe.width:
+        raise Unreadable(
+            f"the model gives {encoder.width} features, and its configuration says {recipe.width}",
+            where=f"source `{recipe.where}`",
+            fix="copy the folder again from its origin",
+        )
+    return encoder
+
+
+def batches(keys: Sequence[tuple[int, bytes]], most: int) -> Iterator[list[int]]:
+    """Rows in batches of at most `most` padded tokens, longest first: a function of lengths and contents alone.
+
+    >>> list(batches([(2, b"b"), (5, b""), (2, b"a")], 4))
+    [[1], [2, 0]]
+    """
+    batch: list[int] = []
+    widest = 0
+    for row in sorted(range(len(keys)), key=lambda i: (-keys[i][0], keys[i][1])):
+        widest = widest if batch else max(keys[row][0], 1)
+        if batch and (len(batch) + 1) * widest > most:
+            yield batch
+            batch, widest = [], max(keys[row][0], 1)
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+@contextlib.contextmanager
+def capped(threads: int | None) -> Iterator[None]:
+    """All thread pools of the process at one number together: torch, BLAS and OpenMP, and the tokenizers."""
+    if threads is None:
+        yield
+        return
+    before, parallel = torch.get_num_threads(), os.environ.get("TOKENIZERS_PARALLELISM")
+    torch.set_num_threads(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false" if threads == 1 else "true"
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+        if parallel is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = parallel
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars and notes of transformers, which are for people who call it themselves."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,70 @@
+"""Predictions of a checkpoint's own classification head, in the checkpoint's own label space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from headstart.core import Unreadable
+from headstart.numerics.artifacts import linked
+
+from .encoders import batches, quiet
+from .image_encoder import ImageBatch, ImageEncoder, processor_of
+from .modules import unreadable
+from .recipes import Recipe
+from .text_encoder import TextBatch, TextEncoder
+
+Array = np.ndarray[Any, Any]
+
+
+def predictions(recipe: Recipe, inputs: pa.Table, most: int) -> Array:
+    """(rows, labels) float64. The head is read whole, or not used at all."""
+    assert recipe.head is not None  # asked by the caller
+    whole = _whole(recipe)
+    encoder = _reader(recipe, whole)
+    out = np.zeros((inputs.num_rows, len(recipe.head.labels)), dtype=np.float64)
+    with torch.inference_mode():
+        for rows in batches(encoder.keys(inputs), most):
+            batch = encoder.collate(inputs, rows)
+            called = batch.tensors if isinstance(batch, TextBatch) else _pixels(batch)
+            out[rows] = linked(whole(**called).logits.double().numpy(), recipe.head.link)
+    return out
+
+
+def _pixels(batch: ImageBatch) -> dict[str, torch.Tensor]:
+    return {"pixel_values": batch.pixels}
+
+
+def _whole(recipe: Recipe) -> Any:
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
+
+    kind = AutoModelForSequenceClassification if recipe.modality == "text" else AutoModelForImageClassification
+    try:
+        with quiet():
+            model, report = kind.from_pretrained(
+                recipe.model,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise unreadable(error, recipe.where) from error
+    lost = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
+    if lost:
+        raise Unreadable(
+            f"{len(lost)} tensors of the head are not in the folder, such as `{lost[0]}`",
+            where=f"source `{recipe.where}`",
+            fix="copy the folder again from its origin; a missing head is never filled at random",
+        )
+    return model.eval()
+
+
+def _reader(recipe: Recipe, whole: torch.nn.Module) -> TextEncoder | ImageEncoder:
+    if recipe.modality == "image":
+        return ImageEncoder(whole, processor_of(recipe), recipe)
+    return TextEncoder.reading(recipe, whole)

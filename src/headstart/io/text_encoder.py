@@ -1,0 +1,196 @@
+"""Texts through their model's own tokenizer and pooling, the same for features and for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from headstart.core import Batch, Unfit
+
+from .kept import Kept
+from .modules import depths, finish, load_module, low_rank_sites, unreadable
+from .recipes import Recipe
+
+Array = np.ndarray[Any, Any]
+CHARACTERS_PER_TOKEN = 20  # first guess; a cut text that gives too few tokens is cut later, up to its whole length
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tokens:
+    """One row after its tokenizer, with special tokens, at most as long as the model takes."""
+
+    ids: Array
+    types: Array | None
+
+    def key(self) -> tuple[int, bytes]:
+        return len(self.ids), self.ids.tobytes()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TextBatch:
+    """Padded rows: what the model is called with."""
+
+    tensors: dict[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return int(self.tensors["input_ids"].shape[0])
+
+
+class TextEncoder:
+    """A text encoder with its tokenizer, pooling and normalisation; satisfies `core.Encoder`.
+
+    Texts longer than the model takes are truncated to its own length. Very long texts are cut before they are
+    tokenized, at 20 characters for each token that fits, and later where that gave too few tokens, so the tokens kept
+    are those of the whole text and a million characters cost little.
+    """
+
+    def __init__(self, module: nn.Module, tokenizer: Any, recipe: Recipe) -> None:
+        self.module, self.tokenizer, self.recipe = module, tokenizer, recipe
+        self.width = recipe.width
+        self.layers: Sequence[Sequence[str]] = depths(module)
+        self.linear_layers: Sequence[str] = low_rank_sites(module)
+        self._kept: Kept[list[Tokens]] = Kept(self._tokenized)
+        self._prompt_tokens = self._count_prompt() if recipe.prompt and not recipe.pool_prompt else 0
+
+    @classmethod
+    def load(cls, recipe: Recipe) -> Self:
+        return cls.reading(recipe, load_module(recipe))
+
+    @classmethod
+    def reading(cls, recipe: Recipe, module: nn.Module) -> Self:
+        """The recipe's tokenizer before another module, such as the whole model with its head."""
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(recipe.model, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+            raise unreadable(error, recipe.where) from error
+        if recipe.lower:
+            _lower(tokenizer)
+        return cls(module, tokenizer, recipe)
+
+    def costs(self, inputs: pa.Table) -> Sequence[int]:
+        """Tokens of each row."""
+        return [len(t.ids) for t in self._kept(inputs)]
+
+    def keys(self, inputs: pa.Table) -> Sequence[tuple[int, bytes]]:
+        """Length and content of each row, by which batches are made."""
+        return [t.key() for t in self._kept(inputs)]
+
+    def collate(self, inputs: pa.Table, rows: Sequence[int]) -> TextBatch:
+        tokens = self._kept(inputs)
+        chosen = [tokens[int(r)] for r in rows]
+        longest = max((len(t.ids) for t in chosen), default=1)
+        padding = self.tokenizer.pad_token_id
+        ids = np.full((len(chosen), longest), 0 if padding is None else padding, dtype=np.int64)
+        mask = np.zeros((len(chosen), longest), dtype=np.int64)
+        types = np.zeros((len(chosen), longest), dtype=np.int64)
+        for i, row in enumerate(chosen):
+            place = slice(0, len(row.ids)) if self.tokenizer.padding_side == "right" else slice(-len(row.ids), None)
+            ids[i, place], mask[i, place] = row.ids, 1
+            if row.types is not None:
+                types[i, place] = row.types
+        tensors = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            tensors["token_type_ids"] = torch.from_numpy(types)
+        return TextBatch(tensors)
+
+    def forward_features(self, batch: Batch) -> torch.Tensor:
+        assert isinstance(batch, TextBatch)  # made by our collate
+        hidden = self.module(**batch.tensors, return_dict=True).last_hidden_state
+        mask = batch.tensors["attention_mask"]
+        pooled = torch.cat([_pool(hidden, self._pooled(mask), mask, mode) for mode in self.recipe.pooling], dim=-1)
+        return finish(self.module, self.recipe.after, pooled)
+
+    def _pooled(self, mask: torch.Tensor) -> torch.Tensor:
+        if not self._prompt_tokens:
+            return mask
+        begin = mask.argmax(dim=1, keepdim=True)
+        return mask * (torch.arange(mask.shape[1])[None, :] >= begin + self._prompt_tokens)
+
+    def _count_prompt(self) -> int:
+        ids = self.tokenizer(self.recipe.prompt)["input_ids"]
+        ends = {self.tokenizer.sep_token_id, self.tokenizer.eos_token_id} - {None}
+        return len(ids) - (1 if ids and ids[-1] in ends else 0)
+
+    def _tokenized(self, inputs: pa.Table) -> list[Tokens]:
+        if "text" not in inputs.column_names:
+            raise Unfit(
+                f"the rows have no text (columns: {', '.join(inputs.column_names)[:80]})",
+                where=f"source `{self.recipe.where}`",
+                fix="use an image model for images, and name the text column with --text",
+            )
+        texts = [self.recipe.prompt + (t or "") for t in inputs["text"].to_pylist()]
+        pairs = [t or "" for t in inputs["text_pair"].to_pylist()] if "text_pair" in inputs.column_names else None
+        found: list[Tokens] = []
+        for at in range(0, len(texts), ROWS_AT_ONCE):
+            some = None if pairs is None else pairs[at : at + ROWS_AT_ONCE]
+            found.extend(self._some(texts[at : at + ROWS_AT_ONCE], some))
+        return found
+
+    def _some(self, texts: list[str], pairs: list[str] | None) -> list[Tokens]:
+        room = self.recipe.max_length or 512
+        bound = room * CHARACTERS_PER_TOKEN
+        rows: list[Tokens | None] = [None] * len(texts)
+        open_rows = list(range(len(texts)))
+        while open_rows:
+            called = self.tokenizer(
+                [texts[i][:bound] for i in open_rows],
+                None if pairs is None else [pairs[i][:bound] for i in open_rows],
+                truncation="longest_first",
+                max_length=room,
+                padding=False,
+                return_attention_mask=False,
+            )
+            types = called.get("token_type_ids")
+            left = []
+            for at, i in enumerate(open_rows):
+                cut = len(texts[i]) > bound or (pairs is not None and len(pairs[i]) > bound)
+                ids = called["input_ids"][at]
+                if cut and len(ids) < room:
+                    left.append(i)
+                else:
+                    kinds = np.asarray(types[at], dtype=np.int32) if types is not None and pairs is not None else None
+                    rows[i] = Tokens(np.asarray(ids, dtype=np.int32), kinds)
+            open_rows, bound = left, bound * 4
+        return [r for r in rows if r is not None]
+
+
+def _pool(hidden: torch.Tensor, mask: torch.Tensor, whole: torch.Tensor, mode: str) -> torch.Tensor:
+    """(rows, width) from (rows, tokens, width), as sentence-transformers pools; mask leaves out padding and prompt."""
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    if mode == "cls":
+        first = mask.to(torch.int32).argmax(dim=1)
+        return hidden[torch.arange(len(hidden)), first]
+    if mode == "lasttoken":
+        last = mask.shape[1] - 1 - mask.to(torch.int32).flip(1).argmax(dim=1)
+        return hidden[torch.arange(len(hidden)), last]
+    if mode == "max":
+        return hidden.masked_fill(weights == 0, float("-inf")).max(dim=1).values
+    if mode == "weightedmean":
+        begin = whole.argmax(dim=1, keepdim=True)
+        place = torch.arange(1, mask.shape[1] + 1)[None, :] - begin
+        weights = weights * place.unsqueeze(-1).to(hidden.dtype)
+    total = (hidden * weights).sum(dim=1, dtype=torch.float32)
+    count = weights.sum(dim=1, dtype=torch.float32).clamp(min=1e-9)
+    return (total / (count.sqrt() if mode == "mean_sqrt_len_tokens" else count)).to(hidden.dtype)
+
+
+def _lower(tokenizer: Any) -> None:
+    """Lower case first, as sentence-transformers' `do_lower_case` does."""
+    from tokenizers import normalizers
+
+    backend = tokenizer.backend_tokenizer
+    own = backend.normalizer
+    parts: list[Any] = (
+        [own[i] for i in range(len(own))] if isinstance(own, normalizers.Sequence) else [own] if own is not None else []
+    )
+    if not any(isinstance(p, normalizers.Lowercase) for p in parts):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *parts])
