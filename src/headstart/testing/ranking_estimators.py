@@ -118,10 +118,14 @@ def survives_thin_classes(method: Ranking, seed: int) -> None:
         return
     features, labels = draw(seed, 20, 6)
     thin = np.where(np.arange(20) == 7, 2, labels % 2)
-    for known, classes in ((thin, 3), (labels % 2, 4), (np.zeros(20, dtype=np.int64), 2)):
-        for given in (features, features + 1e6, 1e-6 * features):
-            view = seen(method, given, known, classes)
-            well_formed(method(view), 20, view.folds)
+    for given, known, classes in (
+        (features, thin, 3),
+        (features + 1e6, thin, 3),
+        (features, labels % 2, 4),
+        (1e-6 * features, np.zeros(20, dtype=np.int64), 2),
+    ):
+        view = seen(method, given, known, classes)
+        well_formed(method(view), 20, view.folds)
 
 
 def repeatable(method: Ranking, seed: int) -> None:
@@ -157,10 +161,9 @@ def rotation(method: Ranking, seed: int) -> None:
 
 
 def scale(method: Ranking, seed: int) -> None:
-    for rows in (30, 12):
+    for rows, factor in ((30, 1e4), (12, 1e-4)):
         features, labels = draw(seed, rows, 16)
-        for factor in (1e-4, 1e4):
-            close(score(method, features, labels), score(method, factor * features, labels))
+        close(score(method, features, labels), score(method, factor * features, labels))
 
 
 def feature_scale(method: Ranking, seed: int) -> None:

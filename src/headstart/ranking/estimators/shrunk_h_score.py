@@ -26,8 +26,8 @@ class ShrunkHScore:
     Errors: none of its own. Features that do not vary give 0.
 
     Every feature is divided by its standard deviation first (constant ones drop out), since shrinkage towards a
-    multiple of the identity depends on units; so units do not matter, and a rotation does. It is fitted and judged on the
-    same rows: with few rows a class, wide noise comes near to a good source, which held-out estimators do not let happen.
+    multiple of the identity depends on units; so units do not matter, and a rotation does. It is fitted and judged on
+    the same rows: with few rows a class, wide noise comes near to a good source; held-out estimators do not let it.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label"))
