@@ -223,6 +223,8 @@ class Workers:
         return max(0.0, min([POLL_SECONDS, control.left() or POLL_SECONDS, *times]))
 
     def _give(self, task: Task, threads: int) -> None:
+        for worker in [w for w in self._workers if not w.task and w.process.poll() is not None]:
+            self._drop(worker)  # it ended while it had nothing to do
         idle = [w for w in self._workers if not w.task]
         worker = idle[0] if idle else self._start(threads)
         worker.task, worker.begun, worker.why, worker.peak = task, time.monotonic(), None, 0

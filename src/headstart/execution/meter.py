@@ -16,6 +16,8 @@ import psutil
 
 from headstart.core import Budget, OverBudget
 
+TOLERANCE, TOLERANCE_SECONDS = 0.1, 5.0  # by which a run may pass its limit, whichever is longer
+LEAST_SECONDS = 30.0  # without the cheapest system there is no result at all, so it may take that long on any machine
 MEMORY_SHARE = 0.9  # of the machine's memory, where the budget names no limit
 
 
@@ -70,6 +72,13 @@ class Meter:
         left = self.remaining()
         self.bound = self.bound or left == 0
         return left
+
+    def remaining_for_all(self) -> float:
+        """Seconds for work that a valid result needs: to the end of the tolerance, and in any case a few."""
+        if self.budget.seconds == inf:
+            return inf
+        tolerance = max(TOLERANCE * self.budget.seconds, TOLERANCE_SECONDS)
+        return max(LEAST_SECONDS, self.budget.seconds + tolerance - self.spent())
 
     def keep(self, seconds: float) -> None:
         """Hold back so many seconds for what must come at the end; 0 gives them free."""

@@ -9,8 +9,8 @@
         with run.meter.timed("verify"): …                    # time that the parent itself spends
         run.note("seal opened", rows=200)                    # from here on nothing may be chosen
 
-- `run.do(jobs, stage, must=True)` is for work that a valid result needs: the deadline does not stop it (limit_seconds
-  does, and Ctrl-C).
+- `run.do(jobs, stage, must=True)` is for work that a valid result needs: not the deadline stops it but the end of the
+  tolerance, half a minute from now at the earliest (and limit_seconds, and Ctrl-C).
 - A failed job is an outcome with `error`; it costs the others nothing. `stopped` is `time`, `memory` or `interrupt`.
 - `run.meter.left()` (seconds, less `run.meter.keep(seconds)`), `.trials_left`, `.spent_by_stage`, `.bound` (the time
   limit was binding); `run.interrupted` after Ctrl-C: `do` then gives what is finished, and decisions are not binding.
@@ -29,7 +29,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -132,7 +133,7 @@ class Run:
     def do(self, jobs: Sequence[Job], stage: str, *, must: bool = False) -> list[Outcome]:
         """Run what is not finished yet, and give all outcomes in the order of the jobs.
 
-        Admission is journalled before anything starts. must: the deadline does not stop these jobs.
+        Admission is journalled before anything starts. must: the deadline does not stop these jobs, as said above.
         """
         begun = time.monotonic()
         refused = self._admit(jobs, stage)
@@ -240,7 +241,7 @@ class Run:
 
     def _control(self, key: str, must: bool) -> Control:
         return Control(
-            left=(lambda: inf) if must else self.meter.remaining,
+            left=_until(self.meter.remaining_for_all()) if must else self.meter.remaining,
             halts=lambda: self.halts - self._calmed,
             interrupt=self._interrupt,
             report=lambda task, text: self.progress.advance(f"{task.job.name}: {text}", by=0),
@@ -253,9 +254,10 @@ class Run:
         number = self.journal.admitted[job.key]["number"]
         part = self.folder / "trials" / f"{number:04d}.part-{os.getpid()}"
         self.hook(f"trial.{number:04d}.begin")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        (part / "job.json").write_text(canonical(job.as_dict()), encoding="utf-8")
+        with _on_disk(part):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            (part / "job.json").write_text(canonical(job.as_dict()), encoding="utf-8")
         return Task(job, part)
 
     def _finish(self, end: End, stage: str) -> Outcome:
@@ -263,9 +265,10 @@ class Run:
         key, number = end.task.job.key, self.journal.admitted[end.task.job.key]["number"]
         folder = self._folder(number)
         self.hook(f"trial.{number:04d}.end")
-        if folder.exists():
-            shutil.rmtree(folder)
-        end.task.folder.rename(folder)
+        with _on_disk(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            end.task.folder.rename(folder)
         self.hook(f"trial.{number:04d}.renamed")
         files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
         self.meter.disk_spent += sum(files.values())
@@ -301,6 +304,22 @@ class Run:
             error=problem_from(end["error"]) if "error" in end else None,
             stopped=end.get("stopped"),
         )
+
+
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """A full or broken disk, in a person's terms."""
+    try:
+        yield
+    except OSError as e:
+        why = f"cannot be written ({e.strerror})"
+        raise Problem(why, where=f"`{folder}`", fix="free some space, then go on with `--resume`") from e
+
+
+def _until(seconds: float) -> Callable[[], float]:
+    """Counts down from now."""
+    end = time.monotonic() + seconds
+    return lambda: max(0.0, end - time.monotonic())
 
 
 def _no_hook(_name: str) -> None:

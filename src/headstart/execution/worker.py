@@ -28,6 +28,7 @@ from .specs import Halted, Job, Room, canonical
 
 Verb = Callable[[Job, Room], Mapping[str, Any]]
 
+REPORT_SECONDS = 0.2  # between two reports of a job's progress
 TORCH_MEMORY = "DefaultCPUAllocator"  # torch says so in a RuntimeError when memory is refused
 
 
@@ -119,6 +120,14 @@ def main(parent: int, root: str, memory: int, module: str) -> None:
             out.write(canonical(fields) + "\n")
             out.flush()
 
+    said_at = 0.0
+
+    def report(text: str) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= REPORT_SECONDS:
+            said_at = time.monotonic()
+            say({"report": text})
+
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     stop = threading.Event()
     threading.Thread(target=listen, args=(jobs, stop), daemon=True).start()
@@ -130,7 +139,7 @@ def main(parent: int, root: str, memory: int, module: str) -> None:
             limit_threads(threads)
         folder = Path(task["job"])
         job = Job(**json.loads((folder / "job.json").read_text()))
-        room = Room(folder, Path(root), stop.is_set, lambda text: say({"report": text}))
+        room = Room(folder, Path(root), stop.is_set, report)
         say({"end": attempt(lambda j, r: verb_of(module)(j, r), job, room)})
 
 
