@@ -139,7 +139,8 @@ def read_labels(
     if how.type == "multi_label":
         split = [_several(v, how.separator) for v in values]
         return [None if v is None else tuple(sorted({_named(x, names) or "" for x in v} - {""})) for v in split], []
-    found = [_named(v, names) for v in values]
+    read = {v: _named(v, names) for v in set(values)}
+    found = [read[v] for v in values]
     words = Counter(v.strip() for v, label in zip(values, found, strict=True) if v and v.strip() and label is None)
     notes = []
     if words and not names:

@@ -275,6 +275,13 @@ def _fingerprint(
     return made.hexdigest()
 
 
+def _these(rows: Rows, at: Sequence[int]) -> Rows:
+    """`Rows.take`, also of no rows: Arrow does not know the type of an empty list of row numbers."""
+    if at:
+        return rows.take(at)
+    return Rows((), (), (), rows.inputs.slice(0, 0), None if rows.labels is None else rows.labels[:0])
+
+
 def split_outer(target: Target, k: int = FOLDS) -> tuple[Target, ...]:
     """One target for each outer fold of the labelled rows."""
     rows, rest = target.labelled, target.unlabelled
@@ -287,7 +294,7 @@ def split_outer(target: Target, k: int = FOLDS) -> tuple[Target, ...]:
         away = [r for r in range(len(rest)) if rest.content[r] not in names and rest.groups[r] not in names]
         made.append(
             sealed(
-                rows.take([r for r, f in enumerate(of) if f != fold]), rest.take(away), test, task=target.task,
+                rows.take([r for r, f in enumerate(of) if f != fold]), _these(rest, away), test, task=target.task,
                 layout=target.columns, modality=target.modality, metric=target.metric, protocol="holdout",
                 seed=target.seed, name=f"{target.name}/outer-{fold}", notes=target.notes,
                 facts={**target.facts, "outer_fold": fold},

@@ -142,18 +142,23 @@ def deal(strata: Sequence[int], groups: Sequence[str], k: int, salt: str, *, cla
     piles: dict[int, list[str]] = defaultdict(list)
     for group, rows in rows_of.items():
         if group not in alone:
-            counts = Counter(values[row] for row in rows)
-            piles[min(counts, key=lambda value: (-counts[value], value))].append(group)
+            piles[values[rows[0]] if len(rows) == 1 else _majority([values[row] for row in rows])].append(group)
     total = [0] * k
+    above = len(values) + 1  # one row of the stratum weighs more than all rows
     for stratum in sorted(piles):
-        held = [0] * k
+        size = list(total)
         for group in sorted(piles[stratum], key=lambda name: (unit(name, salt), name)):
-            fold = min(range(k), key=lambda f: (held[f], total[f], f))
+            fold = size.index(min(size))
             for row in rows_of[group]:
                 of[row] = fold
-            held[fold] += len(rows_of[group])
+            size[fold] += len(rows_of[group]) * (above + 1)
             total[fold] += len(rows_of[group])
     return of
+
+
+def _majority(values: list[int]) -> int:
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], value))
 
 
 def folds_for(labels: Array, groups: Sequence[str], seed: int = 0) -> Folds:

@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -33,8 +34,13 @@ def unit(key: str, salt: str) -> float:
     >>> unit("row", "a") == unit("row", "a") != unit("row", "b")
     True
     """
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), key=blake2b(salt.encode()).digest()[:32], digest_size=8)
-    return (int.from_bytes(digest.digest(), "big") >> 11) / 2**53
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), key=_salted(salt), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+@lru_cache(maxsize=64)
+def _salted(salt: str) -> bytes:
+    return blake2b(salt.encode()).digest()[:32]
 
 
 def whole_text(text: str) -> str:
