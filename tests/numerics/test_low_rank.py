@@ -11,8 +11,8 @@ from headstart.numerics.artifacts import Delta, Head
 from headstart.numerics.low_rank import merged
 
 
-def test_merged_equals_peft() -> None:
-    base = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+def test_merged_equals_peft_for_linear_layers_and_convolutions() -> None:
+    base = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.Flatten(), torch.nn.Linear(4, 3))
     config = LoraConfig(r=2, lora_alpha=6, target_modules=["0", "2"])
     adapted = get_peft_model(copy.deepcopy(base), config)
     g = torch.Generator().manual_seed(0)

@@ -130,6 +130,13 @@ def features(encoder: Encoder, inputs: pa.Table, *, token_budget: int = 8192, st
     return out
 
 
+def unfreeze(encoder: Encoder) -> None:
+    """Let all parameters of the encoder's layers train, and no other."""
+    named = {name for layer in encoder.layers for name in layer}
+    for name, p in encoder.module.named_parameters():
+        p.requires_grad_(name in named)
+
+
 def inner_split(view: FitView, early_stop: bool) -> tuple[list[int], list[int]]:
     """Training rows to fit on, and those (a fifth) that early stopping scores; none where there are too few."""
     labels = np.asarray(view.train.labels)
@@ -200,6 +207,7 @@ class _Run:
         self.horizon = recipe.horizon(len(self.fit)) if steps.horizon is None else steps.horizon
         self.last = min(self.horizon, ceil(steps.until * self.horizon - 1e-9))
         self.costs = encoder.costs(self.inputs)
+        self.held = self.inputs.take(self.inner) if self.inner else self.inputs.slice(0, 0)
         self.trained = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         self.marks = sorted({ceil(self.horizon * i / MARKS) for i in range(1, MARKS + 1)})
         self.curve: list[tuple[int, float, float | None]] = []
@@ -234,7 +242,7 @@ class _Run:
         return Trained(head, predictions, state, tuple(self.curve), fraction, facts)
 
     def _begin(self, start: Start) -> None:
-        rows = self.inputs.take(self.fit)
+        rows = self.inputs.take(self.fit) if self.inner else self.inputs
         labels = self.labels[self.fit]
         ids = [self.view.train.ids[i] for i in self.fit]
         seen = features(self.encoder, rows, step=0)
@@ -310,7 +318,7 @@ class _Run:
     def _score(self) -> float:
         """Score the inner rows: by the metric, and of equals by the loss; keep the weights where that is the best."""
         labels = self.labels[self.inner]
-        table = self._folded()(features(self.encoder, self.inputs.take(self.inner), step=self.step))
+        table = self._folded()(features(self.encoder, self.held, step=self.step))
         value = METRICS[self.view.metric].sign * metrics.value(self.view.metric, labels, table)
         score = value, -float(metrics.row_losses(self.view.metric, labels, table).mean())
         if score > self.best_score:

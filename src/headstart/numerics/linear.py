@@ -42,13 +42,16 @@ class Probe:
 def standard(features: Array) -> tuple[Array, Array]:
     """Centre and scale (width,) float64 of each feature; the scale of a constant feature is infinite.
 
+    Constant is a spread below 1e-6 of the feature's own size or of the widest spread: float32 features that an encoder
+    sums from numbers of one size hold no more than rounding there.
+
     >>> centre, scale = standard(np.array([[1.0, 5.0], [3.0, 5.0]]))
     >>> centre.tolist(), scale.tolist()
     ([2.0, 5.0], [1.0, inf])
     """
     x = np.asarray(features, dtype=np.float64)
     centre, spread = x.mean(axis=0), x.std(axis=0)
-    flat = spread <= 1e-6 * np.abs(centre) + 1e-12  # below what float32 features can tell
+    flat = spread <= 1e-6 * np.maximum(np.abs(centre), spread.max(initial=0.0))
     return centre, np.where(flat, np.inf, spread)
 
 

@@ -30,5 +30,6 @@ def merged(weights: Mapping[str, torch.Tensor], delta: Delta) -> dict[str, torch
         up = delta.tensors[name.removesuffix("lora_A.weight") + "lora_B.weight"]
         place = name.removeprefix(PREFIX).removesuffix("lora_A.weight") + "weight"
         base = weights[place]
-        out[place] = (base.float() + scale * (up.float() @ down.float())).to(base.dtype)
+        change = up.float().flatten(1) @ down.float().flatten(1)  # a convolution's B is 1 × 1
+        out[place] = (base.float() + scale * change.view_as(base)).to(base.dtype)
     return out

@@ -59,7 +59,7 @@ class FullFinetune:
 
     def __call__(self, view: FitView, state: State | None, steps: Steps) -> Fitted:
         encoder, link = view.encoder, fit.LINKS[view.task]
-        encoder.module.requires_grad_(True)
+        fit.unfreeze(encoder)
 
         def fresh(features: Any, labels: Any, ids: Sequence[str]) -> Head:
             del ids

@@ -57,7 +57,7 @@ class LpFt:
 
     def __call__(self, view: FitView, state: State | None, steps: Steps) -> Fitted:
         encoder, link = view.encoder, fit.LINKS[view.task]
-        encoder.module.requires_grad_(True)
+        fit.unfreeze(encoder)
 
         def probe(features: Any, labels: Any, ids: Sequence[str]) -> Head:
             return chosen(features, labels, view.classes, ids, link, self.strengths).head
