@@ -108,7 +108,7 @@ def front_matter(data: ReportData) -> str:
     summary, used = data.summary, data.used_sources()
     task, modality = data.card.get("task"), data.card.get("modality")
     task_type = task.get("type") if isinstance(task, Mapping) else task
-    metric = str(summary.get("metric", ""))
+    metric = str(summary.get("metric") or "")
     head: dict[str, Any] = {
         "library_name": "headstart",
         "tags": ["headstart", "transfer-learning", *([str(modality)] if modality else [])],

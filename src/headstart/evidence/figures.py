@@ -25,12 +25,12 @@ INK, SOFT, ACCENT, FAINT = "#010203", "#040506", "#070809", "#0a0b0c"  # stand-i
 PAGE = {INK: "currentColor", SOFT: "var(--soft)", ACCENT: "var(--accent)", FAINT: "var(--line)"}
 WIDTH = 380 / 72  # inches of 72 units
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "headstart", "font.size": 11, "axes.edgecolor": FAINT, "text.color": INK,
+    "svg.fonttype": "none", "svg.hashsalt": "headstart", "font.size": 12, "axes.edgecolor": FAINT, "text.color": INK,
     "axes.labelcolor": SOFT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": SOFT,
     "ytick.labelcolor": SOFT, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
     "lines.linewidth": 1.6, "text.parse_math": False, "axes.formatter.use_mathtext": False, "axes.unicode_minus": True,
 }  # fmt: skip
-LONGEST = 46  # characters of a name that fit the width
+LONGEST = 42  # characters of a name that fit the width
 
 
 def intervals(rows: Sequence[Mapping[str, Any]], *, label: str, mark: float | None = None) -> str:
@@ -39,7 +39,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], *, label: str, mark: float | No
     rows: `name`, `value`, `low`, `high` and `strong` (drawn in the accent colour). mark: a dashed line at this value.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _canvas(0.55 + 0.5 * len(rows))
+        figure, axes = _canvas(0.6 + 0.53 * len(rows))
         low = min([r["low"] for r in rows] + ([] if mark is None else [mark]))
         high = max([r["high"] for r in rows] + ([] if mark is None else [mark]))
         room = (high - low) or abs(high) or 1.0
@@ -52,7 +52,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], *, label: str, mark: float | No
             axes.plot([row["low"], row["high"]], [at, at], color=colour, linewidth=2.4, solid_capstyle="round")
             axes.plot([row["value"]], [at], "o", color=colour, markersize=7)
             axes.text(
-                0.0, at - 0.36, _short(str(row["name"])), transform=axes.get_yaxis_transform(), fontsize=11,
+                0.0, at - 0.36, _short(str(row["name"])), transform=axes.get_yaxis_transform(), fontsize=12,
                 color=ACCENT if row.get("strong") else INK, va="center", parse_math=False,
             )  # fmt: skip
         axes.spines["left"].set_visible(False)

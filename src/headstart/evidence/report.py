@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -141,6 +142,7 @@ def sentence(summary: JSON) -> str:
     return f"{what} {turn} the best system without transfer ({span}), {kept}" + (worth if taken else "")
 
 
+@cache
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("headstart.evidence", "templates"),
@@ -185,7 +187,10 @@ def _page(data: ReportData, *, with_examples: bool) -> dict[str, Any]:
     return {
         "data": data,
         "summary": summary,
-        "card": data.card,
+        "class_rows": _filled(
+            [c if isinstance(c, Mapping) else {"name": c} for c in data.card.get("classes") or ()], ("name", "rows")
+        ),
+        "notes": data.card.get("notes") or (),
         "verdict": verdict or "none",
         "headline": HEADLINES[verdict],
         "mark": MARKS[verdict],
@@ -339,30 +344,55 @@ def _stages(stages: Sequence[JSON]) -> list[dict[str, Any]]:
     ]
 
 
-def _facts(card: JSON) -> list[tuple[str, Any]]:
-    """The target card's lines, in order, where they say anything; inputs are never among them."""
-    protocol = card.get("protocol")
-    told = protocol.get("sentence") if isinstance(protocol, Mapping) else protocol
-    task = card.get("task")
+def _facts(card: JSON) -> list[tuple[str, str]]:
+    """The target card's lines, in order, where they say anything; inputs of rows are never among them."""
     lines = [
-        ("task", str((task.get("type") if isinstance(task, Mapping) else task) or "").replace("_", "-")),
-        ("modality", card.get("modality")), ("metric", _title(card) if card.get("metric") else None), ("rows", card.get("rows")), ("labelled", card.get("labelled")),
-        ("unlabelled", card.get("unlabelled")), ("test", card.get("test")), ("imbalance", card.get("imbalance")),
-        ("lengths", card.get("lengths")), ("sizes", card.get("sizes")), ("duplicates", card.get("duplicates")),
-        ("conflicting labels", _counted(card.get("conflicting_labels"))),
-        ("label variants", card.get("label_variants")), ("leaks", _counted(card.get("leaks"))),
-        ("smallest difference the test can show", card.get("smallest_difference")), ("protocol", told),
-    ]  # fmt: skip
-    return [(name, value) for name, value in lines if value not in (None, "", [], {})]
+        ("task", _kind(card.get("task")).replace("_", "-")),
+        ("modality", card.get("modality")),
+        ("metric", _title(card) if card.get("metric") else None),
+        ("rows", card.get("rows")),
+        ("labelled", card.get("labelled")),
+        ("unlabelled", card.get("unlabelled")),
+        ("test", card.get("test")),
+        ("largest class over smallest", card.get("imbalance")),
+        ("values", card.get("values")),
+        ("lengths", _spread(card.get("lengths"))),
+        ("sizes", _spread(card.get("sizes"))),
+        ("duplicates", card.get("duplicates")),
+        ("equal inputs with different labels", _counts(card.get("conflicting_labels"))),
+        ("label variants", [" / ".join(map(str, v)) for v in card.get("label_variants") or ()]),
+        ("leaks", [leak.get("sentence") for leak in card.get("leaks") or () if isinstance(leak, Mapping)]),
+        ("smallest difference the test can show", _amount(card.get("smallest_difference"))),
+        ("protocol", protocol.get("sentence") if isinstance(protocol := card.get("protocol"), Mapping) else protocol),
+    ]
+    return [(name, _said(value)) for name, value in lines if value not in (None, "", [], {})]
 
 
-def _counted(value: Any) -> Any:
-    """How many, where a list might quote rows."""
-    return len(value) if isinstance(value, list) else value
+def _kind(task: Any) -> str:
+    return str((task.get("type") if isinstance(task, Mapping) else task) or "")
 
 
-def _title(summary: JSON) -> str:
-    name = str(summary.get("metric") or "score")
+def _spread(lengths: Any) -> Any:
+    """Median and greatest, where quantiles are given."""
+    if not isinstance(lengths, Mapping) or not isinstance(quantiles := lengths.get("quantiles"), Mapping):
+        return lengths
+    return f"median {_number(quantiles.get('0.5'))}, longest {_number(quantiles.get('1'))} {lengths.get('unit', '')}"
+
+
+def _counts(found: Any) -> Any:
+    """Only the numbers of what may quote rows."""
+    if isinstance(found, Mapping):
+        return {k: v for k, v in found.items() if isinstance(v, int | float)}
+    return len(found) if isinstance(found, list) else found
+
+
+def _amount(found: Any) -> Any:
+    return f"{_number(found.get('value'))} {found.get('unit', '')}" if isinstance(found, Mapping) else found
+
+
+def _title(holder: JSON) -> str:
+    metric = holder.get("metric") or "score"
+    name = str(metric.get("name") if isinstance(metric, Mapping) else metric)
     return METRICS[name].title if name in METRICS else name
 
 
@@ -393,7 +423,7 @@ def _range(measured: Any) -> str:
 
 
 def _percent(share: Any) -> str:
-    return "–" if share is None else f"{share:.0%}"
+    return "–" if share is None else f"{100 * share:.0f}\u00a0%"
 
 
 def _seconds(value: Any) -> str:
@@ -410,7 +440,7 @@ def _seconds(value: Any) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+        return f"{whole // 60} min" + (f" {whole % 60:02d} s" if whole % 60 else "")
     return f"{whole // 3600} h {round(whole % 3600 / 60):02d} min"
 
 

@@ -45,8 +45,9 @@ class Calibration:
 
     def __call__(self, chosen: Array, opponent: Array, labels: Array, groups: Sequence[str], metric: str) -> Finding:
         mine, theirs = self._figures(chosen, labels), self._figures(opponent, labels)
+        said, was = 100 * mine["confidence"], 100 * mine["accuracy"]
         sentence = (
-            f"says {mine['confidence']:.0%} on average and is right {mine['accuracy']:.0%} of the time; "
+            f"says {said:.0f} % on average and is right {was:.0f} % of the time; "
             f"ECE {mine['ece']:.3f}, debiased {mine['ece_debiased']:.3f}"
         )
         beside = {name: theirs[name] for name in ("ece", "ece_debiased", "brier", "nll")}

@@ -40,7 +40,8 @@ class McNemar:
         b, c = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
         p = float(binomtest(b, b + c).pvalue) if b + c else 1.0
         grouped = len(set(groups)) < len(labels)
-        sentence = f"{b} rows only the chosen system gets right, {c} only the opponent; p = {p:.3g} for accuracy" + (
+        shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+        sentence = f"{b} rows only the chosen system gets right, {c} only the opponent; {shown} for accuracy" + (
             ", too small because rows come in groups" if grouped else ""
         )
         return Finding("mcnemar", sentence, {"only_chosen": b, "only_opponent": c, "p": p, "grouped": grouped})

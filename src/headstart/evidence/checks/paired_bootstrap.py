@@ -63,7 +63,7 @@ class PairedBootstrap:
         verdict = "helps" if gain.low > 0 else "hurts" if gain.high < 0 else "no-evidence"
         sentence = (
             f"a gain of {gain.value:+.3f} in {METRICS[metric].title}, between {gain.low:+.3f} and {gain.high:+.3f} "
-            f"({self.level:.0%} interval, {gain.rows:,} rows)"
+            f"({100 * self.level:g} % interval, {gain.rows:,} rows)"
         )
         figures = {"verdict": verdict, "value": gain.value, "low": gain.low, "high": gain.high}
         counted = {"draws": self.draws, "factor": self.factor, "rows": gain.rows, "groups": len(set(groups))}
