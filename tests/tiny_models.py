@@ -132,7 +132,8 @@ def save_model(folder: Path, model_type: str, *, head: bool = False, seed: int =
         model = kind.from_config(config)
         for name, value in [*model.named_parameters(), *model.named_buffers()]:
             if value.is_floating_point() and "layer_scale" not in name:
-                value.data = value.data + 0.3 * torch.rand_like(value.data)
+                drawn = torch.rand_like(value.data) if "running_var" in name else torch.randn_like(value.data)
+                value.data = value.data + 0.15 * drawn
     model.save_pretrained(folder)
     if image:
         ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from headstart.core import Refused, Source, Unreadable
 
-from .image_encoder import ImageEncoder
+from .image_encoder import KEPT_BYTES, ImageEncoder
 from .member_files import Member
 from .recipes import Recipe
 from .sources import recipe_of
@@ -97,7 +97,11 @@ class OpenedSource:
 
     def encoder(self) -> Loaded:
         """A fresh copy to train: float32, in eval mode until the caller changes that."""
-        return load(self.recipe, self.member)
+        encoder = load(self.recipe, self.member)
+        encoder.fingerprint = self.source.weights
+        if isinstance(encoder, ImageEncoder):
+            encoder.kept_bytes = KEPT_BYTES
+        return encoder
 
     def close(self) -> None:
         self._loaded.clear()

@@ -39,9 +39,11 @@ class ImageEncoder:
     def __init__(self, module: nn.Module, processor: Any, recipe: Recipe) -> None:
         self.module, self.processor, self.recipe = module, processor, recipe
         self.width = recipe.width
+        self.fingerprint = ""  # of the source's weights, which adapters name; set where the source is known
         self.layers: Sequence[Sequence[str]] = depths(module)
         self.linear_layers: Sequence[str] = low_rank_sites(module)
         self._kept: Kept[dict[int, Array]] = Kept(lambda _: {})
+        self.kept_bytes = 0  # of processed images between calls; set for training, where epochs read them again
         self._patches = _patches(processor, recipe)
 
     @classmethod
@@ -67,7 +69,7 @@ class ImageEncoder:
         wanted = [int(r) for r in rows]
         missing = [r for r in wanted if r not in kept]
         fresh = dict(zip(missing, self._processed(inputs, missing), strict=True))
-        if fresh and (len(kept) + len(fresh)) * next(iter(fresh.values())).nbytes <= KEPT_BYTES:
+        if fresh and (len(kept) + len(fresh)) * next(iter(fresh.values())).nbytes <= self.kept_bytes:
             kept.update(fresh)
         return ImageBatch(torch.from_numpy(np.stack([kept[r] if r in kept else fresh[r] for r in wanted])))
 

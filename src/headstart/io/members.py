@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from headstart.core import Refused, Source, Task, Unreadable
@@ -141,13 +142,16 @@ def predicted(member: Member, features: Array) -> Array:
     try:
         tensors = load_file(inside(member.folder, HEAD))
         head = Head(tensors["weight"], tensors["bias"], member.link)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise Unreadable(
             f"`{HEAD}` is missing or damaged", where=f"member `{member.folder}`", fix="copy the result folder again"
         ) from error
-    if head.weight.shape[1] != features.shape[1]:
+    if (
+        head.weight.shape != (max(len(member.classes), 1), features.shape[1])
+        or head.bias.shape != head.weight.shape[:1]
+    ):
         raise Unreadable(
-            f"the head takes {head.weight.shape[1]} features, and its encoder gives {features.shape[1]}",
+            f"the head has the shape {head.weight.shape}, and its encoder gives {features.shape[1]} features",
             where=f"member `{member.folder}`",
             fix="copy the whole result folder again",
         )
@@ -247,22 +251,24 @@ def _write_stock(encoder: Loaded, recipe: Recipe, head: Head, folder: Path, clas
     lost = inner.load_state_dict(encoder.module.state_dict(), strict=False)
     if lost.missing_keys or lost.unexpected_keys:
         return None
+    trial = folder / "trial"
     with quiet():
-        whole.save_pretrained(folder)
-    _copy(recipe, folder, weights=False, config=False)
+        whole.save_pretrained(trial)
     again = AutoModelForImageClassification
     with quiet(), torch.inference_mode(), capped(None):
-        loaded = again.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32).eval()
+        loaded = again.from_pretrained(trial, local_files_only=True, use_safetensors=True, dtype=torch.float32).eval()
         pixels = _probe(encoder)
         encoder.module.eval()
         features = encoder.forward_features(pixels).numpy()
         ours = features @ np.asarray(head.weight).T + np.asarray(head.bias)
         theirs = loaded(pixel_values=pixels.pixels).logits.numpy()
-    if not np.allclose(ours, theirs, rtol=CLOSE, atol=CLOSE):
-        for path in folder.iterdir():
-            path.unlink()
-        return None
-    return f"transformers:{type(loaded).__name__}"
+    same = np.allclose(ours, theirs, rtol=CLOSE, atol=CLOSE)
+    if same:
+        _copy(recipe, folder, weights=False, config=False)
+        for path in sorted(trial.iterdir()):
+            os.replace(path, folder / path.name)
+    shutil.rmtree(trial)
+    return f"transformers:{type(loaded).__name__}" if same else None
 
 
 def _probe(encoder: ImageEncoder) -> Any:

@@ -54,6 +54,7 @@ class TextEncoder:
     def __init__(self, module: nn.Module, tokenizer: Any, recipe: Recipe) -> None:
         self.module, self.tokenizer, self.recipe = module, tokenizer, recipe
         self.width = recipe.width
+        self.fingerprint = ""  # of the source's weights, which adapters name; set where the source is known
         self.layers: Sequence[Sequence[str]] = depths(module)
         self.linear_layers: Sequence[str] = low_rank_sites(module)
         self._kept: Kept[list[Tokens]] = Kept(self._tokenized)
