@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import rankdata
 
 from headstart.core import Rows, Task
 from headstart.numerics.hashing import content_text
@@ -107,13 +106,19 @@ def leaks_of(rows: Rows, task: Task) -> list[dict[str, Any]]:
     return found
 
 
+def _ranks(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Ranks from 1, ties sharing their mean."""
+    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[at])
+
+
 def _number_leak(values: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], task: Task) -> str | None:
     held = np.isfinite(values)
     if held.sum() < LEAST_ROWS or len(np.unique(values[held])) < 2:
         return None
-    ranks, y = rankdata(values[held]), labels[held]
+    ranks, y = _ranks(values[held]), labels[held]
     if task.type == "regression":
-        both = np.corrcoef(ranks, rankdata(y))[0, 1] if len(np.unique(y)) > 1 else 0.0
+        both = np.corrcoef(ranks, _ranks(y))[0, 1] if len(np.unique(y)) > 1 else 0.0
         return f"its rank correlation with the label is {both:.4f}" if abs(both) > LEAK_CORRELATION else None
     classes = np.unique(y)
     if len(classes) == 2:

@@ -202,7 +202,7 @@ def _read_arrays(path: Path) -> Read:
     try:
         held = np.load(path, allow_pickle=False)
         arrays = {name: held[name] for name in held.files} if isinstance(held, np.lib.npyio.NpzFile) else {"X": held}
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise Unreadable(
             f"`{path.name}` holds Python objects or is damaged: {str(error).splitlines()[0]}",
             where=f"`{path}`",
