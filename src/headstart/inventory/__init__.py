@@ -1,0 +1,214 @@
+"""Inventory: the bank of sources and past runs, and what it recalls for a new target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from headstart.core import Modality, Problem, Source, Target, TaskType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.io.cache import Cache
+
+    from .contamination import Trained
+    from .files import Damage
+    from .recall import Recalled
+    from .records import Cost, ProxyScore, Run, Trial
+
+    Array = np.ndarray[Any, Any]
+
+
+class Inventory:
+    """A bank: a SQLite file by default, one that is named, or a PostgreSQL server by its URL.
+
+    location: None for `$HEADSTART_HOME/bank.db`, else the user's data folder. A missing file is begun, an older one is
+    brought to this version. Several processes may use one bank at once.
+    Errors: `Refused` for a newer version or a network file system, `Unreadable` for a damaged or read-only file.
+    """
+
+    def __init__(self, location: str | Path | None = None) -> None:
+        from . import database
+        from .location import is_url, prepared_file, server_url
+
+        if isinstance(location, str) and is_url(location):
+            self._database = database.open_server(server_url(location))
+            self.file: Path | None = None
+        else:
+            self.file = prepared_file(location)
+            self._database = database.open_file(self.file)
+        self.where = self._database.where
+
+    def __repr__(self) -> str:
+        return f"Inventory({self.where.removeprefix('the bank ').strip('`')!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file; the next call opens it again."""
+        self._database.close()
+
+    # -- sources -----------------------------------------------------------------------------------------------------
+
+    def add(self, path: str | Path) -> tuple[list[Source], list[tuple[str, Problem]]]:
+        """Puts every source of a folder (or `hub:org/name@revision`) on the shelf; those that cannot be read are
+        listed with their problem, and cost the others nothing."""
+        from headstart.io.sources import scan
+
+        found, failed = scan(str(path))
+        added, failed = [], list(failed)
+        for source in found:
+            try:
+                self.add_source(source)
+            except OSError as error:  # a file that vanished, or cannot be read, between the scan and now
+                failed.append((source.name, _unreadable(source, error)))
+            else:
+                added.append(source)
+        return added, failed
+
+    def add_source(self, source: Source) -> None:
+        """Puts one source on the shelf; the newest folder of an identity is the one that counts."""
+        from . import shelf
+
+        shelf.add(self._database, source)
+
+    def sources(self, modality: Modality | None = None) -> list[Source]:
+        """What is on the shelf, in the order in which it came."""
+        from . import shelf
+
+        return shelf.listed(self._database, modality)
+
+    def show(self, wanted: str) -> Source:
+        """The source of this id, beginning of an id, or name."""
+        from . import shelf
+
+        return shelf.found(self._database, wanted)
+
+    def remove(self, wanted: str) -> Source:
+        """Takes a source off the shelf, by id or name; files and records stay."""
+        from . import shelf
+
+        return shelf.remove(self._database, wanted)
+
+    def verify(self) -> list[Damage]:
+        """Reads every source again; those whose files are missing or changed, with the names of the files."""
+        from . import shelf
+        from .files import damage
+
+        found = (damage(source, files) for source, files in shelf.listed_with_files(self._database))
+        return [one for one in found if one is not None]
+
+    # -- targets and runs --------------------------------------------------------------------------------------------
+
+    def record_target(self, target: Target, signature: Array | None = None) -> None:
+        """Keeps a target's description, row hashes by role, and signature; what is known already stays."""
+        from . import records
+
+        records.record_target(self._database, target, signature)
+
+    def record_run(
+        self,
+        run: Run,
+        *,
+        trials: Sequence[Trial] = (),
+        scores: Sequence[ProxyScore] = (),
+        costs: Sequence[Cost] = (),
+    ) -> bool:
+        """Keeps a finished run, all of it or nothing; False when this id is known, so it may be called again."""
+        from . import records
+
+        return records.record_run(self._database, run, trials, scores, costs)
+
+    def runs(self, target: str | None = None) -> list[dict[str, Any]]:
+        """Finished runs as JSON values, oldest first; of one target by its fingerprint, or of all."""
+        from . import records
+
+        return records.runs(self._database, target)
+
+    def opened(self, test: str) -> int:
+        """How many runs have opened this test, by `records.fingerprint_of_test`."""
+        from . import records
+
+        return records.opened(self._database, test)
+
+    def count_opening(self, test: str, run: str) -> int:
+        """Notes that a run opens this test, once however often it is resumed; returns how many runs have."""
+        from . import records
+
+        return records.count_opening(self._database, test, run)
+
+    # -- what solve reads --------------------------------------------------------------------------------------------
+
+    def trained_rows(self, sources: Sequence[Source]) -> dict[str, Trained]:
+        """Rows that each source has learned from, its ancestors' included, by its id."""
+        from . import contamination
+
+        return contamination.trained_rows(self._database, sources)
+
+    def contamination(self, sources: Sequence[Source], content: Sequence[str]) -> dict[str, int]:
+        """How many of these (test) rows each source has learned from, by its id."""
+        learned = self.trained_rows(sources)
+        return {name: sum(row in one.rows for row in content) for name, one in learned.items()}
+
+    def recall(self, signature: Array, task_type: TaskType, modality: Modality) -> list[Recalled]:
+        """Past targets of this task type and modality, most similar first, with the best sources there."""
+        from . import recall
+
+        return recall.recall(self._database, signature, task_type, modality)
+
+    def snapshot(
+        self, target: Target, sources: Sequence[Source] | None = None, signature: Array | None = None
+    ) -> dict[str, Any]:
+        """All that `solve` reads from the bank for this target, as JSON values for the journal; a resumed run reads
+        this again, and not the bank.
+
+        sources: those at hand, else the shelf's of the target's modality. Keys: bank, version, sources (documents:
+        `documents.source_of` reads them), recalled, order (ids, best prospects first), marks, test, openings.
+        """
+        from . import contamination, recall, records
+        from .database import BANK_VERSION
+        from .documents import dump, load, source_document
+
+        at_hand = list(self.sources(target.modality) if sources is None else sources)
+        recalled = [] if signature is None else self.recall(signature, target.task.type, target.modality)
+        outer = target.protocol == "outer_cv"
+        rows = target.labelled.content if outer else target.seal.content
+        test = records.fingerprint_of_test(target)
+        found = {
+            "bank": self.where.removeprefix("the bank ").strip("`"),
+            "version": BANK_VERSION,
+            "sources": [source_document(source) for source in at_hand],
+            "recalled": [one.as_dict() for one in recalled],
+            "order": [source.id for source in recall.order(at_hand, recalled)],
+            "marks": contamination.marks(self.trained_rows(at_hand), rows, outer=outer).as_dict(),
+            "test": test,
+            "openings": self.opened(test),
+        }
+        return dict(load(dump(found), self.where))
+
+    def feature_cache(self, folder: str | Path, limit_bytes: float = float("inf")) -> Cache:
+        """A cache of arrays in this folder, with its index in the bank; close it to have its uses noted."""
+        from headstart.io.cache import Cache
+
+        from .feature_cache import FeatureIndex
+
+        return Cache(folder, limit_bytes, index=FeatureIndex(self._database, str(folder)))
+
+
+def _unreadable(source: Source, error: OSError) -> Problem:
+    from headstart.core import Unreadable
+
+    return Unreadable(
+        f"`{error.filename or source.where}` could not be read: {error.strerror or error}",
+        where=f"the source `{source.name}`",
+        fix="see that the file is there and that you may read it, and add the folder again",
+    )

@@ -1,0 +1,147 @@
+"""Recall: what the bank knows of targets like this one, and which sources did well there.
+
+It reads validation figures alone. It puts sources in another order and may have features computed beforehand; it
+excludes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from headstart.core import METRICS, Refused, Source
+
+from .database import Database
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.numerics.signatures import Reference
+
+    Array = np.ndarray[Any, Any]
+
+SOURCES_KEPT = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recalled:
+    """A past target. sources: (identity, best validation figure there), best first; near: see `numerics.signatures`."""
+
+    target: str
+    name: str
+    metric: str
+    similarity: float
+    near: bool
+    sources: tuple[tuple[str, float], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "name": self.name,
+            "metric": self.metric,
+            "similarity": self.similarity,
+            "near": self.near,
+            "sources": [list(pair) for pair in self.sources],
+        }
+
+
+@cache
+def reference(modality: str) -> Reference:
+    """The reference table that ships with this version of the signatures."""
+    import json
+    from importlib import resources
+
+    from headstart.numerics.signatures import SIGNATURE_VERSION, Reference
+
+    name = f"reference_v{SIGNATURE_VERSION}.json"
+    tables = json.loads(resources.files("headstart.inventory").joinpath(name).read_text(encoding="utf-8"))
+    if modality not in tables["modalities"]:
+        raise Refused(
+            f"targets of the modality `{modality}` have no signature",
+            where="recall",
+            fix=f"this works for: {', '.join(sorted(tables['modalities']))}",
+        )
+    return Reference.from_dict(tables["modalities"][modality])
+
+
+def similarity(a: Array, b: Array, modality: str) -> float:
+    """Cosine of two signatures of one modality, blocks scaled by the shipped reference."""
+    from headstart.numerics import signatures
+
+    return signatures.similarity(a, b, reference(modality))
+
+
+def near(a: Array, b: Array, modality: str) -> bool:
+    """Whether two targets are more alike than nine in ten pairs of the reference."""
+    from headstart.numerics import signatures
+
+    return signatures.near(a, b, reference(modality))
+
+
+def recall(database: Database, signature: Array, task_type: str, modality: str) -> list[Recalled]:
+    """Past targets of this task type and modality, most similar first, by signatures of this version."""
+    import numpy as np
+    from sqlalchemy import select
+
+    from headstart.numerics.signatures import SIGNATURE_VERSION
+
+    from .tables import signatures, targets
+
+    query = (
+        select(targets.c.fingerprint, targets.c.name, targets.c.metric, signatures.c.vector)
+        .join(signatures, signatures.c.fingerprint == targets.c.fingerprint)
+        .where(targets.c.task == task_type, targets.c.modality == modality)
+        .where(signatures.c.version == SIGNATURE_VERSION)
+        .order_by(targets.c.added, targets.c.fingerprint)
+    )
+    found = []
+    with database.reading() as connection:
+        for fingerprint, name, metric, vector in connection.execute(query).all():
+            past = np.frombuffer(vector, dtype="<f8")
+            if past.shape != np.shape(signature):
+                continue  # not of the shape that this version writes: damaged, and of no use here
+            found.append(
+                Recalled(
+                    target=fingerprint,
+                    name=name,
+                    metric=metric,
+                    similarity=similarity(signature, past, modality),
+                    near=near(signature, past, modality),
+                    sources=_best(connection, fingerprint, metric),
+                )
+            )
+    return sorted(found, key=lambda one: -one.similarity)
+
+
+def order(sources: Sequence[Source], recalled: Sequence[Recalled]) -> tuple[Source, ...]:
+    """The same sources, those first that did well on near targets; without any, the caller's order.
+
+    A source gets the similarity of each near target times its place there: 1 for the best of n, 1/n for the last.
+    """
+    credit: dict[str, float] = {}
+    for past in recalled:
+        if past.near:
+            for place, (identity, _) in enumerate(past.sources):
+                credit[identity] = credit.get(identity, 0.0) + past.similarity * (1 - place / len(past.sources))
+    return tuple(sorted(sources, key=lambda s: -credit.get(s.identity, 0.0)))
+
+
+def _best(connection: Any, target: str, metric: str) -> tuple[tuple[str, float], ...]:
+    from sqlalchemy import select
+
+    from .tables import runs, trials
+
+    query = (
+        select(trials.c.source, trials.c.valid)
+        .join(runs, runs.c.id == trials.c.run)
+        .where(runs.c.target == target, trials.c.source.is_not(None), trials.c.valid.is_not(None))
+        .order_by(runs.c.at, trials.c.run, trials.c.number)
+    )
+    sign = METRICS[metric].sign if metric in METRICS else 1
+    best: dict[str, float] = {}
+    for source, value in connection.execute(query):
+        best[source] = value if source not in best else max(best[source] * sign, value * sign) * sign
+    ranked = sorted(best.items(), key=lambda pair: -sign * pair[1])
+    return tuple(ranked[:SOURCES_KEPT])
