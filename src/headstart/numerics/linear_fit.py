@@ -7,18 +7,17 @@ most as many columns as there are rows, which changes no fit and makes each one 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
 
 from .artifacts import Array, Step, linked
 from .inner import inner_folds
+from .softmax import ROUGH, Weights, fit_softmax
 from .steps import ABSENT, Matrix, linear, prior, spread
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the logistic model: the inverse of the penalty
@@ -63,7 +62,7 @@ def fit_linear(
     codes = np.searchsorted(present, labels)
     small, back = compact(x)
     strength, facts = _choose(small, codes, len(present), ids, sorted(strengths))
-    weight, bias = logistic(small, codes, len(present), strength)
+    weight, bias = fit_softmax(small, codes, len(present), strength)
     return LinearFit((linear(back(weight), bias, "softmax"), *spread(present, outputs)), facts)
 
 
@@ -87,18 +86,6 @@ def compact(x: Matrix) -> tuple[Matrix, Callable[[Array], Array]]:
     return vectors[:, kept] * root, lambda weight: np.asarray((wide.T @ ((vectors[:, kept] / root) @ weight.T)).T)
 
 
-def logistic(x: Matrix, codes: Array, classes: int, strength: float) -> tuple[Array, Array]:
-    """Weights (classes, width) and biases of the softmax; every class has a row."""
-    model = LogisticRegression(C=strength, max_iter=300, tol=1e-4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the penalty keeps an early end close to the optimum
-        model.fit(x, codes)
-    weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
-    if classes > 2:
-        return weight, bias
-    return np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])  # sigmoid(z) = softmax(0, z)
-
-
 def _choose(
     x: Matrix, codes: Array, classes: int, ids: Sequence[str], strengths: Sequence[float]
 ) -> tuple[float, dict[str, Any]]:
@@ -108,21 +95,27 @@ def _choose(
         return middle, {"strength": middle}
     kept = _fewer(ids, codes)
     x, codes = (x, codes) if kept.all() else (compact(x[kept])[0], codes[kept])
-    of, total = inner_folds(_some(ids, kept), codes, INNER), np.zeros(len(strengths))
-    for fold in range(INNER):
-        inside = of != fold
-        known = np.unique(codes[inside])
-        if inside.all() or len(known) < 2:
-            continue
-        inner = np.searchsorted(known, codes[inside])
-        for i, strength in enumerate(strengths):
-            weight, bias = logistic(x[inside], inner, len(known), strength)
+    of = inner_folds(_some(ids, kept), codes, INNER)
+    folds = [of != f for f in range(INNER) if len(np.unique(codes[of != f])) > 1 and (of == f).any()]
+    starts: list[Weights | None] = [None] * len(folds)
+    losses: list[float] = []
+    for strength in strengths:
+        total = 0.0
+        for i, inside in enumerate(folds):
+            known = np.unique(codes[inside])
+            inner = np.searchsorted(known, codes[inside])
+            starts[i] = weight, bias = fit_softmax(
+                x[inside], inner, len(known), strength, start=starts[i], gradient=ROUGH
+            )
             probabilities = np.full((int((~inside).sum()), classes), ABSENT)
             probabilities[:, known] = np.maximum(linked(np.asarray(x[~inside] @ weight.T) + bias, "softmax"), ABSENT)
-            total[i] -= np.log(probabilities[np.arange(len(probabilities)), codes[~inside]]).sum()
-    best = float(strengths[int(total.argmin())])
-    losses = {f"{s:g}": float(loss / len(codes)) for s, loss in zip(strengths, total, strict=True)}
-    return best, {"strength": best, "inner_log_loss": losses}
+            total -= float(np.log(probabilities[np.arange(len(probabilities)), codes[~inside]]).sum())
+        losses.append(total / len(codes))
+        if len(losses) > int(np.argmin(losses)) + 2:  # two in a row were worse: the rest will be
+            break
+    best = float(strengths[int(np.argmin(losses))])
+    tried = {f"{s:g}": loss for s, loss in zip(strengths, losses, strict=False)}
+    return best, {"strength": best, "inner_log_loss": tried}
 
 
 def _fewer(ids: Sequence[str], codes: Array) -> Array:
@@ -148,8 +141,8 @@ def _one_vs_rest(x: Matrix, labels: Array, outputs: int, ids: Sequence[str], str
             chosen.append(None)
             continue
         strength, _ = _choose(small, codes, 2, ids, sorted(strengths))
-        pair, offset = logistic(small, codes, 2, strength)
-        weight[column], bias[column] = pair[1], offset[1]
+        pair, offset = fit_softmax(small, codes, 2, strength)
+        weight[column], bias[column] = pair[1] - pair[0], offset[1] - offset[0]
         chosen.append(strength)
     return LinearFit((linear(back(weight), bias, "sigmoid"),), {"strengths": chosen})
 

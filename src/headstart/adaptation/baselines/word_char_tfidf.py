@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from headstart.core import Fitted, FitView, Needs, State, Steps, Unfit
 from headstart.numerics.artifacts import Table
-from headstart.numerics.linear_fit import STRENGTHS, fit_linear
+from headstart.numerics.linear_fit import fit_linear
 from headstart.numerics.steps import apply, features
 from headstart.numerics.steps_text import fit_tfidf
 
@@ -36,7 +36,7 @@ class WordCharTfidf:
     characters: int = 25_000
     longest_word_gram: int = 2
     longest_character_gram: int = 5
-    strengths: tuple[float, ...] = STRENGTHS  # C of the logistic model, one of which is chosen
+    strengths: tuple[float, ...] = (0.3, 3.0, 30.0, 300.0)  # C of the logistic model, one of which is chosen
 
     def __post_init__(self) -> None:
         numbers = (self.words, self.characters, self.longest_word_gram, self.longest_character_gram - 1)
