@@ -263,6 +263,12 @@ def test_the_latest_fifth_is_the_test() -> None:
         read_target({**data, "when": ["2024-01-01", "2024-01-02", "soon"] + ["2024-01-03"] * 47}, time="when")
 
 
+def test_times_may_be_a_column_of_timestamps() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas comes with datasets")
+    frame = pandas.DataFrame({**table(50), "when": pandas.date_range("2024-01-01", periods=50, tz="Europe/Berlin")})
+    assert opened(read_target(frame, time="when")) == set(frame["text"][40:])
+
+
 def test_small_classes_stay_in_training() -> None:
     data = table(1200)
     data["label"][:2] = ["rare", "rare"]
@@ -348,6 +354,11 @@ def test_new_rows_are_read_as_the_old_ones_were() -> None:
     assert read_rows(["p", "q"], plain.columns, "text", plain.task).inputs["text"].to_pylist() == ["p", "q"]
     arrays = read_target((np.random.default_rng(0).normal(size=(30, 2)), [0, 1] * 15))
     assert read_rows(np.ones((2, 2)), arrays.columns, "table", arrays.task).inputs.column_names == ["x0", "x1"]
+    number = read_target((np.random.default_rng(0).normal(size=(30, 1)), np.arange(30) * 0.7))
+    values = read_rows(
+        {"x0": [1, 2, 3], "label": ["1.5", "unheard of", ""]}, number.columns, "table", number.task
+    ).labels
+    assert np.array_equal(values, [1.5, np.nan, np.nan], equal_nan=True)  # type: ignore[arg-type]
     pair = read_target({"premise": texts(8), "hypothesis": texts(8, 9), "label": list("abababab")})
     two = read_rows([("p", "h")], pair.columns, "text", pair.task).inputs
     assert two.to_pylist() == [{"text": "p", "text_pair": "h"}]

@@ -23,7 +23,9 @@ TEXT_NAMES = ("text", "sentence", "content", "message", "body", "utterance", "re
 PAIRS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("premise", "hypothesis"),
          ("question1", "question2"), ("text_a", "text_b"), ("text1", "text2"), ("sentence_a", "sentence_b"),
          ("question", "sentence"))  # fmt: skip
-ID_NAME = re.compile(r"(|.*[_\- ])(id|idx|index|uuid|guid|key|nr|no)|unnamed.*|column 1", re.IGNORECASE)
+ID_NAME = re.compile(
+    r"(|.*[_\- ])(id|idx|index|uuid|guid|key|nr|no)|unnamed.*|column 1|.*(?-i:[a-z]I[Dd])", re.IGNORECASE
+)
 DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 BLANKS = ("", "na", "n/a", "nan", "null", "none", "?", "-", "#n/a", "<na>")  # in a column of numbers
 SAMPLE = 2000  # rows that a column is judged by

@@ -201,6 +201,16 @@ def _amounts(column: pa.ChunkedArray, where: str) -> tuple[list[Any], list[str]]
     return [None if v != v else float(v) for v in numbers], []
 
 
+def lenient_amounts(column: pa.ChunkedArray) -> list[float | None]:
+    """Numbers of new rows; what is not one is None, as a class that the task does not know would be."""
+    words = as_words(column).to_pylist()
+    known: dict[str | None, float | None] = {}
+    for word in set(words):
+        number = as_numbers(pa.chunked_array([pa.array([word], pa.string())]))
+        known[word] = None if number is None else float(number[0])
+    return [known[word] for word in words]
+
+
 def _first_word(column: pa.ChunkedArray) -> tuple[int, str] | None:
     for row, value in enumerate(column.to_pylist(), 1):
         one = pa.chunked_array([pa.array([value])])

@@ -22,7 +22,7 @@ from headstart.numerics.hashing import row_key
 from .columns import Layout, as_words, find_layout, listed
 from .findings import leaks_of, variants_of
 from .inputs import Inputs, read_inputs, require
-from .labels import Reading, as_array, classes_of, how_to_read, read_labels
+from .labels import Reading, as_array, classes_of, how_to_read, lenient_amounts, read_labels
 from .splits import Divided, Part, as_rows, divide, read_times
 
 SHOWN = 20  # broken images named in the facts
@@ -322,7 +322,10 @@ def new_rows(data: Any, columns: Columns, modality: str, task: Task) -> Rows:
     if known:
         names = (found.classes or {}).get(str(columns.label))
         how = Reading(type=task.type, separator=_separator(table[columns.label], task))
-        values = tuple(read_labels(table[columns.label], how, names, found.where)[0])
+        if task.type == "regression":
+            values = tuple(lenient_amounts(table[columns.label]))
+        else:
+            values = tuple(read_labels(table[columns.label], how, names, found.where)[0])
     part = Part(inputs=held.table, content=content, values=values)
     rows = as_rows(part, task, labelled=False, taken={})
     return replace(rows, labels=as_array(values, task)) if known else rows

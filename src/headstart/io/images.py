@@ -113,7 +113,8 @@ def in_parallel(work: Callable[[Mapping[str, Any]], T], images: Sequence[Mapping
     """What `work` gives for each image, in order, on a few threads; Pillow frees the lock while it decodes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about what `decode` refuses or mends
-        if len(images) < 32:
+        tiny = sum(len(image.get("bytes") or b"\0" * 8192) for image in images) < 4096 * len(images)
+        if len(images) < 32 or tiny:  # for these the hand-over costs more than the decoding
             return [work(image) for image in images]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             parts = [images[start : start + 64] for start in range(0, len(images), 64)]

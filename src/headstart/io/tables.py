@@ -86,6 +86,8 @@ def read_path(path: Path) -> Read:
 
 
 def _missing(path: Path) -> Unreadable:
+    if path.exists():
+        return Unreadable(f"`{path}` is neither a file nor a folder", where=f"`{path}`", fix="give a file or a folder")
     near: list[str] = []
     if path.parent.is_dir():
         near = get_close_matches(path.name, sorted(os.listdir(path.parent)), n=2)
