@@ -120,6 +120,7 @@ def sample(right: float = 0.93, plain: float = 0.8, *, returned: str | None = No
             tried("0007", "minilm", "lp_ft", 0.921, 96.0),
             tried("0003", "minilm", "linear_probe", 0.897, 1.2),
             tried("0008", "news-bert", "lora", 0.874, 121.0),
+            tried("0010", "news-bert", "lp_ft", 0.866, 64.0, "cut by time"),
             tried("0001", None, "char_tfidf", 0.79, 0.9),
             tried("0009", "tweets-roberta", "full_finetune", None, 30.0, "it needed 9.1 GB, and the limit is 8 GB"),
         ],
@@ -184,7 +185,16 @@ def sample(right: float = 0.93, plain: float = 0.8, *, returned: str | None = No
 
 def raced(key: str, name: str, score: float, rows: int, cost: float, dropped: str | None):
     ends = {"low": score - 0.03, "high": score + 0.03}
-    return {"id": key, "name": name, "score": score, **ends, "rows": rows, "cost_seconds": cost, "dropped": dropped}
+    return {
+        "id": key,
+        "name": name,
+        "score": score,
+        **ends,
+        "rows": rows,
+        "cost_seconds": cost,
+        "dropped": dropped,
+        "harm": f"`{name}` as it is would be worse than no transfer" if score < 0.5 else None,
+    }
 
 
 def tried(name: str, source: str | None, route: str, score: float | None, seconds: float, error: str | None = None):

@@ -78,19 +78,22 @@ def calibration(curve: Sequence[Mapping[str, Any]]) -> str:
 
 
 def agreement(points: Sequence[Mapping[str, Any]], *, label: str) -> str:
-    """Predicted against measured, one dot a source, with its interval: `predicted`, `value`, `low`, `high`."""
+    """Predicted against measured, one dot a system, with its interval: `predicted`, `value`, `low`, `high`."""
     with mpl.rc_context(STYLE):
         figure, axes = _canvas(2.9)
+        ends = [p[k] for p in points for k in ("predicted", "value")]
+        axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
         for point in points:
             x = point["predicted"]
-            if point.get("low") is not None and point.get("high") is not None:
-                axes.plot([x, x], [point["low"], point["high"]], color=ACCENT, alpha=0.55, solid_capstyle="round")
+            axes.plot([x, x], [point["low"], point["high"]], color=ACCENT, alpha=0.55, solid_capstyle="round")
             axes.plot([x], [point["value"]], "o", color=ACCENT, markersize=6)
         axes.margins(0.08)
         axes.locator_params(nbins=5)
-        axes.set_xlabel("predicted by the ranking")
+        axes.set_xlabel(f"{label} predicted", parse_math=False)
         axes.set_ylabel(f"{label} measured", parse_math=False)
-        return _svg(figure, f"predicted score against measured {label} of {len(points)} sources")
+        return _svg(
+            figure, f"predicted against measured {label} of {len(points)} systems; on the dashed line, both agree"
+        )
 
 
 def thumbnail(image: Image, side: int = 112) -> str:
@@ -109,7 +112,16 @@ def thumbnail(image: Image, side: int = 112) -> str:
 
 def drawable(row: Mapping[str, Any]) -> bool:
     """Whether a row has a value and both ends, all finite."""
-    return all(isinstance(row.get(k), int | float) and isfinite(row[k]) for k in ("value", "low", "high"))
+    return all(finite(row.get(k)) for k in ("value", "low", "high"))
+
+
+def finite(value: Any) -> bool:
+    """Whether a JSON value is a number that can be drawn.
+
+    >>> finite(1.0), finite(None), finite(float("nan"))
+    (True, False, False)
+    """
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def _canvas(height: float) -> tuple[Figure, Any]:

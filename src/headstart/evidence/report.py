@@ -47,10 +47,10 @@ class ReportData:
     title: name of the target. summary: the content of `solve --json`. card: the content of `inspect --json`.
     verified: `Verified.as_dict()`, or None where the budget ended before verify.
     race: one row a source of the ranking, best first: `id`, `name`, `score`, `low`, `high`, `rows` (seen when it left
-    or finished), `cost_seconds`, `dropped` (None, or why it left).
+    or finished), `cost_seconds`, `dropped` (None, or why it left), `harm` (None, or how it would hurt).
     trials: one row a trial, best first: `name`, `source`, `route`, `score`, `low`, `high`, `seconds`, `error`; score is
-    out of fold, on the target's metric.
-    agreement: one row a source: `name`, `predicted` (the ranking's score), `value`, `low`, `high` (measured).
+    out of fold, on the target's metric; error says also what cut a trial short.
+    agreement: one row a system: `name`, `predicted` (out of fold), `value`, `low`, `high` (measured on the test).
     examples: of the worst errors, in order: `row`, `label`, `predicted`, `probability` (None for numbers), and one of
     `text`, `cells` (column to value) and `thumbnail` (from `figures.thumbnail`).
     stages: `stage`, `forecast_seconds` (None where there was none), `seconds`. minutes: the limit given, or None.
@@ -133,8 +133,9 @@ def sentence(summary: JSON) -> str:
     span = f"{_signed(gain.get('low'))} to {_signed(gain.get('high'))}"
     if verdict == "no-evidence":
         return (
-            f"{what} is {_signed(gain.get('value'))} in {metric} from the best system without transfer, and the "
-            f"interval of that ({span}) holds 0; " + (f"the chosen system is returned{worth}" if taken else stays)
+            f"{what} differs by {_signed(gain.get('value'))} in {metric} from the best system without transfer, "
+            f"and the interval of that ({span}) holds 0; "
+            + (f"the chosen system is returned{worth}" if taken else stays)
         )
     amount = f"{_number(abs(gain.get('value') or 0))} in {metric}"
     turn = f"gains {amount} over" if verdict == "helps" else f"loses {amount} against"
@@ -210,7 +211,7 @@ def _page(data: ReportData, *, with_examples: bool) -> dict[str, Any]:
         "examples": [_example(e) for e in data.examples],
         "with_examples": with_examples,
         "stages": _stages(data.stages),
-        "race": _filled(data.race[:SHOWN], ("name", "score", "low", "high", "rows", "cost_seconds", "dropped")),
+        "race": _filled(data.race[:SHOWN], ("name", "score", "low", "high", "rows", "cost_seconds", "dropped", "harm")),
         "trials": _filled(data.trials[:SHOWN], ("name", "source", "route", "score", "low", "high", "seconds", "error")),
         "agreement": _filled(data.agreement, ("name", "predicted", "value", "low", "high")),
         "sources": _filled(data.sources, SOURCE_FIELDS),
@@ -290,15 +291,17 @@ def _drawn_calibration(finding: JSON) -> Markup | None:
 
 
 def _drawn_agreement(data: ReportData) -> Markup | None:
-    rows = [r for r in data.agreement if r.get("predicted") is not None and r.get("value") is not None]
+    rows = [r for r in data.agreement if figures.drawable(r) and figures.finite(r.get("predicted"))]
     return Markup(figures.agreement(rows, label=_title(data.summary))) if len(rows) > 1 else None
 
 
 def _tau(rows: Sequence[JSON]) -> float | None:
-    """Kendall's rank correlation of predicted and measured; None for fewer than five sources, where it says nothing."""
+    """Kendall's rank correlation of predicted and measured; None for fewer than five systems, where it says little."""
     from scipy.stats import kendalltau
 
-    pairs = [(r["predicted"], r["value"]) for r in rows if None not in (r.get("predicted"), r.get("value"))]
+    pairs = [
+        (r["predicted"], r["value"]) for r in rows if all(figures.finite(r.get(k)) for k in ("predicted", "value"))
+    ]
     if len(pairs) < 5:
         return None
     found = float(kendalltau(*zip(*pairs, strict=True)).statistic)
@@ -404,6 +407,8 @@ def _number(value: Any) -> str:
     """
     if value is None or isinstance(value, str | bool):
         return "–" if value is None else str(value)
+    if not figures.finite(value):
+        return "–"
     if isinstance(value, int):
         return f"{value:,}"
     shown = f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"

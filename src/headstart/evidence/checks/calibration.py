@@ -43,7 +43,14 @@ class Calibration:
         if self.bins < 1:
             raise Unfit(f"{self.bins} bins", where="Calibration(bins=…)", fix="use 15")
 
-    def __call__(self, chosen: Array, opponent: Array, labels: Array, groups: Sequence[str], metric: str) -> Finding:
+    def __call__(
+        self,
+        chosen: Array,
+        opponent: Array,
+        labels: Array,
+        groups: Sequence[str],  # noqa: ARG002  # the kind's shape
+        metric: str,  # noqa: ARG002  # the kind's shape
+    ) -> Finding:
         mine, theirs = self._figures(chosen, labels), self._figures(opponent, labels)
         said, was = 100 * mine["confidence"], 100 * mine["accuracy"]
         sentence = (

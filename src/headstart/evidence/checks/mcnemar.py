@@ -35,7 +35,14 @@ class McNemar:
     claims = ("row_order", "class_names", "a_clear_gain_is_found")
     cites = "McNemar 1947"
 
-    def __call__(self, chosen: Array, opponent: Array, labels: Array, groups: Sequence[str], metric: str) -> Finding:
+    def __call__(
+        self,
+        chosen: Array,
+        opponent: Array,
+        labels: Array,
+        groups: Sequence[str],
+        metric: str,  # noqa: ARG002  # the kind's shape
+    ) -> Finding:
         mine, theirs = predicted(chosen) == labels, predicted(opponent) == labels
         b, c = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
         p = float(binomtest(b, b + c).pvalue) if b + c else 1.0
