@@ -55,7 +55,7 @@ def test_numpy_facts_are_stored_as_plain_values(bank: Inventory) -> None:
 
 def test_a_hostile_string_in_every_field_stays_text(bank: Inventory) -> None:
     source = a_source(
-        HOSTILE, kind=HOSTILE, where="/nowhere/" + HOSTILE.replace("\0", ""), origin=HOSTILE, licence=HOSTILE,
+        HOSTILE, kind=HOSTILE, where="/nowhere/" + HOSTILE, origin=HOSTILE, licence=HOSTILE,
         base=HOSTILE, lineage=(HOSTILE,), facts={HOSTILE: HOSTILE}, trained_on=frozenset({HOSTILE}),
     )  # fmt: skip
     bank.add_source(source)
@@ -341,7 +341,7 @@ def test_a_server_keeps_the_same_things() -> None:
         bank.add_source(source)
         assert bank.show(source.id) == source
         assert bank.contamination([source], ["r", "r", "s"]) == {source.id: 2}
-        target = a_target(name, train=["a", "b"], test=[name])
+        target = a_target(name, train=["a", "b"], test=[repr(name)])
         bank.record_target(target, np.zeros(3))
         trial = Trial(name="t", kind="k", method="m", source=source.identity, valid=Measured(0.5, 0.4, 0.6, 9))
         assert bank.record_run(Run(id=name, target=target.fingerprint), trials=[trial])

@@ -38,6 +38,8 @@ def listing(folder: str) -> list[list[str]]:
     root = Path(folder)
     if root.is_file():
         return [[root.name, _digest(root)]]
+    if not root.is_dir():
+        return []
     found = []
     for at, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
