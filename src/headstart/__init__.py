@@ -1,1 +1,15 @@
 """Give a new task a head start from everything that has already been learned."""
+
+from headstart.adaptation import adapt
+from headstart.core import Budget, Problem, Result, Source, Target
+from headstart.flow import solve
+from headstart.inspection import inspect, read_target
+from headstart.inventory import Inventory
+from headstart.outcome import load
+from headstart.ranking import rank
+
+__version__ = "0.1.0"
+__all__ = [
+    "Budget", "Inventory", "Problem", "Result", "Source", "Target", "adapt", "inspect", "load", "rank", "read_target",
+    "solve",
+]  # fmt: skip

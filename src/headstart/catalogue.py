@@ -13,6 +13,7 @@ import ast
 import dataclasses
 import difflib
 import importlib
+import importlib.abc
 import importlib.util
 import pkgutil
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ def _packages(kind: str) -> list[tuple[str, str]]:
 def read(kind: str, name: str, module: str) -> Entry:
     """Read the one public class of a method file from its syntax tree. Raises `Problem` where there is not one."""
     spec = importlib.util.find_spec(module)
-    text = spec.loader.get_source(module) if spec is not None and hasattr(spec.loader, "get_source") else None
+    loader = spec.loader if spec is not None else None
+    text = loader.get_source(module) if isinstance(loader, importlib.abc.InspectLoader) else None
     if text is None:
         raise Problem(
             "the source text is not in this install",
@@ -105,15 +107,15 @@ def read(kind: str, name: str, module: str) -> Entry:
     }
     try:
         call = facts["needs"]
-        if not isinstance(call, ast.Call):
-            raise ValueError("needs is not a call")
+        if not (isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Needs" and not call.args):
+            raise ValueError("needs is not `Needs(name=value, …)`")
         needs = Needs(**{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
         claims, cites = ast.literal_eval(facts["claims"]), ast.literal_eval(facts["cites"])
     except (KeyError, ValueError, TypeError) as error:
         raise Problem(
             f"`needs`, `claims` and `cites` must be there, as literals ({error!r})",
             where=f"class `{node.name}` of `{module}`",
-            fix="write `needs = Needs(…)`, `claims = (…)` and `cites = \"…\"` with plain values in the class body",
+            fix='write `needs = Needs(…)`, `claims = (…)` and `cites = "…"` with plain values in the class body',
         ) from error
     summary = (ast.get_docstring(node) or "").split("\n")[0]
     return Entry(kind, name, module, node.name, summary, needs, claims, cites)
@@ -191,7 +193,8 @@ def refusal(needs: Needs, sources: Sequence[Source] = (), target: Target | None 
             return f"`{source.name}` reads {source.modality}, and the target's inputs are {target.modality}"
         width = source.facts.get("width")
         if needs.more_rows_than_width and width and len(target.labelled) <= width:
-            return f"needs more labelled rows than the {width} features of `{source.name}`, and there are {len(target.labelled)}"
+            rows = len(target.labelled)
+            return f"needs more labelled rows than the {width} features of `{source.name}`, and there are {rows}"
     return None
 
 

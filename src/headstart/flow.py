@@ -14,6 +14,7 @@ from headstart.core import Budget, Problem, Refused, Result, Source, Target
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from headstart.combination import Combined
     from headstart.evidence import Verified
@@ -152,7 +153,7 @@ def solve(
 
 def choose(part: Part, sources: Sequence[Source], run: Run, plan: Callable[[Part, Sequence[Ranked]], Plan]) -> Choice:
     """Everything that is decided on train and validation rows: the candidate, and the opponents it will meet."""
-    plain = adaptation.baselines(part, run)
+    plain = adaptation.no_transfer(part, run)
     ranked = ranking.race(part, sources, run) if sources else []
     naive = _naive(part, sources, ranked, run)
     probes = [r.probe for r in ranked if r.probe is not None]
@@ -205,8 +206,11 @@ def verify(choices: Sequence[Choice], run: Run, known: Any, inventory: Inventory
         baselines={n: t for n, t in pooled.items() if n not in (CHOSEN, NO_TRANSFER, NAIVE, plain, naive)},
     )
     run.note("verified", verdict=verified.verdict)
+    import pyarrow as pa
+
     where = np.flatnonzero(keep)
-    return Verdict(verified, pooled, labels[keep], [ids[i] for i in where], [opened, where], refits)
+    inputs = pa.concat_tables([t.inputs for t in opened]).take(where)
+    return Verdict(verified, pooled, labels[keep], [ids[i] for i in where], inputs, refits)
 
 
 def _tables(choices: Sequence[Choice], refits: Sequence[Mapping[Any, Outcome]]) -> dict[str, list[Array]]:
@@ -230,13 +234,13 @@ def _said(names: Sequence[str], otherwise: str) -> str:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Verdict:
-    """What verify found, and the tables it judged: by name, rows in the order of ids. opened: the test rows."""
+    """What verify found, and the tables it judged, by name; rows, labels and inputs in the order of ids."""
 
     verified: Verified
     tables: Mapping[str, Array]
     labels: Array
     ids: Sequence[str]
-    opened: Any
+    inputs: pa.Table
     refits: Sequence[Mapping[System, Outcome]]
 
 
@@ -250,11 +254,10 @@ class Final:
     returned: Literal["chosen", "no-transfer"]
     chosen: tuple[tuple[System, float, Outcome], ...]
     no_transfer: tuple[tuple[System, float, Outcome], ...]
+    interrupted: bool = False
 
 
-def finish(
-    choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, run: Run, when_unsure: str
-) -> Final:
+def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, run: Run, when_unsure: str) -> Final:
     """Refit what will be saved on all rows that it may learn from, and say which of the two is returned."""
     stopped_by_user = run.interrupted
     run.calm()
@@ -271,9 +274,8 @@ def finish(
     returned: Literal["chosen", "no-transfer"] = (
         "chosen" if chosen and (proven or when_unsure == "best") else "no-transfer"
     )
-    return Final(
-        choice, choices, verdict, returned, chosen, ((choice.no_transfer.system, 1.0, done[choice.no_transfer.system]),)
-    )
+    plain = ((choice.no_transfer.system, 1.0, done[choice.no_transfer.system]),)
+    return Final(choice, choices, verdict, returned, chosen, plain, stopped_by_user)
 
 
 def refitted(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None = None) -> dict[Any, Outcome]:
@@ -292,7 +294,9 @@ def refitted(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None 
     for trial in trials:
         if trial.system.ingredients:
             folders = [[done[i].files] for i in trial.system.ingredients]
-            done[trial.system] = run.do([soup_job(part, trial.system, folders, "all", test=test)], "refit", must=True)[0]
+            done[trial.system] = run.do([soup_job(part, trial.system, folders, "all", test=test)], "refit", must=True)[
+                0
+            ]
     return done
 
 

@@ -40,8 +40,10 @@ def adapt(
     """
     from headstart.execution.alone import lone_part
     from headstart.execution.parts import measured_out_of_fold, tried
-    from headstart.io import artifacts, sources as store
-    from headstart.io.places import new_folder
+    from headstart.io import artifacts, members
+    from headstart.io.atomic import new_folder
+    from headstart.io.sources import scan
+    from headstart.numerics.artifacts import Table
 
     made = catalogue.make(ROUTES, method, **(settings or {}))
     for source in sources:
@@ -63,14 +65,10 @@ def adapt(
                         where=f"adapting `{source.name}`",
                         fix="give more minutes, or a cheaper method",
                     )
+            artifact = artifacts.read(final.files / "artifact")
+            assert not isinstance(artifact, Table), "a route fits a source"
             with new_folder(folder, overwrite=overwrite) as staged:
-                store.save_adapted(
-                    source,
-                    artifacts.read(final.files / "artifact"),
-                    staged,
-                    classes=target.task.classes,
-                    task=target.task.type,
-                )
+                members.save_adapted(source, artifact, staged, classes=target.task.classes, task=target.task)
             receipt = Receipt(
                 step="adapt",
                 method=system.method,
@@ -82,12 +80,12 @@ def adapt(
                 seconds=outcome.seconds + final.seconds,
                 after=source.receipt,
             )
-            found, _ = store.scan(str(folder))
+            found, _ = scan(str(folder))
             done += [one.after(receipt) for one in found]
     return tuple(done)
 
 
-def baselines(part: Part, run: Run) -> list[Tried]:
+def no_transfer(part: Part, run: Run) -> list[Tried]:
     """All no-transfer systems that work on this target, out of fold; the deadline does not stop the cheapest."""
     from headstart.execution.parts import System, tried
 
@@ -117,7 +115,7 @@ def probes(part: Part, sources: Sequence[Source], run: Run) -> list[Tried]:
 
 
 def cells_of(part: Part, gives: Sequence[str]) -> list[tuple[int, int]]:
-    """Which cells a method is scored on: all for cached features, folds 0, 1, 2 of repeat 0 where gradients are paid."""
+    """Cells that a method is scored on: all for cached features, folds 0, 1, 2 of repeat 0 where gradients are paid."""
     from headstart.execution.parts import GRADIENT_FOLDS
 
     cells = part.target.folds.cells()

@@ -30,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as usage:
         where = f"`{usage.ctx.command_path}`" if usage.ctx else "the command line"
         what = usage.format_message().rstrip(".")
-        fields = {"class": "Usage", "what": what[:1].lower() + what[1:], "where": where, "fix": f"see {where[:-1]} --help`"}
+        fields = {
+            "class": "Usage",
+            "what": what[:1].lower() + what[1:],
+            "where": where,
+            "fix": f"see {where[:-1]} --help`",
+        }
         return _tell(fields, machine, 2)
     except (KeyboardInterrupt, click.Abort):
         fields = {"class": "Interrupted", "what": "stopped by Ctrl-C", "where": "the shell", "fix": "run it again"}

@@ -22,7 +22,9 @@ shelf = typer.Typer(help="The bank of sources and past runs.", no_args_is_help=T
 app.add_typer(shelf, name="inventory")
 
 # Optional, not `| None`: Typer reads these at run time, also where it cannot evaluate unions
-Data = Annotated[str, typer.Argument(metavar="DATA", help="CSV, TSV, XLSX, JSONL, parquet, CoNLL, or a folder of images")]
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="CSV, TSV, XLSX, JSONL, parquet, CoNLL, or a folder of images")
+]
 Label = Annotated[Optional[str], typer.Option(help="column with the label")]
 Text = Annotated[Optional[str], typer.Option(help="text column, or several joined: subject,body")]
 Pair = Annotated[Optional[str], typer.Option(help="two text columns: a,b")]
@@ -90,7 +92,9 @@ def inspect(
     pair: Pair = None,
     image: Image = None,
     group: Group = None,
-    time_column: Annotated[Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")] = None,
+    time_column: Annotated[
+        Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")
+    ] = None,
     test: Test = None,
     metric: MetricOption = None,
     task: TaskOption = None,
@@ -117,7 +121,9 @@ def solve(
     pair: Pair = None,
     image: Image = None,
     group: Group = None,
-    time_column: Annotated[Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")] = None,
+    time_column: Annotated[
+        Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")
+    ] = None,
     test: Test = None,
     metric: MetricOption = None,
     task: TaskOption = None,
@@ -131,7 +137,9 @@ def solve(
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the result in the folder")] = False,
-    when_unsure: Annotated[str, typer.Option(help="what is returned without evidence: no-transfer or best")] = "no-transfer",
+    when_unsure: Annotated[
+        str, typer.Option(help="what is returned without evidence: no-transfer or best")
+    ] = "no-transfer",
     no_examples: Annotated[bool, typer.Option("--no-examples", help="leave inputs out of the report")] = False,
     json: Json = False,
 ) -> int:
@@ -182,7 +190,7 @@ def predict(
     import headstart as hs
 
     loaded = hs.load(result)
-    show.predicted(loaded, loaded.predict(rows), rows, out, overwrite=overwrite, machine=json)
+    show.predicted(loaded, loaded.predict(rows), out, overwrite=overwrite, machine=json)
 
 
 @app.command()
@@ -266,8 +274,12 @@ def adapt(
 
 @app.command()
 def methods(
-    stage: Annotated[Optional[str], typer.Argument(help="ranking, adaptation, combination, evidence, or a kind")] = None,
-    fits: Annotated[Optional[list[str]], typer.Option(help="only those that work on this source (id, name or folder)")] = None,
+    stage: Annotated[
+        Optional[str], typer.Argument(help="ranking, adaptation, combination, evidence, or a kind")
+    ] = None,
+    fits: Annotated[
+        Optional[list[str]], typer.Option(help="only those that work on this source (id, name or folder)")
+    ] = None,
     bank: Bank = None,
     json: Json = False,
 ) -> None:

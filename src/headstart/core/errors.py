@@ -45,7 +45,9 @@ class Undeclared(Problem):
     """A method touched something that its `needs` do not declare."""
 
 
-ERRORS: dict[str, type[Problem]] = {c.__name__: c for c in (Problem, Refused, OverBudget, Unfit, Unreadable, Undeclared)}
+ERRORS: dict[str, type[Problem]] = {
+    c.__name__: c for c in (Problem, Refused, OverBudget, Unfit, Unreadable, Undeclared)
+}
 
 
 def problem_from(fields: dict[str, str]) -> Problem:

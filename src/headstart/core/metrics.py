@@ -32,9 +32,7 @@ METRICS: dict[str, Metric] = {
         Metric(name="accuracy", title="accuracy", tasks=("single_label",)),
         Metric(name="balanced_accuracy", title="balanced accuracy", tasks=("single_label",)),
         Metric(name="micro_f1", title="micro-F1", tasks=("single_label", "multi_label")),
-        Metric(
-            name="log_loss", title="log loss", tasks=("single_label",), higher_is_better=False, probabilities=True
-        ),
+        Metric(name="log_loss", title="log loss", tasks=("single_label",), higher_is_better=False, probabilities=True),
         Metric(name="auroc", title="AUROC", tasks=("single_label",), probabilities=True),
         Metric(name="span_f1", title="span F1", tasks=("tagging",)),
         Metric(name="rmse", title="RMSE", tasks=("regression",), higher_is_better=False),

@@ -52,7 +52,7 @@ class Rows:
     content: hash of each row's normalised input; equal inputs have equal hashes. groups: rows of one group never lie
     on two sides of a split. inputs: an Arrow table of the modality's own columns: `text` (and `text_pair`), `image`
     (struct of bytes and path), `tokens`, or the feature columns. labels: (rows,) class numbers int64, or float64 for
-    regression; (rows, classes) int8 for multi-label; an object array of tag lists for tagging; None where there are none.
+    regression; (rows, classes) int8 for multi-label; an object array of tag lists for tagging; None for none.
     """
 
     ids: tuple[str, ...]
@@ -71,7 +71,7 @@ class Rows:
             tuple(self.ids[i] for i in at),
             tuple(self.content[i] for i in at),
             tuple(self.groups[i] for i in at),
-            self.inputs.take(at),
+            self.inputs.take(at) if at else self.inputs.slice(0, 0),  # Arrow cannot take an empty list
             None if self.labels is None else self.labels[at],
         )
 

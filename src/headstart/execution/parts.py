@@ -14,7 +14,7 @@ import numpy as np
 
 from headstart.core import Measured, Problem, Rows, Source, Target
 from headstart.execution.run import Run
-from headstart.execution.specs import Job, Outcome, source_to_dict
+from headstart.execution.specs import Job, Outcome, canonical, source_to_dict
 from headstart.io import targets
 from headstart.numerics import metrics
 from headstart.numerics.folds import draw_order
@@ -93,9 +93,12 @@ def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Mappin
     return Job("score", f"scores of {source.name}", spec)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class System:
-    """Something that can be fitted on a target: a method with its settings and seed, and the source it starts from."""
+    """Something that can be fitted on a target: a method with its settings and seed, and the source it starts from.
+
+    Two are equal when they would be fitted in the same way.
+    """
 
     kind: str
     method: str
@@ -112,7 +115,18 @@ class System:
         method = f"{self.method}({extra})" if extra else self.method
         return f"{method} of {self.source.name}" if self.source else method
 
+    @property
+    def key(self) -> str:
+        return canonical([self.spec(), [i.key for i in self.ingredients]])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, System) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     def spec(self) -> dict[str, Any]:
+        """What a fit job says of it."""
         return {
             "kind": self.kind,
             "name": self.method,

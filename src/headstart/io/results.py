@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "headstart.json"
 OWN = (
-    "members", "bases", "candidate", "receipt.json", "rows.json", "predictions.parquet", "report.html", "README.md",
+    "members", "bases", "candidate", "receipt.json", "rows.json", "predictions.parquet", "report.html", "report.json",
+    "README.md",
     MANIFEST,
 )  # fmt: skip
 PACKAGES = ("headstart", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")

@@ -98,7 +98,9 @@ def race(
         Ranked(able[name], None, {}, seconds[name], rows, _named(reason, able))
         for name, (rows, reason) in raced.left.items()
     ]
-    broken = [Ranked(s, None, {}, seconds[s.identity], 0, None, failed[s.identity]) for s in sources if s.identity in failed]
+    broken = [
+        Ranked(s, None, {}, seconds[s.identity], 0, None, failed[s.identity]) for s in sources if s.identity in failed
+    ]
     order = sorted(scored, key=lambda r: -target.metric.sign * (r.score.value if r.score else 0.0))
     return [*order, *sorted(left, key=lambda r: -r.rows), *broken]
 
@@ -163,7 +165,7 @@ def _score(
         values: dict[str, float] = {}
         if proxies and proxies[at].ok:
             seconds[source.identity] += proxies[at].seconds
-            values = {n: float(s["value"]) for n, s in proxies[at].value["scores"].items()}
+            values = {n: float(v) for n, v in proxies[at].value["scores"].items()}
         ranked.append(Ranked(source, _measured(target, probe), values, seconds[source.identity], rows, probe=probe))
     return ranked
 

@@ -36,7 +36,7 @@ def laws(kind: str, method: Any) -> list[Law]:
 
 def is_a_value(method: Any, seed: int) -> None:
     cls: Any = type(method)
-    frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]  # at run time
+    frozen = dataclasses.is_dataclass(cls) and getattr(cls, "__dataclass_params__").frozen  # noqa: B009  # mypy knows it not
     assert frozen, "a method is a frozen dataclass"
     twin = dataclasses.replace(method)
     assert method == twin
@@ -86,7 +86,8 @@ def leaves_global_chance_alone(kind: str, method: Any, seed: int) -> None:
     import torch
 
     def state() -> tuple[Any, Any, Any]:
-        return random.getstate(), np.random.get_state(legacy=True)[1].tobytes(), torch.random.get_rng_state()  # type: ignore[index, union-attr]  # noqa: NPY002  # the global state is what is looked at
+        drawn: Any = np.random.get_state(legacy=True)  # noqa: NPY002  # the global state is what is looked at
+        return random.getstate(), drawn[1].tobytes(), torch.random.get_rng_state()
 
     before = state()
     importlib.import_module(f"{__name__}.{kind.replace('.', '_')}").ALWAYS[0](method, seed)

@@ -24,7 +24,8 @@ from headstart.numerics.linear import STRENGTHS, chosen
 class Lora:
     """Train low-rank changes of all linear layers and the head, which starts as a linear probe; the rest stays.
 
-    W + (alpha / rank) B A with B = 0 at first, so that the first outputs are those of the source.
+    W + (alpha / rank) B A with B = 0 at first, so that the first features are those of the source. The probe is
+    regularised more than is best for a probe (`ease`), as one that fits its rows leaves no gradient to learn from.
 
     Shapes: A (rank, in) and B (out, rank) for each layer; the optimiser holds 2 copies of these alone, and the
     activations are those of full fine-tuning.
@@ -53,8 +54,16 @@ class Lora:
     batch_rows: int = 16
     # of the probe, as in `linear_probe`
     strengths: tuple[float, ...] = STRENGTHS
+    # training starts from a probe with this fraction of the best strength; 1 is the probe itself
+    ease: float = 0.03
 
     def __post_init__(self) -> None:
+        if not 0 < self.ease <= 1:
+            raise Unfit(
+                f"ease is {self.ease}, and must lie above 0 and not above 1",
+                where="Lora(ease=…)",
+                fix="use 0.03, the default, or 1 to start from the best probe",
+            )
         if not (
             self.rank > 0 and self.alpha > 0 and self.learning_rate > 0 and self.epochs > 0 and self.batch_rows > 0
         ):
@@ -79,7 +88,7 @@ class Lora:
             inject_adapter_in_model(config, encoder.module.requires_grad_(False))
 
         def probe(features: Any, labels: Any, ids: Sequence[str]) -> Head:
-            return chosen(features, labels, view.classes, ids, link, self.strengths).head
+            return chosen(features, labels, view.classes, ids, link, self.strengths, self.ease).head
 
         recipe = fit.Recipe(
             learning_rate=self.learning_rate,

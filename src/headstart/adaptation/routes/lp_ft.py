@@ -20,7 +20,8 @@ class LpFt:
     """Fit a linear probe, then train all weights from there, the lower layers more slowly.
 
     The head that training starts from is already right for the features, so that the first gradients do not distort
-    them. With no steps at all it is the probe.
+    them. The paper starts from the best probe; with fewer rows than features that one fits its rows without error and
+    leaves no gradient to learn from, so here it is regularised more (`ease`). With ease 1 and no steps it is the probe.
 
     Shapes: AdamW in float32: about 4 copies of the weights, and the activations of 4,096 tokens.
     Returns: a `Model`: all tensors of the encoder, and the head; facts: steps, horizon, rows.
@@ -35,7 +36,7 @@ class LpFt:
     cites = "arXiv:2202.10054"
 
     # of the head's neighbourhood; see layer_decay
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     # a layer at depth d below the head learns at learning_rate × layer_decay^d; 1 is flat, 0 trains the head alone
     layer_decay: float = 0.75
     # of matrices only
@@ -45,14 +46,22 @@ class LpFt:
     batch_rows: int = 16
     # of the probe, as in `linear_probe`
     strengths: tuple[float, ...] = STRENGTHS
+    # training starts from a probe with this fraction of the best strength; 1 is the probe itself
+    ease: float = 0.03
 
     def __post_init__(self) -> None:
+        if not 0 < self.ease <= 1:
+            raise Unfit(
+                f"ease is {self.ease}, and must lie above 0 and not above 1",
+                where="LpFt(ease=…)",
+                fix="use 0.03, the default, or 1 to start from the best probe",
+            )
         if not (self.learning_rate > 0 and 0 <= self.layer_decay <= 1 and self.epochs > 0 and self.batch_rows > 0):
             raise Unfit(
                 f"learning_rate {self.learning_rate}, layer_decay {self.layer_decay}, epochs {self.epochs}, batch_rows "
                 f"{self.batch_rows}: a rate above 0, a decay in [0, 1] and whole numbers above 0 are meant",
                 where="LpFt(…)",
-                fix="use the defaults: 5e-5, 0.75, 6 and 16",
+                fix="use the defaults: 1e-4, 0.75, 6 and 16",
             )
 
     def __call__(self, view: FitView, state: State | None, steps: Steps) -> Fitted:
@@ -60,7 +69,7 @@ class LpFt:
         fit.unfreeze(encoder)
 
         def probe(features: Any, labels: Any, ids: Sequence[str]) -> Head:
-            return chosen(features, labels, view.classes, ids, link, self.strengths).head
+            return chosen(features, labels, view.classes, ids, link, self.strengths, self.ease).head
 
         recipe = fit.Recipe(
             learning_rate=self.learning_rate,
