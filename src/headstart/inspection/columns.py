@@ -26,8 +26,6 @@ PAIRS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence_1", "sent
 ID_NAME = re.compile(
     r"(|.*[_\- ])(id|idx|index|uuid|guid|key|nr|no)|unnamed.*|column 1|.*(?-i:[a-z]I[Dd])", re.IGNORECASE
 )
-    r"(|.*[_\- ])(id|idx|index|uuid|guid|key|nr|no)|unnamed.*|column 1|.*(?-i:[a-z]I[Dd])", re.IGNORECASE
-)
 DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 BLANKS = ("", "na", "n/a", "nan", "null", "none", "?", "-", "#n/a", "<na>")  # in a column of numbers
 SAMPLE = 2000  # rows that a column is judged by
