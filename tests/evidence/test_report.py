@@ -133,7 +133,8 @@ def test_everything_asked_for_is_on_the_page() -> None:
     for wanted in (
         "Transfer helps", "gains 0.118 in macro-F1", "char_tfidf", "linear_probe of minilm", "majority",
         "Does transfer help?", "Did choosing help?", "McNemar", "its upper end 0.67", "needed 9.1 GB",
-        "cut by time", "worse than no transfer", "Kendall", "exchange rate", "Card never came.", "ECE, 15 bins", "Brier", "forecast", "cc-by-nc-4.0",
+        "cut by time", "worse than no transfer",
+        "Kendall", "exchange rate", "Card never came.", "ECE, 15 bins", "Brier", "forecast", "cc-by-nc-4.0",
         "non-commercial", "hub:sentence-transformers/all-MiniLM-L6-v2@8b3219a", "opened 2 times", "cut trial 0010",
         "headstart predict result new.csv", "headstart solve tickets.csv", "torch 2.13.0", "of 10 min",
     ):  # fmt: skip
