@@ -155,14 +155,16 @@ def chosen(
     ids: Sequence[str],
     link: Link = "softmax",
     strengths: Sequence[float] = STRENGTHS,
+    ease: float = 1.0,
 ) -> Probe:
     """The head whose strength has the least loss (log loss, squared error) on inner folds of the rows given.
 
     Three folds; from 2,000 rows, one split of a fifth. Standardising is part of what each fold fits. From weak to
     strong, and no further once two strengths in a row were not better than the best; of equals, the weakest.
+    ease: the head that is returned has this fraction of the strength; below 1 it is a start for further training.
     """
     if len(strengths) == 1 or len(labels) < 2:
-        return _fitted(features, labels, classes, link, list(strengths)[:1], ())
+        return _fitted(features, labels, classes, link, [min(strengths) * ease], ())
     large = len(labels) >= 2000
     folds = inner_folds(ids, labels, 5 if large else 3)
     cells = [(folds != f, folds == f) for f in range(1 if large else 3) if 0 < (folds == f).sum() < len(folds)]
@@ -185,7 +187,8 @@ def chosen(
             best = len(losses) - 1
         if len(losses) - best > 2:
             break
-    return _fitted(features, labels, classes, link, [s for s, _ in losses[: best + 1]], tuple(losses))
+    last = losses[best][0] * ease
+    return _fitted(features, labels, classes, link, [s for s, _ in losses if s < last] + [last], tuple(losses))
 
 
 def _fitted(
