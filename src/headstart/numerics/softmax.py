@@ -35,8 +35,9 @@ def fit_softmax(
     """
     rows, width = x.shape
     x = x.astype(np.float64)
-    across: Any = sp.csr_matrix(x.transpose()) if sp.issparse(x) else x.T
-    power = np.asarray((across.multiply(across) if sp.issparse(x) else across**2).sum(axis=1)).ravel()
+    sparse = bool(sp.issparse(x))
+    across = x.T.tocsr() if sparse else x.T
+    power = np.asarray((across.multiply(across) if sparse else across**2).sum(axis=1)).ravel()
     truth = np.zeros((rows, classes))
     truth[np.arange(rows), codes] = 1.0
     weight, bias = start or (np.zeros((classes, width)), np.log(truth.mean(axis=0)))

@@ -11,7 +11,7 @@ import torch
 from .artifacts import Array, Link, Step, linked
 from .steps import Matrix
 
-BATCH = 64  # always this many rows at a time, so that predictions do not depend on how many are asked
+BATCH = 16  # always this many rows at a time, so that predictions do not depend on how many are asked
 
 
 def small_network(channels: int, widths: Sequence[int], outputs: int) -> torch.nn.Sequential:
