@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from headstart.core import Measured, Problem, Receipt, Refused, Source, Unfit, Unreadable
-from headstart.inventory import Inventory
+from headstart.inventory import Inventory, files
 from headstart.inventory.database import BANK_VERSION
 from headstart.inventory.location import mount_type, prepared_file, server_url
 from headstart.inventory.records import Cost, ProxyScore, Run, Trial, fingerprint_of_test
@@ -81,6 +81,13 @@ def test_adding_again_changes_nothing_and_a_new_fact_is_a_new_row(bank: Inventor
         assert raw.execute("SELECT count(*) FROM sources").fetchone() == (2,)
 
 
+def test_what_a_folder_holds_now_takes_the_place_of_what_it_held(bank: Inventory) -> None:
+    old, new = a_source("old", where="/models/m"), a_source("new", where="/models/m")
+    bank.add_source(old)
+    bank.add_source(new)
+    assert bank.sources() == [new]
+
+
 def test_removing_keeps_the_record_and_adding_puts_it_back(bank: Inventory) -> None:
     source = a_source("m", trained_on=frozenset({"r"}))
     bank.add_source(source)
@@ -136,6 +143,22 @@ def test_verify_names_the_files_that_are_missing_or_changed(
         "gone": ("missing", (str(folders["gone"]),)),
     }
     assert json.dumps([one.as_dict() for one in bank.verify()])
+
+
+def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (1000, 1000))
+    first = files.listing(str(tmp_path))
+    (tmp_path / "config.json").write_text("other")
+    with monkeypatch.context() as counted:
+        read = []
+        counted.setattr(files, "_digest", lambda path: read.append(path.name) or "digest")
+        assert files.digests(files.listing(str(tmp_path), first))["config.json"] == "digest"
+    assert read == ["config.json"]
+    (tmp_path / "model.safetensors").write_text("model.safetensorz")
+    os.utime(tmp_path / "model.safetensors", (1000, 1000))  # the same size and date: only reading it tells
+    assert files.digests(files.listing(str(tmp_path))) != files.digests(first)
 
 
 def test_a_run_is_kept_once_with_all_its_parts(bank: Inventory, tmp_path: Path) -> None:
@@ -309,7 +332,7 @@ def test_two_processes_write_one_bank_at_once(tmp_path: Path) -> None:
         "import sys; from headstart.inventory import Inventory; from headstart.core import Source\n"
         "bank = Inventory(sys.argv[1]); me = sys.argv[2]\n"
         "for n in range(15):\n"
-        "    bank.add_source(Source(name=f'{me}{n}', kind='checkpoint', where='/x', weights=f'{me}{n}',\n"
+        "    bank.add_source(Source(name=f'{me}{n}', kind='checkpoint', where=f'/x/{me}{n}', weights=f'{me}{n}',\n"
         "                           identity=f'{me}{n}', modality='text', gives=()))\n"
         "    bank.count_opening('test', f'{me}{n}'); bank.sources()\n"
     )
@@ -362,7 +385,7 @@ def test_a_server_keeps_the_same_things() -> None:
 def scan_with(monkeypatch: pytest.MonkeyPatch, found: list[Source], failed: list[tuple[str, Problem]]) -> None:
     """Puts a reader of sources in place that finds these."""
     module = types.ModuleType("headstart.io.sources")
-    module.scan = lambda path: (found, failed)  # type: ignore[attr-defined]  # a module made here
+    module.scan = lambda path, cache=None: (found, failed)  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "headstart.io.sources", module)
 
 

@@ -62,9 +62,10 @@ class Inventory:
     def add(self, path: str | Path) -> tuple[list[Source], list[tuple[str, Problem]]]:
         """Puts every source of a folder (or `hub:org/name@revision`) on the shelf; those that cannot be read are
         listed with their problem, and cost the others nothing."""
+        from headstart.io.places import cache_folder
         from headstart.io.sources import scan
 
-        found, failed = scan(str(path))
+        found, failed = scan(str(path), cache=cache_folder().parent / "hashes")
         added, failed = [], list(failed)
         for source in found:
             try:

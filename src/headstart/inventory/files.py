@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from headstart.core import Problem, Source
 
+Entry = list[Any]  # name, SHA-256, bytes, date in nanoseconds (0 where it was too new to tell a change), inode
 READ_BYTES = 1 << 20
+FRESH_SECONDS = 2.0
 FOR_PEOPLE = {".html", ".md", ".png", ".jpg", ".svg", ".lock", ".log", ".gitattributes", ".gitignore"}
 
 
@@ -30,14 +33,16 @@ class Damage:
         return {**asdict(self), "files": list(self.files)}
 
 
-def listing(folder: str) -> list[list[str]]:
-    """[relative path, SHA-256] of each file that may change what a source says, in sorted order.
+def listing(folder: str, known: Sequence[Entry] = ()) -> list[Entry]:
+    """Each file that may change what a source says, in sorted order.
 
-    Cost: one reading of every byte. What is not there has no files.
+    known: an earlier listing; of a file with the same size, date and inode the digest is taken from there. Without it
+    every byte is read once. What is not there has no files.
     """
     root = Path(folder)
+    before = {tuple(entry[i] for i in (0, 2, 3, 4)): str(entry[1]) for entry in known if entry[3]}
     if root.is_file():
-        return [[root.name, _digest(root)]]
+        return [_entry(root, root.name, before)]
     if not root.is_dir():
         return []
     found = []
@@ -46,11 +51,16 @@ def listing(folder: str) -> list[list[str]]:
         for name in sorted(names):
             path = Path(at) / name
             if path.suffix.lower() not in FOR_PEOPLE and not name.startswith(".") and path.is_file():
-                found.append([path.relative_to(root).as_posix(), _digest(path)])
-    return sorted(found)
+                found.append(_entry(path, path.relative_to(root).as_posix(), before))
+    return sorted(found, key=lambda entry: str(entry[0]))
 
 
-def damage(source: Source, files: Sequence[Sequence[str]]) -> Damage | None:
+def digests(files: Sequence[Entry]) -> dict[str, str]:
+    """The digest of each file, by name: what of a listing says whether anything changed."""
+    return {str(entry[0]): str(entry[1]) for entry in files}
+
+
+def damage(source: Source, files: Sequence[Entry]) -> Damage | None:
     """What is wrong with a source, read again from disk; None when it is the one that was added.
 
     A file that changed does no damage where both fingerprints are as before: weights sharded anew, a reworded
@@ -64,10 +74,10 @@ def damage(source: Source, files: Sequence[Sequence[str]]) -> Damage | None:
     if not Path(source.where).exists():
         return told("missing", [source.where], restore)
     try:
-        now = dict(_pairs(listing(source.where)))
+        now = digests(listing(source.where))
     except OSError as error:
         return told("unreadable", [str(error.filename or source.where)], restore)
-    before = dict(_pairs(files))
+    before = digests(files)
     missing = [name for name in before if name not in now]
     changed = [name for name, digest in now.items() if before.get(name) != digest and name in before]
     new = [name for name in now if name not in before]
@@ -94,8 +104,11 @@ def _fingerprints(source: Source) -> tuple[set[tuple[str, str]], Problem | None]
     return here, failed[0][1] if failed else None
 
 
-def _pairs(files: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-    return [(name, digest) for name, digest in files]
+def _entry(path: Path, name: str, before: Mapping[tuple[Any, ...], str]) -> Entry:
+    facts = path.stat()
+    settled = time.time() - facts.st_mtime > FRESH_SECONDS  # else it may change again under the same date
+    key = (name, facts.st_size, facts.st_mtime_ns if settled else 0, facts.st_ino)
+    return [name, before.get(key) or _digest(path), *key[1:]]
 
 
 def _digest(path: Path) -> str:

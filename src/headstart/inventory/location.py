@@ -19,11 +19,9 @@ NETWORK_FILE_SYSTEMS = {
 
 def default_file() -> Path:
     """`$HEADSTART_HOME/bank.db`, else `bank.db` in the user's data folder."""
-    if home := os.environ.get("HEADSTART_HOME"):
-        return Path(home).expanduser() / FILE_NAME
-    import platformdirs
+    from headstart.io.places import home
 
-    return Path(platformdirs.user_data_dir("headstart", appauthor=False)) / FILE_NAME
+    return home() / FILE_NAME
 
 
 def is_url(location: str) -> bool:

@@ -10,24 +10,32 @@ from headstart.core import Source, Unfit
 
 from .database import Database
 from .documents import column, dump, load, source_document, source_of
-from .files import listing
+from .files import Entry, digests, listing
 
 
 def add(database: Database, source: Source) -> None:
-    """Puts a source on the shelf; nothing is written when exactly this is known already."""
+    """Puts a source on the shelf, in the place of what its folder held before; writes nothing if this is known."""
     from sqlalchemy import insert, select, update
 
     from .tables import sources, trained
 
-    files = dump(listing(source.where))
+    files = listing(source.where, _files_of(database, source.identity))
     document = dump(source_document(source))
     hashes = None if source.trained_on is None else dump(sorted(source.trained_on))
     now = time.time()
     with database.writing() as connection:
         on_shelf = sources.c.removed.is_(None) & (sources.c.identity == source.identity)
         known = connection.execute(select(sources.c.document, sources.c.files).where(on_shelf)).first()
-        if known is None or tuple(known) != (document, files):
-            connection.execute(update(sources).where(on_shelf).values(removed=now))
+        as_known = known is not None and known[0] == document
+        if known is None or not as_known or digests(load(known[1], database.where)) != digests(files):
+            others = sources.c.removed.is_(None) & (sources.c.identity != source.identity)
+            replaced = [
+                number
+                for number, text in connection.execute(select(sources.c.number, sources.c.document).where(others))
+                if (fields := load(text, database.where))["where"] == source.where and fields["kind"] == source.kind
+            ]  # what lay in this folder before
+            gone = on_shelf | sources.c.number.in_(replaced)
+            connection.execute(update(sources).where(gone).values(removed=now))
             connection.execute(
                 insert(sources),
                 {
@@ -36,7 +44,7 @@ def add(database: Database, source: Source) -> None:
                     "name": column(source.name),
                     "modality": source.modality,
                     "document": document,
-                    "files": files,
+                    "files": dump(files),
                     "added": now,
                 },
             )
@@ -52,7 +60,7 @@ def listed(database: Database, modality: str | None = None) -> list[Source]:
     return [source_of(document, rows) for document, rows, _ in _entries(database, modality)]
 
 
-def listed_with_files(database: Database) -> list[tuple[Source, list[Any]]]:
+def listed_with_files(database: Database) -> list[tuple[Source, list[Entry]]]:
     """All sources on the shelf, each with its files as they were when it was added."""
     return [(source_of(document, rows), files) for document, rows, files in _entries(database, None)]
 
@@ -93,7 +101,21 @@ def remove(database: Database, wanted: str) -> Source:
     return source
 
 
-def _entries(database: Database, modality: str | None) -> list[tuple[dict[str, Any], frozenset[str] | None, list[Any]]]:
+def _files_of(database: Database, identity: str) -> list[Entry]:
+    """The newest listing of a source, also of one that was taken off the shelf."""
+    from sqlalchemy import select
+
+    from .tables import sources
+
+    query = select(sources.c.files).where(sources.c.identity == identity).order_by(sources.c.number.desc()).limit(1)
+    with database.reading() as connection:
+        found = connection.execute(query).scalar()
+    return [] if found is None else list(load(found, database.where))
+
+
+def _entries(
+    database: Database, modality: str | None
+) -> list[tuple[dict[str, Any], frozenset[str] | None, list[Entry]]]:
     from sqlalchemy import select
 
     from .tables import sources, trained
