@@ -23,7 +23,7 @@ from .text_encoder import TextEncoder
 Array = np.ndarray[Any, Any]
 Dtype = Literal["float32", "bfloat16"]
 Loaded = TextEncoder | ImageEncoder
-BATCH_TOKENS = 2048  # padded tokens (or patches) of one batch; more is no faster on a CPU
+BATCH_TOKENS = 1024  # padded tokens (or patches) of one batch; fewer or more are no faster (benchmarks/features.py)
 BACKEND_VERSION = 1
 
 
