@@ -78,11 +78,11 @@ def inputs_of(target: Target, shelf: Sequence[Source], budget: Budget, **setting
 
 def bank_snapshot(run: Run, inventory: Inventory | None, target: Target, shelf: Sequence[Source]) -> Known:
     """Everything that is read from the bank, once for a run and all that resume it."""
-    import hashlib
+    import uuid
 
     from headstart.inventory.records import fingerprint_of_test
 
-    name = hashlib.sha256(f"{target.fingerprint}{run.folder}".encode()).hexdigest()[:24]
+    name = run.decide("run", lambda: uuid.uuid4().hex)
     if inventory is None:
         return Known(run=name, test=fingerprint_of_test(target))
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from headstart.core import Encoder, Folds, Needs, Refused, Rows, Source, Target, TaskType, Undeclared
-from headstart.numerics.folds import draw_order
+from headstart.core import Encoder, Needs, Refused, Rows, Source, Target, TaskType, Undeclared
+from headstart.numerics.folds import draw_order, folds_for
 from headstart.numerics.moments import Moments
 
 from .specs import chunk_key, chunks
@@ -298,9 +298,8 @@ class RankView:
     """
 
     def __init__(self, target: Target, rows: Rows, pool: Pool) -> None:
-        position = {name: i for i, name in enumerate(target.labelled.ids)}
         self._target, self._rows, self._pool = target, rows, pool
-        self._of = _scored_by(target.folds, [position[name] for name in rows.ids])
+        self._of = _scored_by(target, rows)
 
     def seen_by(self, needs: Needs, method: str) -> GuardedView:
         """This view, for a method that may touch only what it declares."""
@@ -380,6 +379,13 @@ class GuardedView:
         return self._view.predictions
 
 
-def _scored_by(folds: Folds, rows: Sequence[int]) -> Array:
-    """The fold of repeat 0 that scores each of these rows, -1 for none."""
-    return np.array([folds.of[0][r] for r in rows], dtype=np.int64)
+def _scored_by(target: Target, rows: Rows) -> Array:
+    """The fold of repeat 0 that scores each of these rows, -1 for none.
+
+    Where one validation split is all there is, the rows are dealt into folds of their own: an estimator that scored a
+    fifth of a small beginning only could tell no two sources apart.
+    """
+    if target.folds.kind == "split" and rows.labels is not None:
+        return np.array(folds_for(rows.labels, rows.groups, target.seed, split=False).of[0], dtype=np.int64)
+    position = {name: i for i, name in enumerate(target.labelled.ids)}
+    return np.array([target.folds.of[0][position[name]] for name in rows.ids], dtype=np.int64)

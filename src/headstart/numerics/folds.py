@@ -161,13 +161,14 @@ def _majority(values: list[int]) -> int:
     return min(counts, key=lambda value: (-counts[value], value))
 
 
-def folds_for(labels: Array, groups: Sequence[str], seed: int = 0) -> Folds:
+def folds_for(labels: Array, groups: Sequence[str], seed: int = 0, *, split: bool = True) -> Folds:
     """The one set of folds of a target: 5 folds in 2 repeats, or one validation split from 2,000 rows.
 
+    split: whether so many rows are split; False deals folds whatever their number.
     With fewer than 5 groups to score there are as many folds as groups; `k` is 0 where nothing can be scored.
     """
     strata, classes = strata_of(labels).tolist(), labels.dtype.kind != "f"
-    if len(labels) >= SPLIT_FROM:
+    if split and len(labels) >= SPLIT_FROM:
         of = deal(strata, groups, FOLDS, f"headstart validation {seed}", classes=classes)
         if 0 in of and any(f != 0 for f in of):
             return Folds(kind="split", k=1, of=(tuple(0 if f == 0 else -1 for f in of),))
