@@ -67,7 +67,9 @@ def test_on_questions_it_is_not_worse_than_the_probe() -> None:
             for part, most in (("train", (16, 96)), ("test", (500, 300)))
         )
         made = [MemoryView("single_label", 6, train, valid, opened.encoder()) for _ in range(2)]  # type: ignore[arg-type]  # any encoder
-        probe, tuned = (m(v, None, Steps()).predictions for m, v in zip((LinearProbe(), LpFt()), made, strict=True))
+        probe, tuned = (
+            m(v, None, Steps(horizon=30)).predictions for m, v in zip((LinearProbe(), LpFt()), made, strict=True)
+        )
     gained = (tuned.argmax(1) == valid.labels).mean() - (probe.argmax(1) == valid.labels).mean()
     assert gained > -0.05  # two standard errors of a paired difference over 300 rows
 
