@@ -19,7 +19,7 @@ from headstart.io import results
 from headstart.numerics.artifacts import Table
 from headstart.numerics.steps import constant
 
-GOLDEN = Path(__file__).parents[1] / "data" / "format1-table"
+GOLDEN = Path(__file__).parents[1] / "data"
 TASK = Task(type="single_label", classes=("no", "yes"))
 COLUMNS = Columns(label="y", features=(("size", "number"), ("colour", "category")))
 RECEIPT = Receipt(step="solve", method="majority", seeds=(0,), scores={"macro_f1": Measured(0.5, 0.4, 0.6, 99)})
@@ -231,10 +231,18 @@ def test_no_result_there(tmp_path: Path) -> None:
         results.read(tmp_path)
 
 
-def test_the_stored_result_of_format_1_predicts_its_stored_numbers() -> None:
+def test_the_stored_table_result_of_format_1_predicts_its_stored_numbers() -> None:
     """Made once by `column_linear` and `lightgbm` on a drawn table; must be readable for good."""
-    saved = results.read(GOLDEN)
-    expected = json.loads((GOLDEN.parent / "format1-table.json").read_text())
+    saved = results.read(GOLDEN / "format1-table")
+    expected = json.loads((GOLDEN / "format1-table.json").read_text(encoding="utf-8"))
     rows = pa.table({"size": pa.array(expected["size"], pa.float64()), "colour": pa.array(expected["colour"])})
     np.testing.assert_allclose(saved.predict_rows(rows), expected["predictions"], rtol=1e-9)
     assert saved.receipt.scores["macro_f1"].rows == 60
+
+
+def test_the_stored_text_result_of_format_1_predicts_its_stored_numbers() -> None:
+    """Made once by `word_char_tfidf`; its n-grams must be cut and weighted in the same way for good."""
+    saved = results.read(GOLDEN / "format1-text")
+    expected = json.loads((GOLDEN / "format1-text.json").read_text(encoding="utf-8"))
+    found = saved.predict_rows(pa.table({"text": expected["text"]}))
+    np.testing.assert_allclose(found, expected["predictions"], rtol=1e-9)

@@ -36,9 +36,9 @@ class SmallCnn:
 
     side: int = 32
     widths: tuple[int, ...] = (16, 32, 64)
-    epochs: int = 30  # of the default schedule, within `least` and `most` steps
+    epochs: int = 20  # of the default schedule, within `least` and `most` steps
     least: int = 150
-    most: int = 1200
+    most: int = 600
     batch: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
