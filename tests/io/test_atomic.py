@@ -32,9 +32,13 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_folder_vanishes_when_its_block_fails(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), atomic.new_folder(tmp_path / "a") as staging:
-        (staging / "half").write_text("x")
-        raise KeyError
+    def half() -> None:
+        with atomic.new_folder(tmp_path / "a") as staging:
+            (staging / "half").write_text("x")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
     assert list(tmp_path.iterdir()) == []
 
 
