@@ -108,6 +108,6 @@ def test_false_helps_of_pooled_outer_folds_are_at_most_5_percent(rows: int, runs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [1000, 3000])
-def test_false_helps_of_one_test_are_at_most_5_percent(rows: int) -> None:
-    assert false_helps_rate(rows, 1000, protocol=held_out, factor=1.0) <= 0.05
+@pytest.mark.parametrize(("rows", "runs"), [(1000, 1000), (3000, 400)])
+def test_false_helps_of_one_test_are_at_most_5_percent(rows: int, runs: int) -> None:
+    assert false_helps_rate(rows, runs, protocol=held_out, factor=1.0) <= 0.05
