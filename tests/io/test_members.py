@@ -228,6 +228,7 @@ def result_with(folder: Path, source: Source, artifacts: list[Head | Delta]) -> 
     """Members of one result that share their base."""
     folder.mkdir()
     (folder / "headstart.json").write_text('{"format": 1}')
+    (folder / "rows.json").write_text('{"format": 1, "train": ["aa"], "unlabelled": ["bb"], "test": ["cc"]}')
     save_base(source, folder / "bases" / "one")
     made = []
     for number, artifact in enumerate(artifacts):
@@ -259,10 +260,19 @@ def test_a_saved_result_is_a_source_with_features_and_predictions(shelf: Shelf, 
     (one,) = found
     assert (one.kind, one.name, one.base) == ("result", "result/00", source.weights)
     assert one.facts["labels"] == list(CLASSES)
+    assert one.trained_on == {"aa", "bb"}
     assert one.weights != source.weights
     with sources.opened(one) as here:
         np.testing.assert_allclose(here.predictions(rows), expected, **SAME)
         np.testing.assert_allclose(artifact.head(here.features(rows)), expected, **SAME)
+
+
+def test_a_head_on_a_source_is_another_source_so_what_it_has_seen_stays_with_it(shelf: Shelf, tmp_path: Path) -> None:
+    source = source_of(shelf("vit"))
+    (place,) = result_with(tmp_path / "result", source, [head_for(16)])
+    one = source_of(place)
+    assert (one.base, one.lineage) == (None, (source.identity,))
+    assert len({one.weights, source.weights, one.identity, source.identity}) == 4
 
 
 def test_a_result_without_an_encoder_is_refused_by_name(tmp_path: Path) -> None:
@@ -280,7 +290,7 @@ def test_licence_and_lineage_are_carried_over_and_no_private_path_is(shelf: Shel
     save_adapted(source_of(folder), head_for(16), tmp_path / "m", classes=CLASSES, task="single_label")
     again = source_of(tmp_path / "m")
     assert again.licence == "cc-by-4.0"
-    assert again.lineage == ("org/base", "mine")
+    assert again.lineage == ("org/base", source_of(folder).identity)
     assert "private-home" not in (tmp_path / "m" / "member.json").read_text()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+from threadpoolctl import threadpool_limits
 
 from headstart.core import Refused, Source, Unreadable
 
@@ -59,17 +59,7 @@ class OpenedSource:
         if dtype not in self._loaded:
             self._loaded[dtype] = load(self.recipe, self.member)
             self._loaded[dtype].module.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
-        encoder = self._loaded[dtype]
-        encoder.module.eval()
-        out = np.zeros((inputs.num_rows, encoder.width), dtype=np.float32)
-        done = 0
-        with capped(threads), torch.inference_mode():
-            for rows in batches(encoder.keys(inputs), BATCH_TOKENS):
-                out[rows] = encoder.forward_features(encoder.collate(inputs, rows)).float().numpy()
-                done += len(rows)
-                if progress is not None:
-                    progress(done, inputs.num_rows)
-        return out
+        return features(self._loaded[dtype], inputs, threads=threads, progress=progress)
 
     def fidelity(self, inputs: pa.Table, *, dtype: Dtype = "bfloat16", rows: int = 64) -> float:
         """How far a backend is from float32 on the first rows: norm of the difference over norm of centred features."""
@@ -122,6 +112,26 @@ def load(recipe: Recipe, member: Member | None = None) -> Loaded:
             fix="copy the folder again from its origin",
         )
     return encoder
+
+
+def features(
+    encoder: Loaded,
+    inputs: pa.Table,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Array:
+    """(rows, width) float32 in the order of the rows, from an encoder that is put in eval mode."""
+    encoder.module.eval()
+    out = np.zeros((inputs.num_rows, encoder.width), dtype=np.float32)
+    done = 0
+    with capped(threads), torch.inference_mode():
+        for rows in batches(encoder.keys(inputs), BATCH_TOKENS):
+            out[rows] = encoder.forward_features(encoder.collate(inputs, rows)).float().numpy()
+            done += len(rows)
+            if progress is not None:
+                progress(done, inputs.num_rows)
+    return out
 
 
 def batches(keys: Sequence[tuple[int, bytes]], most: int) -> Iterator[list[int]]:

@@ -36,15 +36,18 @@ VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "senten
 FRESH_SECONDS = 2.0  # a file changed as recently as this may change again within the same time stamp
 
 
-def of_weights(recipe: Recipe, *, adapter: Path | None = None, cache: Path | None = None) -> str:
-    """Fingerprint of the tensors of an encoder, its dense layers, and the adapter that is merged into it."""
+def of_weights(recipe: Recipe, *, own: Mapping[str, Path] | None = None, cache: Path | None = None) -> str:
+    """Fingerprint of the tensors of an encoder and its dense layers.
+
+    own: files of a saved member by name: its head, and the adapter that is merged into the encoder.
+    """
     named = [(_plain_name(e.name, recipe.prefix), e) for e in recipe.entries]
     for number, step in enumerate(s for s in recipe.after if s.folder is not None):
         assert step.folder is not None  # by the filter above
         found = entries(weight_files(step.folder, root=recipe.where))
         named += [(f"dense.{number}.{e.name}", e) for e in found]
-    if adapter is not None:
-        named += [(f"adapter.{e.name}", e) for e in entries([adapter])]
+    for part, file in (own or {}).items():
+        named += [(f"{part}.{e.name}", e) for e in entries([file])]
     digests = _digests([e for _, e in named], cache)
     lines: list[list[Any]] = []
     matrices: set[str] = set()

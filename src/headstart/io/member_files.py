@@ -26,7 +26,11 @@ ADAPTER = "adapter"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """What `member.json` says. base: fingerprint of the weights that an adapter changes, else None."""
+    """What `member.json` says.
+
+    base: fingerprint of the weights it was trained from, None for a head on features. trained_on: keyed hashes of the
+    rows it has seen, from its result; None where the result does not say.
+    """
 
     folder: Path
     encoder: Path
@@ -39,6 +43,17 @@ class Member:
     licence: str | None
     lineage: tuple[str, ...]
     source: Mapping[str, Any]
+    trained_on: frozenset[str] | None
+
+    @property
+    def own_files(self) -> dict[str, Path]:
+        """The tensors that are not the base's."""
+        head = inside(self.folder, HEAD)
+        if not head.is_file():
+            raise Unreadable(
+                f"`{HEAD}` is missing", where=f"member `{self.folder}`", fix="copy the whole result folder again"
+            )
+        return {"head": head, **({"adapter": self.adapter} if self.adapter else {})}
 
 
 def is_member(folder: Path) -> bool:
@@ -78,7 +93,17 @@ def member_of(folder: Path) -> Member:
         licence=str(source["licence"]) if source.get("licence") else None,
         lineage=tuple(str(s) for s in source.get("lineage") or ()),
         source=source,
+        trained_on=_trained_on(root, folder),
     )
+
+
+def _trained_on(root: Path, folder: Path) -> frozenset[str] | None:
+    """Rows of every role but the test's: the returned model was fitted on them, or chosen by them."""
+    if root == folder:
+        return None
+    roles = {k: v for k, v in read_json(root, "rows.json").items() if k not in ("format", "test")}
+    rows = [row for named in roles.values() if isinstance(named, list) for row in named]
+    return frozenset(str(row) for row in rows) if roles else None
 
 
 def _link(named: object, folder: Path) -> Link:

@@ -23,15 +23,15 @@ from safetensors.numpy import load_file, save_file
 from headstart.core import Refused, Source, Task, Unreadable
 from headstart.numerics.artifacts import Delta, Head, Model
 
-from . import adapters
-from .encoders import Loaded, OpenedSource, capped, load, quiet
+from . import adapters, recipes
+from .encoders import Loaded, features, load, quiet
 from .image_encoder import ImageEncoder
 from .member_files import ADAPTER, FORMAT, HEAD, MANIFEST, Member, member_of
 from .modules import DENSE
 from .recipes import LINKS, Recipe
 from .safe_files import inside, read_any_json, write_json
 from .safetensors_files import weight_files
-from .sources import describe, recipe_of
+from .sources import recipe_of
 
 Array = np.ndarray[Any, Any]
 CLOSE = 1e-4  # largest difference between our logits and those of the stock class
@@ -85,7 +85,7 @@ def save_adapted(
         "kind": {Head: "head", Model: "model", Delta: "delta"}[type(artifact)],
         "encoder": Path(os.path.relpath(encoder_at.resolve(), folder.resolve())).as_posix(),
         "adapter": isinstance(artifact, Delta),
-        "base": artifact.base if isinstance(artifact, Delta) else None,
+        "base": None if isinstance(artifact, Head) else source.weights,
         "classes": list(classes),
         "task": task_type,
         "link": artifact_head(artifact).link,
@@ -126,15 +126,15 @@ class Opened:
 
     def __init__(self, folder: Path) -> None:
         self.member = member_of(folder)
-        self._source = OpenedSource(describe(folder))
+        self._recipe = recipes.read(self.member.encoder)
+        self._encoder: Loaded | None = None  # read at the first call
 
     def __call__(
         self, inputs: pa.Table, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Array:
-        return predicted(self.member, self._source.features(inputs, threads=threads, progress=progress))
-
-    def close(self) -> None:
-        self._source.close()
+        if self._encoder is None:
+            self._encoder = load(self._recipe, self.member)
+        return predicted(self.member, features(self._encoder, inputs, threads=threads, progress=progress))
 
 
 def predicted(member: Member, features: Array) -> Array:
@@ -165,7 +165,7 @@ def _history(source: Source) -> dict[str, Any]:
         "licence": source.licence,
         "identity": source.identity,
         "weights": source.weights,
-        "lineage": [*source.lineage, source.origin if source.origin.startswith("hub:") else source.name],
+        "lineage": [*source.lineage, source.identity],
     }
 
 
@@ -255,12 +255,11 @@ def _write_stock(encoder: Loaded, recipe: Recipe, head: Head, folder: Path, clas
     with quiet():
         whole.save_pretrained(trial)
     again = AutoModelForImageClassification
-    with quiet(), torch.inference_mode(), capped(None):
+    with quiet(), torch.inference_mode():
         loaded = again.from_pretrained(trial, local_files_only=True, use_safetensors=True, dtype=torch.float32).eval()
         pixels = _probe(encoder)
         encoder.module.eval()
-        features = encoder.forward_features(pixels).numpy()
-        ours = features @ np.asarray(head.weight).T + np.asarray(head.bias)
+        ours = encoder.forward_features(pixels).numpy() @ np.asarray(head.weight).T + np.asarray(head.bias)
         theirs = loaded(pixel_values=pixels.pixels).logits.numpy()
     same = np.allclose(ours, theirs, rtol=CLOSE, atol=CLOSE)
     if same:

@@ -64,11 +64,6 @@ def opened(source: Source) -> Iterator[OpenedSource]:
         here.close()
 
 
-def describe(folder: Path, *, name: str | None = None, cache: Path | None = None) -> Source:
-    """The one source that a folder is. Raises `Unreadable` or `Refused`."""
-    return _described(folder, name or _name(folder, folder), str(folder), cache)
-
-
 def recipe_of(source: Source) -> tuple[Recipe, Member | None]:
     """How to run a source, read from its folder again; and the member that it is, where it comes from a Result."""
     folder = Path(source.where)
@@ -122,8 +117,7 @@ def _described(folder: Path, name: str, origin: str, cache: Path | None) -> Sour
     if member is None:
         _refuse_others(folder)
     recipe = recipes.read(member.encoder if member else folder)
-    adapter = member.adapter if member else None
-    weights = fingerprints.of_weights(recipe, adapter=adapter, cache=cache)
+    weights = fingerprints.of_weights(recipe, own=member.own_files if member else None, cache=cache)
     card = _card(folder)
     gives: tuple[Gives, ...] = ("features", "gradients", "weights")
     if recipe.head is not None or member is not None:
@@ -141,6 +135,7 @@ def _described(folder: Path, name: str, origin: str, cache: Path | None) -> Sour
         licence=(member.licence if member else None) or card.get("license"),
         lineage=member.lineage if member else tuple(v for k, v in card.items() if k == "base_model"),
         facts=_facts(recipe, member),
+        trained_on=member.trained_on if member else None,
     )
 
 
