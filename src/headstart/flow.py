@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OUTER_FOLDS = 5
 GRADIENT_ROUTES = ("lp_ft", "lora", "full_finetune")
-ROUTE_SHARE = 0.6  # of the time that is left, for routes that train weights
+ROUTE_SHARE = 0.85  # of the time that routes with cached features leave, for routes that train weights
 SAVE_SECONDS = 6.0  # held back for the report, the card and reading the result again
 CHOSEN, NO_TRANSFER, NAIVE = "chosen", "no-transfer", "naive"  # tables of the three that verify compares
 
@@ -372,9 +372,11 @@ def _tune(part: Part, ranked: Sequence[Ranked], run: Run, plan: Plan) -> list[Tr
 
 def _planner(run: Run, *, outer: bool) -> Callable[[Part, Sequence[Ranked]], Plan]:
     """Decides once, on the root, which gradient routes compete: those whose forecast fits all that must follow."""
+    before = run.meter.spent()
 
     def plan(part: Part, ranked: Sequence[Ranked]) -> Plan:
-        return _plan_from(run.decide("routes", lambda: _routes(part, ranked, run, outer)))
+        cached = run.meter.spent() - before  # what the baselines and the ranking took
+        return _plan_from(run.decide("routes", lambda: _routes(part, ranked, run, outer, cached)))
 
     return plan
 
@@ -388,8 +390,8 @@ def _plan_from(fields: Mapping[str, Any]) -> Plan:
     return Plan(**{**fields, "routes": tuple(fields.get("routes", ()))})
 
 
-def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool) -> dict[str, Any]:
-    """The largest plan that fits; measured on a beginning of the first route's schedule."""
+def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool, cached: float) -> dict[str, Any]:
+    """The largest plan that fits, measured on a beginning of a schedule. cached: seconds that the rest took."""
     able = [r.source for r in ranked if r.score is not None and "gradients" in r.source.gives]
     if not able:
         return {"reason": "no source gives gradients"}
@@ -403,7 +405,7 @@ def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool) -> dict
         return {"reason": "one beginning of a schedule did not finish in a tenth of the time left"}
     folds = min(3, part.target.folds.k)
     times = OUTER_FOLDS * 0.8 + 1 if outer else 1.0
-    room = (run.meter.remaining() * ROUTE_SHARE) / times
+    room = ROUTE_SHARE * max(0.0, run.meter.remaining() - (times - 1) * cached) / times
     for plan in PLANS:
         if plan.sources <= len(able) and speed.seconds * plan.fits(folds) <= room:
             return _fields(plan, f"forecast {speed.seconds * plan.fits(folds) * times:.0f} s of {left:.0f} s")
