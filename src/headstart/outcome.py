@@ -332,7 +332,7 @@ def _warnings(final: Final, run: Run, known: Known, target: Target, failed: Sequ
     """What a reader of the report must know."""
     found = list(target.notes)
     found += [f"source `{name}` was left out: {problem.what}" for name, problem in failed]
-    if not final.choice.ranked:
+    if all(r.error is not None for r in final.choice.ranked):
         found.append("no source on the shelf could be used, so this is the best system without transfer")
     found += [f"source `{r.source.name}` failed: {r.error.what}" for r in final.choice.ranked if r.error]
     for trial in [*final.choice.baselines, *final.choice.tuned]:
@@ -357,7 +357,8 @@ def _warnings(final: Final, run: Run, known: Known, target: Target, failed: Sequ
     if final.interrupted:
         found.append("the run was stopped by Ctrl-C; `--resume` goes on with it")
     if known.openings:
-        found.append(f"this test was opened {known.openings} times before: each opening makes a lucky result likelier")
+        times = "once" if known.openings == 1 else f"{known.openings} times"
+        found.append(f"this test was opened {times} before: each opening makes a lucky result likelier")
     return list(dict.fromkeys(found))
 
 
