@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from journey import shelves
 
 from headstart.core import Source
+from journey import shelves
 
 
 @pytest.fixture(autouse=True)

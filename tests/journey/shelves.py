@@ -1,7 +1,7 @@
 """Targets, and shelves whose sources are tables of features that lie in the cache: no model runs.
 
-A shelf is one tiny model, named several times: each source has an identity of its own, and its features are numbers that
-follow from that identity and the row. So a source can be pure noise, or as good as one likes.
+A shelf is one tiny model, named several times: each source has an identity of its own, and features that follow from
+that identity and the row. So a source can be pure noise, or as good as one likes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import tiny_models
 
 import headstart as hs
+import tiny_models
 from headstart import catalogue
 from headstart.core import Budget, Result, Rows, Source, Target
 from headstart.execution.specs import chunk_key, chunks

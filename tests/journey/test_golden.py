@@ -11,10 +11,10 @@ import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from journey import shelves
 
 import headstart as hs
 from headstart.core import Source
+from journey import shelves
 
 SPAN = {
     "type": "object",

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from journey import shelves
 
 import headstart as hs
 from headstart.core import Source
+from journey import shelves
 
 
 @pytest.fixture(autouse=True)
