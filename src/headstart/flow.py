@@ -402,7 +402,7 @@ def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool, cached:
         return _fields(PLANS[0], "no time limit")
     speed = adaptation.speed(part, adaptation.route(able[0], PLANS[-1].routes[0], part.target.seed), run)
     if speed is None:
-        return {"reason": "one beginning of a schedule did not finish in a tenth of the time left"}
+        return {"reason": "a quarter of one schedule did not finish in an eighth of the time left"}
     folds = min(3, part.target.folds.k)
     times = OUTER_FOLDS * 0.8 + 1 if outer else 1.0
     room = ROUTE_SHARE * max(0.0, run.meter.remaining() - (times - 1) * cached) / times

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from headstart.execution.run import Run
     from headstart.execution.specs import Outcome
 
-SHORT_START, LONG_START = 0.05, 0.15  # fractions of a schedule that a forecast measures
+# fractions of a schedule that a forecast measures: the first warms the worker up, the other two give the rate
+STARTS = (0.02, 0.1, 0.25)
 BASELINES, ROUTES = "adaptation.baselines", "adaptation.routes"
 PROBE = "linear_probe"
 
@@ -161,19 +162,19 @@ class Speed:
 
 
 def speed(part: Part, system: System, run: Run) -> Speed | None:
-    """Measured on two beginnings of the schedule, so that opening the source is not counted as training."""
+    """Measured on beginnings of the schedule, so that neither imports nor opening the source count as training."""
     cell = cells_of(part, ("gradients",))[:1]
-    share = run.meter.remaining() / 10
+    share = run.meter.remaining() / 8
     limit = share if share < float("inf") else None
-    short, long = (
-        fit(part, [system], cell, run, "forecast", limit_seconds=limit, steps={"until": until})[0]
-        for until in (SHORT_START, LONG_START)
-    )
-    if not (short.ok and long.ok):
-        return None
-    rate = max(0.0, long.seconds - short.seconds) / (LONG_START - SHORT_START)
-    whole = max(long.seconds, short.seconds + rate * (1 - SHORT_START))
-    return Speed(whole, int(long.value["folds"][0]["facts"]["horizon"]))
+    seconds = []
+    for until in STARTS:
+        (outcome,) = fit(part, [system], cell, run, "forecast", limit_seconds=limit, steps={"until": until})
+        if not outcome.ok:
+            return None
+        seconds.append(outcome.seconds)
+    rate = max(0.0, seconds[2] - seconds[1]) / (STARTS[2] - STARTS[1])
+    whole = max(seconds[2], seconds[1] + rate * (1 - STARTS[1]))
+    return Speed(whole, int(outcome.value["folds"][0]["facts"]["horizon"]))
 
 
 def halving(
