@@ -202,7 +202,7 @@ def verify(choices: Sequence[Choice], run: Run, known: Any, inventory: Inventory
         labels[keep],
         [g for g, k in zip(groups, keep, strict=True) if k],
         choices[0].part.target.metric.name,
-        factor=outer_factor(len(choices)) if len(choices) > 1 else 1.0,
+        factor=outer_factor(OUTER_FOLDS) if len(choices) > 1 else 1.0,
         baselines={n: t for n, t in pooled.items() if n not in (CHOSEN, NO_TRANSFER, NAIVE, plain, naive)},
     )
     run.note("verified", verdict=verified.verdict)
@@ -431,22 +431,24 @@ def _fields(plan: Plan, reason: str) -> dict[str, Any]:
 
 
 def _parts(target: Target, root: Part, run: Run, seconds: float) -> list[Part]:
-    """What the verdict is about: the target itself, or outer folds of it, as many as the time allows."""
+    """What the verdict is about: the target itself, or outer folds of it, as many as the time allows.
+
+    seconds: what choosing took on the root, which has more rows than any fold; a fold's refit comes on top.
+    """
     if target.protocol != "outer_cv":
         return [root]
     from headstart.execution.parts import part_of
     from headstart.inspection import outer_targets
 
-    def folds() -> str:
-        left = run.meter.remaining()
-        if left > seconds * (OUTER_FOLDS - 0.5):
-            return "all"
-        return "one" if left > seconds * 1.2 else "none"
-
-    extent = run.decide("outer folds", folds)
-    run.note("outer folds", extent=extent)
     outer = outer_targets(target, OUTER_FOLDS)
-    wanted = outer if extent == "all" else outer[:1] if extent == "one" else ()
+
+    def fitting() -> int:
+        left = run.meter.remaining()
+        return len(outer) if left == inf else min(len(outer), int(left / max(seconds, 1e-9)))
+
+    extent = int(run.decide("outer folds", fitting))
+    run.note("outer folds", opened=extent, of=len(outer))
+    wanted = outer[:extent]
     return [part_of(run, t, f"outer-{i}", Path(root.cache), root) for i, t in enumerate(wanted)] or [root]
 
 

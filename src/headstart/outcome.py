@@ -348,10 +348,10 @@ def _warnings(final: Final, run: Run, known: Known, target: Target, failed: Sequ
         elif plan.get("horizon"):
             found.append(f"schedules were shortened: {plan['reason']}")
     for note in run.noted("outer folds"):
-        if note["extent"] == "one":
-            found.append("the time allowed one outer fold only: the verdict rests on a fifth of the rows")
-        elif note["extent"] == "none":
+        if note["opened"] == 0:
             found.append("the time allowed no outer fold, so nothing was verified")
+        elif note["opened"] < note["of"]:
+            found.append(f"the time allowed {note['opened']} of {note['of']} outer folds: the verdict rests on their rows")
     if run.meter.bound:
         found.append("the time limit cut this run short; more minutes may find more")
     if final.interrupted:
