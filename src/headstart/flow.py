@@ -123,18 +123,17 @@ def solve(
     ) as run:
         run.meter.keep(SAVE_SECONDS if limits.seconds < inf else 0.0)
         known = outcome.bank_snapshot(run, inventory, target, shelf)
-        shelf = known.ordered(shelf)
-        clean = [s for s in shelf if s.id not in known.contaminated]
+        given = [s for s in shelf if s.id not in known.contaminated]
+        clean = known.ordered(given)
         from headstart.execution.parts import part_of
 
         root = part_of(run, target, "root", cache_folder())
-        plan = _planner(run, outer=target.protocol == "outer_cv")
         before = run.meter.spent()
-        choice = choose(root, clean, run, plan)
-        parts = _parts(target, root, run, run.meter.spent() - before)
-        choices = [choice] if parts == [root] else [choose(p, clean, run, _settled(run)) for p in parts]
-        sealed = sum(len(c.part.target.seal) for c in choices)
-        verified = None if _over(run) or not sealed else verify(choices, run, known, inventory)
+        choice = choose(root, clean, run, _planner(run, outer=target.protocol == "outer_cv"), given=given)
+        took = run.meter.spent() - before
+        outer = target.protocol == "outer_cv"
+        choices = _outer_choices(choice, clean, run, took, given) if outer else [choice]
+        verified = verify(choices, run, known, inventory) if _may_verify(choices, run) else None
         final = finish(choice, choices, verified, run, when_unsure)
         return outcome.save(
             final,
@@ -151,11 +150,21 @@ def solve(
         )
 
 
-def choose(part: Part, sources: Sequence[Source], run: Run, plan: Callable[[Part, Sequence[Ranked]], Plan]) -> Choice:
-    """Everything that is decided on train and validation rows: the candidate, and the opponents it will meet."""
+def choose(
+    part: Part,
+    sources: Sequence[Source],
+    run: Run,
+    plan: Callable[[Part, Sequence[Ranked]], Plan],
+    *,
+    given: Sequence[Source],
+) -> Choice:
+    """Everything that is decided on train and validation rows: the candidate, and the opponents it will meet.
+
+    sources: best prospects first. given: the same in the user's order, whose first is what naive transfer takes.
+    """
     plain = adaptation.no_transfer(part, run)
     ranked = ranking.race(part, sources, run) if sources else []
-    naive = _naive(part, sources, ranked, run)
+    naive = _naive(part, given, ranked, run)
     probes = [r.probe for r in ranked if r.probe is not None]
     tuned = _tune(part, ranked, run, plan(part, ranked))
     mixed = combination.soups(part, tuned, run) if not run.interrupted else []
@@ -430,26 +439,53 @@ def _fields(plan: Plan, reason: str) -> dict[str, Any]:
     }
 
 
-def _parts(target: Target, root: Part, run: Run, seconds: float) -> list[Part]:
-    """What the verdict is about: the target itself, or outer folds of it, as many as the time allows.
+def _outer_choices(
+    choice: Choice, sources: Sequence[Source], run: Run, seconds: float, given: Sequence[Source]
+) -> list[Choice]:
+    """The same choices made anew in outer folds, as many as the time allows; what the clock cut is left out.
 
-    seconds: what choosing took on the root, which has more rows than any fold; a fold's refit comes on top.
+    seconds: what choosing took on the root, which has more rows than any fold; a fold's refits come on top.
     """
-    if target.protocol != "outer_cv":
-        return [root]
     from headstart.execution.parts import part_of
     from headstart.inspection import outer_targets
 
-    outer = outer_targets(target, OUTER_FOLDS)
+    root = choice.part
+    outer = outer_targets(root.target, OUTER_FOLDS)
+    refits = _refit_seconds(choice)
 
     def fitting() -> int:
-        left = run.meter.remaining()
-        return len(outer) if left == inf else min(len(outer), int(left / max(seconds, 1e-9)))
+        left = _left(run)
+        if left == inf:
+            return len(outer)
+        return max(0, min(len(outer), int((left - SAVE_SECONDS - refits) / (seconds + refits))))
 
     extent = int(run.decide("outer folds", fitting))
-    run.note("outer folds", opened=extent, of=len(outer))
-    wanted = outer[:extent]
-    return [part_of(run, t, f"outer-{i}", Path(root.cache), root) for i, t in enumerate(wanted)] or [root]
+    if run.meter.budget.seconds < inf:
+        run.meter.keep(SAVE_SECONDS + (extent + 1) * refits)
+    choices: list[Choice] = []
+    for at, target in enumerate(outer[:extent]):
+        part = part_of(run, target, f"outer-{at}", Path(root.cache), root)
+        here = choose(part, sources, run, _settled(run), given=given)
+        if not run.decide(f"outer fold {at} is whole", lambda: not _over(run)):
+            break
+        choices.append(here)
+    run.note("outer folds", opened=len(choices), of=len(outer))
+    return choices
+
+
+def _refit_seconds(choice: Choice) -> float:
+    """What refitting everything that verify asks for will take: as one fold each, with a quarter more rows."""
+    return 1.0 + sum(1.3 * t.seconds / max(1, len(t.folds)) for t in choice.systems())
+
+
+def _may_verify(choices: Sequence[Choice], run: Run) -> bool:
+    """Whether there are test rows, and time to read them: the reserve is for this."""
+    sealed = sum(len(c.part.target.seal) for c in choices)
+    return bool(sealed and run.decide("verify", lambda: not run.interrupted and _left(run) > SAVE_SECONDS / 2))
+
+
+def _left(run: Run) -> float:
+    return run.meter.budget.seconds - run.meter.spent()
 
 
 def _over(run: Run) -> bool:

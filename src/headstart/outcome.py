@@ -351,7 +351,8 @@ def _warnings(final: Final, run: Run, known: Known, target: Target, failed: Sequ
         if note["opened"] == 0:
             found.append("the time allowed no outer fold, so nothing was verified")
         elif note["opened"] < note["of"]:
-            found.append(f"the time allowed {note['opened']} of {note['of']} outer folds: the verdict rests on their rows")
+            some = f"{note['opened']} of {note['of']} outer folds"
+            found.append(f"the time allowed {some}: the verdict rests on their rows")
     if run.meter.bound:
         found.append("the time limit cut this run short; more minutes may find more")
     if final.interrupted:
