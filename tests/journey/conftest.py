@@ -27,3 +27,12 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> Source:
 @pytest.fixture(scope="session")
 def image_model(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return shelves.model(tmp_path_factory.mktemp("models") / "resnet", "image")
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No estimators beside the probe, one cheap baseline beside the majority for each modality, and nothing drawn."""
+    shelves.cheap_baselines(monkeypatch, "word_char_tfidf", "pixel_logistic", "column_linear")
+    monkeypatch.setattr("headstart.ranking.race.__defaults__", ((),))
+    for name in ("render", "card"):
+        monkeypatch.setattr(f"headstart.evidence.report.{name}", lambda data, **more: "drawn")

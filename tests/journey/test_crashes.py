@@ -35,15 +35,6 @@ def crash_at(number: int) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def light(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No estimators beside the probe, cheap baselines, and no drawing: what matters here is what is written when."""
-    shelves.cheap_baselines(monkeypatch)
-    monkeypatch.setattr("headstart.ranking.race.__defaults__", ((),))
-    for name in ("render", "card"):
-        monkeypatch.setattr(f"headstart.evidence.report.{name}", lambda data, **more: "drawn")
-
-
-@pytest.fixture
 def shelf(text_model: Source) -> list[Source]:
     made = [shelves.named(text_model, name) for name in ("useless", "good")]
     for rows in ((40, 30), (40, 0)):
