@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -624,6 +625,7 @@ def _remember(
     from headstart.execution.parts import measured_out_of_fold
     from headstart.inventory.records import Cost, ProxyScore, Trial
     from headstart.inventory.records import Run as Record
+    from headstart.io.places import CACHE_BYTES, cache_folder
 
     inventory.record_target(target, _signature(target))
     probes = [r.probe for r in final.choice.ranked if r.probe is not None]
@@ -672,3 +674,5 @@ def _remember(
     inventory.record_run(record, trials=trials, scores=scores, costs=costs)
     if final.returned == "chosen" and target.modality != "table":
         inventory.add(out)
+    with closing(inventory.feature_cache(cache_folder(), CACHE_BYTES)) as cache:
+        cache.evict()

@@ -157,9 +157,16 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
+    """Waits until the disk has all of it; files of our own get the permissions that the user's mask allows.
+
+    safetensors writes files that nobody else may read. Files with a second name are the source's, and stay as they are.
+    """
     for path in sorted(folder.rglob("*")):
-        if not path.is_symlink():
-            sync(path)
+        if path.is_symlink():
+            continue
+        if path.is_file() and path.stat().st_nlink == 1:
+            os.chmod(path, 0o666 & ~_umask())
+        sync(path)
     sync(folder)
 
 

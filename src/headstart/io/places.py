@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+CACHE_BYTES = 10e9  # that the feature cache may hold; the least recently used arrays leave first
+
 
 def home() -> Path:
     """`$HEADSTART_HOME`, else the user's data folder."""
