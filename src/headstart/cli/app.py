@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from headstart.cli import show
+from headstart.cli import show, target_card
 
-app = typer.Typer(
-    name="headstart",
-    help="Give a new task a head start from everything that has already been learned.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-shelf = typer.Typer(help="The bank of sources and past runs.", no_args_is_help=True)
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+# no markup: plain help needs no Rich, which takes longer to import than all the rest
+app = typer.Typer(name="headstart", add_completion=False, rich_markup_mode=None, context_settings=HELP)
+shelf = typer.Typer(rich_markup_mode=None)
 app.add_typer(shelf, name="inventory")
+
+
+class WhenUnsure(StrEnum):
+    """What is returned where nothing is proven."""
+
+    NO_TRANSFER = "no-transfer"
+    BEST = "best"
+
+
+class TaskName(StrEnum):
+    """The task types, as `--task` takes them."""
+
+    SINGLE_LABEL = "single_label"
+    REGRESSION = "regression"
+    MULTI_LABEL = "multi_label"
+    TAGGING = "tagging"
+
 
 # Optional, not `| None`: Typer reads these at run time, also where it cannot evaluate unions
 Data = Annotated[
@@ -30,10 +43,10 @@ Text = Annotated[Optional[str], typer.Option(help="text column, or several joine
 Pair = Annotated[Optional[str], typer.Option(help="two text columns: a,b")]
 Image = Annotated[Optional[str], typer.Option(help="column with the paths of images")]
 Group = Annotated[Optional[str], typer.Option(help="rows of one group never lie on two sides of a split")]
-Time = Annotated[Optional[str], typer.Option(help="the latest 20 % by this column are the test")]
+Time = Annotated[Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")]
 Test = Annotated[Optional[str], typer.Option(metavar="FILE", help="test rows of your own")]
 MetricOption = Annotated[Optional[str], typer.Option("--metric", help="macro_f1, accuracy, rmse, …")]
-TaskOption = Annotated[Optional[str], typer.Option("--task", help="single_label, regression, multi_label or tagging")]
+TaskOption = Annotated[Optional[TaskName], typer.Option("--task", help="the type of the task, where it is in doubt")]
 Seed = Annotated[int, typer.Option(help="of splits, draws and trials")]
 Labels = Annotated[Optional[int], typer.Option(help="the most labelled rows used")]
 Minutes = Annotated[Optional[float], typer.Option(help="wall time from the start of the process")]
@@ -47,6 +60,38 @@ Bank = Annotated[Optional[str], typer.Option(help="file of the bank, or postgres
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 Out = Annotated[Path, typer.Option(help="folder for the result")]
 Settings = Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method")]
+
+
+def command() -> Any:
+    """All commands as one object of Typer's own click."""
+    return typer.main.get_command(app)
+
+
+def _help_alone(context: typer.Context) -> None:
+    """Without a command: its help on stderr, as wrong usage."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def headstart(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Give a new task a head start from everything that has already been learned."""
+    if version:
+        from headstart import __version__
+
+        typer.echo(f"headstart {__version__}")
+        raise typer.Exit
+    _help_alone(context)
+
+
+@shelf.callback(invoke_without_command=True)
+def inventory(context: typer.Context) -> None:
+    """The bank of sources and past runs."""
+    _help_alone(context)
 
 
 def _target(data: str, **options: Any) -> Any:
@@ -64,7 +109,12 @@ def _budget(minutes: float | None, memory: str | None, disk: str | None = None, 
 
     from headstart.core import Budget
 
-    return Budget(minutes=minutes or inf, memory=memory or inf, disk=disk or inf, trials=trials)
+    return Budget(
+        minutes=inf if minutes is None else minutes,
+        memory=inf if memory is None else memory,
+        disk=inf if disk is None else disk,
+        trials=trials,
+    )
 
 
 def _gather(wanted: list[str] | None, bank: str | None) -> tuple[Any, list[Any] | None, list[Any]]:
@@ -77,10 +127,10 @@ def _gather(wanted: list[str] | None, bank: str | None) -> tuple[Any, list[Any] 
     found, failed = [], []
     for place in wanted:
         added, broken = inventory.add(place)
+        if not added and not place.startswith("hub:") and not Path(place).expanduser().exists():
+            raise broken[0][1]  # a folder that is not there is a slip of the keyboard, and no broken source
         found += added
         failed += broken
-    for name, problem in failed:
-        show.warn(f"`{name}`: {problem.what}")
     return inventory, found, failed
 
 
@@ -92,9 +142,7 @@ def inspect(
     pair: Pair = None,
     image: Image = None,
     group: Group = None,
-    time_column: Annotated[
-        Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")
-    ] = None,
+    time_column: Time = None,
     test: Test = None,
     metric: MetricOption = None,
     task: TaskOption = None,
@@ -102,14 +150,17 @@ def inspect(
     labels: Labels = None,
     json: Json = False,
 ) -> None:
-    """The target card: what is in the table, and what its test can show, before anything is spent."""
+    """The target card: what is in the table, and what it can show.
+
+    Nothing is spent, and no label of a test row is shown.
+    """
     from headstart.inspection import inspect as card
 
     target = _target(
         data, label=label, image=image, group=group, time=time_column, test=test, metric=metric, task=task, seed=seed,
         labels=labels, **_columns(text, pair),
     )  # fmt: skip
-    show.card(card(target), machine=json)
+    target_card.card(card(target), machine=json)
 
 
 @app.command()
@@ -121,9 +172,7 @@ def solve(
     pair: Pair = None,
     image: Image = None,
     group: Group = None,
-    time_column: Annotated[
-        Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")
-    ] = None,
+    time_column: Time = None,
     test: Test = None,
     metric: MetricOption = None,
     task: TaskOption = None,
@@ -137,28 +186,27 @@ def solve(
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the result in the folder")] = False,
-    when_unsure: Annotated[
-        str, typer.Option(help="what is returned without evidence: no-transfer or best")
-    ] = "no-transfer",
+    when_unsure: Annotated[WhenUnsure, typer.Option(help="what is returned without evidence")] = WhenUnsure.NO_TRANSFER,
     no_examples: Annotated[bool, typer.Option("--no-examples", help="leave inputs out of the report")] = False,
     json: Json = False,
 ) -> int:
-    """From a table and a shelf of models to a verified model, or the finding that nothing helps."""
-    import headstart as hs
-    from headstart.core import Unfit
+    """From a table and a shelf of models to a verified model.
 
-    if when_unsure not in ("no-transfer", "best"):
-        raise Unfit(f"`{when_unsure}` is not a choice", where="`--when-unsure`", fix="use no-transfer or best")
-    started = show.process_start()
-    budget = _budget(minutes, memory, disk, trials)
+    Or to the finding that nothing on the shelf helps, with the evidence for either. Without --sources the bank's own
+    are used. Exit code 3: the budget ended before the verdict; what was best so far is saved.
+    """
+    import headstart as hs
     from headstart.outcome import refuse_folder
 
+    started = show.process_start()
+    budget = _budget(minutes, memory, disk, trials)
     refuse_folder(out, resume=resume, overwrite=overwrite)
     target = _target(
         data, label=label, image=image, group=group, time=time_column, test=test, metric=metric, task=task, seed=seed,
         labels=labels, **_columns(text, pair),
     )  # fmt: skip
     inventory, found, failed = _gather(sources, bank)
+    show.unread(failed)
     result = hs.solve(
         target,
         inventory,
@@ -169,7 +217,7 @@ def solve(
         seed=seed,
         resume=resume,
         overwrite=overwrite,
-        when_unsure="best" if when_unsure == "best" else "no-transfer",
+        when_unsure=when_unsure.value,
         examples=not no_examples,
         started=started,
         show="none" if json else "auto",
@@ -212,19 +260,26 @@ def rank(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Which source will help: a race on growing samples, and the cross-validated probe of those that stay."""
+    """Which source will help: a race on growing samples.
+
+    Hopeless sources leave early; those that stay are scored by a cross-validated probe.
+    """
+    from headstart.catalogue import entry
     from headstart.ranking import PROXIES
     from headstart.ranking import rank as verb
 
     started = time.monotonic()
+    budget = _budget(minutes, memory)
+    methods = tuple(entry("ranking.estimators", m).name for m in method.split(",")) if method else PROXIES
     target = _target(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
         **_columns(text, pair),
     )  # fmt: skip
     inventory, found, failed = _gather(sources, bank)
-    shelf_sources = inventory.sources(target.modality) if found is None else found
-    methods = tuple(m for m in method.split(",") if m) if method else PROXIES
-    ranked = verb(target, shelf_sources, _budget(minutes, memory), methods)
+    at_hand = inventory.sources(target.modality) if found is None else found
+    if failed and not at_hand:
+        raise failed[0][1]
+    ranked = verb(target, at_hand, budget, methods)
     show.ranking(ranked, failed, target, time.monotonic() - started, machine=json)
 
 
@@ -254,6 +309,8 @@ def adapt(
     from headstart.core import Unreadable
     from headstart.io.sources import scan
 
+    budget = _budget(minutes, memory)
+    given = show.settings(settings or [])
     target = _target(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
         **_columns(text, pair),
@@ -267,8 +324,7 @@ def adapt(
             where=f"`{source}`",
             fix=f"name one of: {', '.join(s.where for s in found) or 'a folder with config.json and safetensors'}",
         )
-    given = show.settings(settings or [])
-    made = verb(target, found, _budget(minutes, memory), method, out=out, settings=given, overwrite=overwrite)
+    made = verb(target, found, budget, method, out=out, settings=given, overwrite=overwrite)
     show.adapted(made[0], target, out, machine=json)
 
 
@@ -291,21 +347,25 @@ def methods(
 def report(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="folder of a result")],
     no_examples: Annotated[bool, typer.Option("--no-examples", help="leave inputs out")] = False,
-    open_it: Annotated[bool, typer.Option("--open/--no-open", help="show it in the browser")] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="show it in the browser")] = False,
     json: Json = False,
 ) -> None:
-    """Rewrite the HTML report and the model card of a result, and say where they are."""
+    """Rewrite the HTML report and the model card of a result."""
     from headstart.outcome import rewrite_report
 
     path = rewrite_report(result, examples=not no_examples)
     if open_it:
         typer.launch(str(path))
-    show.made({"report": str(path)}, f"wrote `{path}`", machine=json)
+    show.made(
+        {"report": str(path), "card": str(path.with_name("README.md"))},
+        f"wrote `{path}` and `{path.with_name('README.md')}`",
+        machine=json,
+    )
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """What this machine and installation can do, and what to install for the rest."""
+    """What this machine can do, and what to install for the rest."""
     show.doctor(machine=json)
 
 
@@ -318,7 +378,10 @@ def demo(
     seed: Seed = 0,
     json: Json = False,
 ) -> int:
-    """Solve the embedded task with the starter shelf, offline, in a few minutes."""
+    """Solve the embedded task with the starter shelf, offline.
+
+    It takes a few minutes, and keeps a bank of its own in the folder.
+    """
     from headstart.demonstration import demonstrate
 
     result = demonstrate(
@@ -340,7 +403,10 @@ def inventory_add(
     bank: Bank = None,
     json: Json = False,
 ) -> int:
-    """Put sources on the shelf. A folder that cannot be read is listed, and costs the others nothing."""
+    """Put sources on the shelf.
+
+    A folder that cannot be read is listed, and costs the others nothing.
+    """
     from headstart.inventory import Inventory
 
     inventory = Inventory(bank)
@@ -357,7 +423,8 @@ def inventory_list(bank: Bank = None, json: Json = False) -> None:
     """What is on the shelf."""
     from headstart.inventory import Inventory
 
-    show.sources(Inventory(bank).sources(), machine=json)
+    inventory = Inventory(bank)
+    show.sources(inventory.sources(), inventory.where, machine=json)
 
 
 @shelf.command("show")
@@ -374,7 +441,7 @@ def inventory_show(
 
 @shelf.command("verify")
 def inventory_verify(bank: Bank = None, json: Json = False) -> int:
-    """Read every source again; exit code 1 where files are missing or changed."""
+    """Read every source again; exit code 1 on damage."""
     from headstart.inventory import Inventory
 
     inventory = Inventory(bank)
@@ -399,8 +466,10 @@ def inventory_convert(
     place: Annotated[Path, typer.Argument(metavar="PATH", help="folder, or a .bin or .pt file of pickled weights")],
     json: Json = False,
 ) -> None:
-    """Turn pickled weights into safetensors, in a limited worker that runs no code from the file."""
+    """Turn pickled weights into safetensors.
+
+    A limited worker reads the tensors, and runs no code from the file.
+    """
     from headstart.io.convert import convert
 
-    made = convert(place)
-    show.made({"made": str(made)}, f"wrote `{made}`", machine=json)
+    show.converted(convert(place), machine=json)

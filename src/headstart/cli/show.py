@@ -1,23 +1,22 @@
-"""What commands print: for people with Rich, for machines one JSON document."""
+"""What each command prints: for people lines and tables, for machines one JSON document."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from headstart.core import KINDS, Prediction, Problem, Result, Source, Target, Unfit
+from headstart.cli.printing import YELLOW, cell, draw, emit, facts, line, note, number, saved, span, table, warn, write
+from headstart.core import KINDS, METRICS, Prediction, Problem, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-PREVIEW = 20  # rows that `predict` shows on a terminal
+LONG = 44  # characters of a name in a table
+SHOWN = 5  # entries of a list on one line
 
 
 def process_start() -> float:
@@ -30,33 +29,6 @@ def process_start() -> float:
 def command_line() -> dict[str, Any]:
     """What was typed, for the report: without the folder that Python lies in."""
     return {"command": shlex.join(["headstart", *sys.argv[1:]])}
-
-
-def emit(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout; numbers that JSON has no word for become null."""
-    print(json.dumps(_finite(document), ensure_ascii=False, indent=1))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def warn(text: str) -> None:
-    """A line on stderr."""
-    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    print(f"\x1b[33mwarning:\x1b[0m {plain(text)}" if colour else f"warning: {plain(text)}", file=sys.stderr)
-
-
-def made(document: Mapping[str, Any], sentence: str, *, machine: bool) -> None:
-    """What was made and where."""
-    if machine:
-        emit(document)
-    else:
-        print(plain(sentence))
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -77,100 +49,38 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
-    return table
-
-
-def _print(*things: Any) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 120)
-    for thing in things:
-        console.print(Text(plain(thing)) if isinstance(thing, str) else thing)
-
-
-def _number(value: Any) -> str:
-    return "" if value is None or value != value else f"{value:.3f}"
-
-
-def _span(score: Mapping[str, Any] | None) -> str:
-    return "" if not score else f"{score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-def card(found: Mapping[str, Any], *, machine: bool) -> None:
-    """The target card."""
+def made(document: Mapping[str, Any], sentence: str, *, machine: bool) -> None:
+    """What was made and where."""
     if machine:
-        emit(found)
-        return
-    from rich.text import Text
-
-    rows = _table("", "", "")
-    task = found["task"]
-    kind = task["type"] if isinstance(task, Mapping) else str(task)
-    rows.add_row("task", f"{kind.replace('_', '-')} over {found['modality']}, measured by {found['metric']}")
-    told = [
-        (
-            "rows",
-            f"{found['rows']}: {found['labelled']} labelled, {found['unlabelled']} unlabelled, {found['test']} test",
-        )
-    ]
-    for name in (
-        "columns",
-        "imbalance",
-        "lengths",
-        "sizes",
-        "duplicates",
-        "conflicting_labels",
-        "label_variants",
-        "leaks",
-    ):
-        if found.get(name):
-            told.append((name.replace("_", " "), _plainly(found[name])))
-    told.append(("smallest difference", _plainly(found["smallest_difference"])))
-    told.append(("protocol", found["protocol"]["sentence"]))
-    for name, value in told:
-        rows.add_row(Text(name), Text(plain(value)))
-    _print(f"target `{found['name']}`", rows)
-    if found.get("classes"):
-        classes = _table("", "class", ">rows")
-        for one in found["classes"][:40]:
-            classes.add_row(Text(plain(str(one["name"]))), str(one["rows"]))
-        if len(found["classes"]) > 40:
-            classes.add_row(f"… and {len(found['classes']) - 40} more", "")
-        _print(classes)
-    for note in found.get("notes", ()):
-        warn(note)
+        emit(document)
+    else:
+        saved(sentence)
 
 
-def _plainly(value: Any) -> str:
-    """A JSON value as one or more short lines."""
-    if isinstance(value, Mapping):
-        if "sentence" in value:
-            return str(value["sentence"])
-        return ", ".join(f"{k.replace('_', ' ')} {_plainly(v)}" for k, v in value.items() if v not in (None, [], {}))
-    if isinstance(value, (list, tuple)):
-        shown = "; ".join(_plainly(v) for v in value[:5])
-        return shown + (f"; … {len(value) - 5} more" if len(value) > 5 else "")
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def unread(failed: Iterable[tuple[str, Problem]]) -> None:
+    """Sources that could not be read, each with what to do."""
+    for name, problem in failed:
+        warn(f"source `{name}` is left out: {problem.what}; {problem.fix}")
+
+
+def _error(name: str, problem: Mapping[str, str]) -> dict[str, Any]:
+    return {"id": None, "name": name, "error": problem["what"], "fix": problem["fix"]}
+
+
+def _short(text: object) -> str:
+    return plain(text, limit=LONG)
 
 
 def ranking(
     ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], target: Target, seconds: float, *, machine: bool
 ) -> None:
     """The race: who is expected to help, and who left when and why."""
-    listed, broken = [], [{"id": None, "name": name, "error": problem.what} for name, problem in failed]
+    listed, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
     for source in ranked:
         assert source.receipt is not None
-        facts = source.receipt.facts
-        if facts["error"]:
-            broken.append({"id": source.id, "name": source.name, "error": facts["error"]["what"]})
+        known = source.receipt.facts
+        if known["error"]:
+            broken.append({**_error(source.name, known["error"]), "id": source.id})
             continue
         score = source.receipt.scores.get("score")
         listed.append(
@@ -180,29 +90,41 @@ def ranking(
                 "score": score.value if score else None,
                 "low": score.low if score else None,
                 "high": score.high if score else None,
-                "proxies": facts["proxies"],
+                "proxies": known["proxies"],
                 "cost_seconds": source.receipt.seconds,
-                "dropped": facts["dropped"],
+                "dropped": known["dropped"],
             }
         )
     if machine:
         emit({"sources": listed, "failed": broken})
         return
-    from rich.text import Text
-
-    names = [*dict.fromkeys(n for one in listed for n in one["proxies"])]
-    columns = ["source", f">{target.metric.title} of a probe", *(f">{n}" for n in names), ">seconds", "left because"]
-    table = _table("", *columns)
-    for one in listed:
-        proxies = [_number(one["proxies"].get(n)) for n in names]
-        span = _span({"value": one["score"], **one}) if one["score"] is not None else ""
-        table.add_row(
-            Text(plain(one["name"])), span, *proxies, f"{one['cost_seconds']:.1f}", Text(plain(one["dropped"] or ""))
-        )
-    _print(table)
+    scored = [one for one in listed if not one["dropped"]]
+    left = [one for one in listed if one["dropped"]]
+    title = target.metric.title
+    rows: list[tuple[object, ...]] = [
+        (_short(o["name"]), span({**o, "value": o["score"]}), f"{o['cost_seconds']:.1f} s") for o in scored
+    ]
+    draw(table("source", f">{title} of its probe  [95 % interval]", ">cost", rows=rows))
+    names = [*dict.fromkeys(n for one in scored for n in one["proxies"])]
+    if names:
+        heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in names]
+        rows = [(_short(o["name"]), *(number(o["proxies"].get(n)) for n in names)) for o in scored]
+        draw("", table("proxies (higher is better)", *heads, rows=rows))
+    if left:
+        rows = [(_short(o["name"]), str(o["dropped"])) for o in left]
+        draw("", table("left the race", "because", rows=rows))
     for one in broken:
-        warn(f"`{one['name']}`: {one['error']}")
-    _print(f"ranked {len(listed)} sources in {seconds:.1f} s")
+        warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
+    best = f": `{scored[0]['name']}` looks best" if scored else ""
+    saved(f"ranked {_count(len(listed), 'source')} in {seconds:.1f} s{best}")
+
+
+def _count(number_of: int, noun: str) -> str:
+    """
+    >>> _count(1, "row"), _count(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number_of:,} {noun}" + ("" if number_of == 1 else "s")
 
 
 def solved(result: Result, *, machine: bool, story: bool = False) -> int:
@@ -214,118 +136,131 @@ def solved(result: Result, *, machine: bool, story: bool = False) -> int:
     if machine:
         emit({k: v for k, v in summary.items() if k != "interrupted"})
         return code
-    from rich.text import Text
-
     if story:
         _story(result)
-    table = _table("", "system", f">{summary['metric']}  [95 % interval]", "")
-    if summary["candidate"]:
-        given = "returned" if summary["returned"] == "chosen" else "kept in candidate/"
-        table.add_row(Text(plain(f"chosen: {summary['candidate']['name']}")), _span(summary["candidate"]), given)
-    for one in summary["baselines"]:
-        table.add_row(Text(plain(one["name"])), _span(one), "")
-    if summary["baselines"] or summary["candidate"]:
-        _print(table)
+    systems = _systems(summary)
+    if systems:
+        metric = str(summary["metric"])
+        title = METRICS[metric].title if metric in METRICS else metric
+        draw(table("system", f">{title}  [95 % interval]", "", rows=systems), "")
     word = result.verdict or "not verified"
-    _print(f"verdict: {word}. {sentence(summary)}")
-    size = sum(p.stat().st_size for p in Path(result.where).rglob("*") if p.is_file() and "run" not in p.parts[-3:])
-    _print(f"report: `{Path(result.where) / 'report.html'}`")
-    _print(f"saved `{result.where}` ({size / 1e6:.1f} MB, {summary['seconds']:.0f} s)")
+    draw(f"verdict: {word}", sentence(summary))
+    for warning in result.receipt.warnings:
+        warn(warning)
+    where = Path(result.where)
+    line(f"report: `{where / 'report.html'}`")
+    size = sum(p.stat().st_size for p in where.rglob("*") if p.is_file() and p.relative_to(where).parts[0] != "run")
+    saved(f"saved `{where}` ({size / 1e6:.1f} MB, {summary['seconds']:.0f} s)")
     return code
+
+
+def _systems(summary: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """The candidate and the systems that it met, with what became of the two between which verify decides."""
+    rows: list[tuple[object, ...]] = []
+    taken = summary["returned"] == "chosen"
+    if summary["candidate"]:
+        fate = "returned" if taken else "kept in candidate/"
+        rows.append((f"chosen: {summary['candidate']['name']}", span(summary["candidate"]), fate))
+    for at, one in enumerate(summary["baselines"]):
+        rows.append((one["name"], span(one), "returned" if at == 0 and not taken else ""))
+    if not rows and summary["score"]:
+        rows.append(("the best system without transfer", span(summary["score"]), "returned"))
+    return rows
 
 
 def _story(result: Result) -> None:
     """The demo's three scenes: the ranking, the rungs of adaptation, and harm that was caught."""
-    from rich.text import Text
-
     from headstart.outcome import report_data
 
     data = report_data(Path(result.where))
-    table = _table(
-        "1. The ranking: a race on growing samples", "source", ">probe, out of fold", ">rows seen", "left because"
+    race = [(_short(r["name"]), number(r.get("score")), str(r["rows"]), r["dropped"] or "") for r in data.race]
+    rungs = [
+        (_short(r["name"]), number(r.get("score")), f"{r['seconds']:.1f} s", r.get("error") or "") for r in data.trials
+    ]
+    draw(
+        "1. The ranking: a race on growing samples",
+        "",
+        table("source", ">probe, out of fold", ">rows seen", "left because", rows=race),
+        "",
+        "2. Adaptation: routes of rising cost",
+        "",
+        table("system", ">out of fold", ">cost", "", rows=rungs),
+        "",
     )
-    for row in data.race:
-        table.add_row(
-            Text(plain(row["name"])), _number(row.get("score")), str(row["rows"]), Text(plain(row["dropped"] or ""))
-        )
-    _print(table)
-    rungs = _table("2. Adaptation: routes of rising cost", "system", ">out of fold", ">seconds", "")
-    for row in data.trials:
-        note = row.get("error") or ""
-        rungs.add_row(Text(plain(row["name"])), _number(row.get("score")), f"{row['seconds']:.1f}", Text(plain(note)))
-    _print(rungs)
-    for row in data.race:
-        if row.get("harm"):
-            _print(f"3. Harm caught: {row['harm']}")
+    harms = [str(row["harm"]) for row in data.race if row.get("harm")]
+    if harms:
+        draw("3. Harm caught", "", *harms, "")
 
 
 def predicted(result: Result, found: Prediction, out: Path | None, *, overwrite: bool, machine: bool) -> None:
     """Labels and probabilities as JSON, a file, or CSV on stdout."""
     from headstart.outcome import write_predictions
 
+    if out is not None:
+        write_predictions(found, out, overwrite=overwrite)
+    rows = _count(len(found), "row")
     if machine:
         lines = (
             [
                 {"label": label, "probabilities": dict(zip(found.classes, p, strict=True))}
-                for label, p in zip(found.labels, found.probabilities or [()] * len(found), strict=True)
+                for label, p in zip(found.labels, found.probabilities, strict=True)
             ]
             if found.classes
-            else [{"label": label} for label in found.labels]
+            else [{"label": label, "probabilities": None} for label in found.labels]
         )
-        document: dict[str, Any] = {"result": result.where, "rows": len(found), "predictions": lines}
-        if out is not None:
-            write_predictions(found, out, overwrite=overwrite)
-            document["out"] = str(out)
-        emit(document)
+        written = None if out is None else str(out)
+        emit({"result": result.where, "rows": len(found), "predictions": lines, "out": written})
     elif out is not None:
-        write_predictions(found, out, overwrite=overwrite)
-        print(plain(f"saved `{out}` ({len(found)} rows)"))
+        saved(f"saved `{out}` ({rows})")
     else:
-        import csv
+        _csv(found)
+        note(f"predicted {rows} with `{result.where}`; --out FILE keeps them")
 
-        writer = csv.writer(sys.stdout)
-        writer.writerow(["label", *found.classes])
-        for at, label in enumerate(found.labels):
-            chances = [f"{p:.6g}" for p in found.probabilities[at]] if found.classes else []
-            writer.writerow([plain(str(label)), *chances])
+
+def _csv(found: Prediction) -> None:
+    """As a file would hold it; on a terminal nothing in a name can steer it."""
+    import csv
+    import io
+
+    safe = plain if sys.stdout.isatty() else str
+    held = io.StringIO()
+    writer = csv.writer(held, lineterminator="\n")
+    writer.writerow(["label", *map(safe, found.classes)])
+    for at, label in enumerate(found.labels):
+        writer.writerow([safe(label), *(f"{p:.6g}" for p in (found.probabilities[at] if found.classes else ()))])
+    write(held.getvalue())
 
 
 def adapted(source: Source, target: Target, out: Path, *, machine: bool) -> None:
     """Where the fitted source lies, and its out-of-fold score."""
     assert source.receipt is not None
     score = source.receipt.scores[target.metric.name]
-    document = {
-        "id": source.id,
-        "name": source.name,
-        "method": source.receipt.method,
-        "metric": target.metric.name,
-        "score": {"value": score.value, "low": score.low, "high": score.high},
-        "seconds": source.receipt.seconds,
-        "out": str(out),
-    }
-    said = (
-        f"{target.metric.title} {_span(document['score'])} out of fold\nsaved `{out}` ({source.receipt.seconds:.0f} s)"  # type: ignore[arg-type]  # it is a mapping
-    )
+    measured = {"value": score.value, "low": score.low, "high": score.high}
     if machine:
-        emit(document)
-    else:
-        for line in said.splitlines():
-            print(plain(line))
+        emit(
+            {
+                "id": source.id,
+                "name": source.name,
+                "method": source.receipt.method,
+                "metric": target.metric.name,
+                "score": measured,
+                "seconds": source.receipt.seconds,
+                "out": str(out),
+            }
+        )
+        return
+    line(f"{target.metric.title} {span(measured)} out of fold, in {_count(score.rows, 'row')}")
+    saved(f"saved `{out}` ({source.receipt.seconds:.0f} s)")
 
 
 def methods(stage: str | None, fits: Sequence[str], bank: str | None, *, machine: bool) -> None:
     """The catalogue."""
     from headstart import catalogue
 
-    kinds = [k for k in KINDS if stage is None or k == stage or k.split(".")[0] == stage]
-    if not kinds:
-        stages = sorted({k.split(".")[0] for k in KINDS} | set(KINDS))
-        raise Unfit(
-            f"no stage is called `{stage}`", where="`headstart methods`", fix=f"use one of: {', '.join(stages)}"
-        )
+    wanted = _kinds(stage)
     sources = _named(fits, bank)
     lines = []
-    for kind in kinds:
+    for kind in wanted:
         for entry in catalogue.entries(kind).values():
             if sources and (not entry.needs.gives or catalogue.refusal(entry.needs, sources)):
                 continue
@@ -344,14 +279,33 @@ def methods(stage: str | None, fits: Sequence[str], bank: str | None, *, machine
     if machine:
         emit({"methods": lines})
         return
-    table = _table("", "kind", "name", "what it does", "needs", "from")
-    for one in lines:
-        table.add_row(
-            *(str(one[k]) for k in ("kind", "name", "title")),
-            ", ".join(one["needs"]) or "rows only",
-            str(one["citation"]),
-        )
-    _print(table)
+    for kind in wanted:
+        here = [one for one in lines if one["kind"] == kind]
+        if here:
+            rows = [(o["name"], _what(o), ", ".join(o["needs"]) or "rows only", o["citation"]) for o in here]
+            draw(kind, table("name", "what it does", "needs", "from", rows=rows), "")
+    fitting = f" that fit {', '.join(f'`{s.name}`' for s in sources)}" if sources else ""
+    saved(f"listed {_count(len(lines), 'method')}{fitting}")
+
+
+def _what(method: Mapping[str, Any]) -> str:
+    from headstart.core import MODALITIES
+
+    only = "" if len(method["modalities"]) == len(MODALITIES) else f" ({', '.join(method['modalities'])})"
+    return f"{str(method['title']).rstrip('.')}{only}"
+
+
+def _kinds(stage: str | None) -> list[str]:
+    """The kinds of a stage, or all. Raises `Unfit` with near names."""
+    name = stage.strip().lower().replace("-", "_").replace("/", ".") if stage else None
+    found = [k for k in KINDS if name is None or k == name or name in k.split(".")]
+    if found:
+        return found
+    known = [*dict.fromkeys(part for k in KINDS for part in (*k.split("."), k))]
+    near = get_close_matches(str(name), known, n=2, cutoff=0.5)
+    stages = ", ".join(dict.fromkeys(k.split(".")[0] for k in KINDS))
+    fix = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"the stages are: {stages}"
+    raise Unfit(f"no stage is called `{stage}`", where="`headstart methods`", fix=fix)
 
 
 def _named(wanted: Sequence[str], bank: str | None) -> list[Source]:
@@ -385,26 +339,26 @@ def _source_line(source: Source) -> dict[str, Any]:
     }
 
 
-def sources(listed: Iterable[Source], *, machine: bool) -> None:
+def sources(listed: Iterable[Source], where: str, *, machine: bool) -> None:
     """What is on the shelf."""
     lines = [_source_line(s) for s in listed]
     if machine:
         emit({"sources": lines})
         return
-    from rich.text import Text
-
-    table = _table("", "id", "name", "kind", "reads", "gives", "licence")
-    for one in lines:
-        cells = (one["id"], one["name"], one["kind"], one["modality"], ", ".join(one["gives"]), one["licence"] or "")
-        table.add_row(*(Text(plain(c)) for c in cells))
-    _print(table, f"{len(lines)} sources")
+    rows = [
+        (o["id"], _short(o["name"]), o["kind"], o["modality"], ", ".join(o["gives"]), o["licence"] or "unknown")
+        for o in lines
+    ]
+    if rows:
+        draw(table("id", "name", "kind", "reads", "gives", "licence", rows=rows), "")
+    hint = "" if rows else "; add some with `headstart inventory add FOLDER`"
+    saved(f"listed {_count(len(rows), 'source')} of {where}{hint}")
 
 
 def source(one: Source, *, machine: bool) -> None:
     """Everything about one source."""
-    known = _source_line(one)
     document = {
-        **known,
+        **_source_line(one),
         "weights": one.weights,
         "identity": one.identity,
         "base": one.base,
@@ -415,42 +369,73 @@ def source(one: Source, *, machine: bool) -> None:
     if machine:
         emit({"source": document})
         return
-    from rich.text import Text
+    trained = "unknown rows" if one.trained_on is None else _count(len(one.trained_on), "known row")
+    told: list[tuple[str, object]] = [
+        ("id", one.id),
+        ("kind", f"{one.kind}, reads {one.modality}"),
+        ("gives", ", ".join(one.gives) or "nothing"),
+        ("where", one.where),
+        *([("origin", one.origin)] if one.origin not in ("", one.where) else []),
+        ("licence", one.licence or "unknown"),
+        ("base", one.base or "unknown"),
+        ("lineage", ", ".join(one.lineage) or "unknown"),
+        ("trained on", trained),
+        *((name.replace("_", " "), _plainly(value)) for name, value in one.facts.items() if value not in (None, {})),
+        ("weights", one.weights),
+        ("identity", one.identity),
+    ]
+    line(one.name)
+    draw("", facts(told))
 
-    table = _table("", "", "")
-    for name, value in document.items():
-        table.add_row(name.replace("_", " "), Text(plain(_plainly(value))) if value is not None else "unknown")
-    _print(table)
+
+def _plainly(value: Any) -> str:
+    """A JSON value on one short line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k.replace('_', ' ')} {_plainly(v)}" for k, v in value.items() if v not in (None, [], {}))
+    if isinstance(value, (list, tuple)):
+        more = f" and {len(value) - SHOWN} more" if len(value) > SHOWN else ""
+        return ", ".join(_plainly(v) for v in value[:SHOWN]) + more
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def added(found: Sequence[Source], failed: Sequence[tuple[str, Problem]], where: str, *, machine: bool) -> int:
     """What came onto the shelf; 1 where nothing did."""
     if machine:
-        broken = [{"id": None, "name": name, "error": p.what, "fix": p.fix} for name, p in failed]
+        broken = [_error(name, problem.as_dict()) for name, problem in failed]
         emit({"sources": [_source_line(s) for s in found], "failed": broken})
     else:
         for one in found:
-            print(plain(f"added `{one.name}` ({one.kind}, reads {one.modality}, {one.id})"))
-        for name, problem in failed:
-            warn(f"`{name}`: {problem.what}; {problem.fix}")
-        print(plain(f"saved {len(found)} sources in {where}"))
+            line(f"added `{one.name}` ({one.kind}, reads {one.modality}, {one.id})")
+        unread(failed)
+        saved(f"saved {_count(len(found), 'source')} in {where}")
     return 0 if found or not failed else 1
 
 
 def damage(found: Sequence[Any], count: int, *, machine: bool) -> int:
     """What is missing or changed on the shelf; 1 where something is."""
-    lines = [
-        {"id": d.source.id, "name": d.source.name, "missing": list(d.missing), "changed": list(d.changed)}
-        for d in found
-    ]
+    lines = [d.as_dict() for d in found]
     if machine:
         emit({"damage": lines, "sources": count})
-    else:
-        for one in lines:
-            missing, changed = (", ".join(one[k]) or "nothing" for k in ("missing", "changed"))
-            warn(f"`{one['name']}`: missing {missing}; changed {changed}")
-        print(f"{count} sources read, {len(lines)} damaged")
+        return 1 if lines else 0
+    for one in lines:
+        files = ", ".join(f"`{n}`" for n in one["files"][:SHOWN])
+        warn(f"source `{one['name']}` ({one['id']}) is {one['what']}: {files}; {one['fix']}")
+    said = f"read {_count(count, 'source')}, {len(lines) or 'none'} damaged"
+    line(said, colour=YELLOW) if lines else saved(said)
     return 1 if lines else 0
+
+
+def converted(files: Sequence[Path], *, machine: bool) -> None:
+    """The new files."""
+    if machine:
+        emit({"made": [str(f) for f in files]})
+        return
+    for one in files:
+        saved(f"wrote `{one}` ({one.stat().st_size / 1e6:.1f} MB)")
 
 
 def doctor(*, machine: bool) -> None:
@@ -461,13 +446,14 @@ def doctor(*, machine: bool) -> None:
     if machine:
         emit(found)
         return
-    from rich.text import Text
-
-    table = _table("", "", "", "")
     marks = {True: "ok", False: "missing", None: ""}
-    for line in found["checks"]:
-        table.add_row(line["name"], marks[line["ok"]], Text(plain(line["what"])))
-    _print(table)
-    for line in found["checks"]:
-        if line["ok"] is False and line["fix"]:
-            _print(f"{line['name']}: {line['fix']}")
+    rows = []
+    for check in found["checks"]:
+        hint = f"\n{check['fix']}" if check["ok"] is False and check["fix"] else ""
+        mark = "optional" if check["ok"] is False and check["optional"] else marks[check["ok"]]
+        rows.append((check["name"], mark, cell([*(check["what"] + hint).split("\n")])))
+    draw(table("part", "", "what was found", rows=rows), "")
+    missing = sum(c["ok"] is False and not c["optional"] for c in found["checks"])
+    saved("everything needed is here") if not missing else line(
+        f"{_count(missing, 'part')} missing; the table says how to get them", colour=YELLOW
+    )
