@@ -41,8 +41,8 @@ def adapt(
     """
     from headstart.execution.alone import lone_part
     from headstart.execution.parts import measured_out_of_fold, tried
-    from headstart.io import artifacts, members
-    from headstart.io.atomic import new_folder
+    from headstart.io import artifacts, members, results
+    from headstart.io.atomic import new_folder, refuse_occupied
     from headstart.io.sources import scan
     from headstart.numerics.artifacts import Table
 
@@ -52,6 +52,9 @@ def adapt(
             hint = f"`headstart methods adaptation --fits {source.name}`"
             raise Refused(f"`{method}` {reason}", where=f"adapting `{source.name}`", fix=f"choose among {hint}")
     folders = [Path(out) if len(sources) == 1 else Path(out) / s.name for s in sources]
+    for folder in folders:
+        refuse_occupied(folder, overwrite=overwrite)
+        results.admit(folder, overwrite=overwrite)
     systems = [route(s, made) for s in sources]
     done: list[Source] = []
     with lone_part(target, budget, run) as (here, part):

@@ -108,8 +108,7 @@ def new_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises `Refused` when `place` holds anything and may not be replaced.
     """
     with writing(place.parent):
-        if not overwrite and place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise occupied(place)
+        refuse_occupied(place, overwrite=overwrite)
         place.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f"{PART}{place.name[:40]}-", dir=place.parent))
         try:
@@ -121,6 +120,12 @@ def new_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         sync(place.parent)
+
+
+def refuse_occupied(place: Path, *, overwrite: bool = False) -> None:
+    """Raises `Refused` when `place` holds anything and may not be replaced: now what `new_folder` would raise later."""
+    if not overwrite and place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise occupied(place)
 
 
 def occupied(place: Path) -> Refused:
