@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,10 @@ def _local(origin: str) -> Path:
             fix="name the folder that holds its configuration, weights and tokenizer or preprocessor",
         )
     if not folder.is_dir():
-        raise Unreadable("there is no such folder", where=f"source `{origin}`", fix="check the path")
+        around = sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
+        near = get_close_matches(folder.name, around, n=2)
+        fix = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "check the path"
+        raise Unreadable(f"there is no folder `{origin}`", where=f"source `{origin}`", fix=fix)
     return folder
 
 
