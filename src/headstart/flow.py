@@ -128,10 +128,10 @@ def solve(
         from headstart.execution.parts import part_of
 
         root = part_of(run, target, "root", cache_folder())
-        before = run.meter.spent()
-        choice = choose(root, clean, run, _planner(run, outer=target.protocol == "outer_cv"), given=given)
-        took = run.meter.spent() - before
         outer = target.protocol == "outer_cv"
+        before = _repeated(run)
+        choice = choose(root, clean, run, _planner(run, outer=outer), given=given)
+        took = _repeated(run) - before
         choices = _outer_choices(choice, clean, run, took, given) if outer else [choice]
         verified = verify(choices, run, known, inventory) if _may_verify(choices, run) else None
         final = finish(choice, choices, verified, run, when_unsure)
@@ -381,10 +381,10 @@ def _tune(part: Part, ranked: Sequence[Ranked], run: Run, plan: Plan) -> list[Tr
 
 def _planner(run: Run, *, outer: bool) -> Callable[[Part, Sequence[Ranked]], Plan]:
     """Decides once, on the root, which gradient routes compete: those whose forecast fits all that must follow."""
-    before = run.meter.spent()
+    before = _repeated(run)
 
     def plan(part: Part, ranked: Sequence[Ranked]) -> Plan:
-        cached = run.meter.spent() - before  # what the baselines and the ranking took
+        cached = _repeated(run) - before  # what the baselines and the ranking took
         return _plan_from(run.decide("routes", lambda: _routes(part, ranked, run, outer, cached)))
 
     return plan
@@ -411,7 +411,7 @@ def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool, cached:
         return _fields(PLANS[0], "no time limit")
     speed = adaptation.speed(part, adaptation.route(able[0], PLANS[-1].routes[0], part.target.seed), run)
     if speed is None:
-        return {"reason": "a quarter of one schedule did not finish in an eighth of the time left"}
+        return {"reason": "a quarter of one schedule did not finish in a twentieth of the time left"}
     folds = min(3, part.target.folds.k)
     times = OUTER_FOLDS * 0.8 + 1 if outer else 1.0
     room = ROUTE_SHARE * max(0.0, run.meter.remaining() - (times - 1) * cached) / times
@@ -471,6 +471,11 @@ def _outer_choices(
         choices.append(here)
     run.note("outer folds", opened=len(choices), of=len(outer))
     return choices
+
+
+def _repeated(run: Run) -> float:
+    """Seconds spent so far on what an outer fold does again: not on features, nor on forecasts."""
+    return run.meter.spent() - sum(run.meter.spent_by_stage.get(stage, 0.0) for stage in ("features", "forecast"))
 
 
 def _refit_seconds(choice: Choice) -> float:

@@ -167,7 +167,7 @@ class Speed:
 def speed(part: Part, system: System, run: Run) -> Speed | None:
     """Measured on beginnings of the schedule, so that neither imports nor opening the source count as training."""
     cell = cells_of(part, ("gradients",))[:1]
-    share = run.meter.remaining() / 8
+    share = run.meter.remaining() / 20  # a schedule of which a quarter takes longer would not fit with its folds
     limit = share if share < float("inf") else None
     seconds = []
     for until in STARTS:
