@@ -115,7 +115,7 @@ def solve(
     limits = budget or Budget()
     _refuse_task(target)
     outcome.refuse_folder(Path(out), resume=resume, overwrite=overwrite)
-    shelf = list(sources) if sources is not None else (inventory.sources(target.modality) if inventory else [])
+    shelf = list(sources) if sources is not None else outcome.banked(inventory, target, Path(out))
     shelf, unfit = _usable(shelf, target)
     inputs = outcome.inputs_of(target, shelf, limits, seed=seed, when_unsure=when_unsure)
     with begin(
@@ -124,6 +124,7 @@ def solve(
         run.meter.keep(SAVE_SECONDS if limits.seconds < inf else 0.0)
         known = outcome.bank_snapshot(run, inventory, target, shelf)
         given = [s for s in shelf if s.id not in known.contaminated]
+        unfit += [(s.name, known.refusal(s)) for s in shelf if s.id in known.contaminated]
         clean = known.ordered(given)
         from headstart.execution.parts import part_of
 
@@ -268,13 +269,15 @@ class Final:
 
 def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, run: Run, when_unsure: str) -> Final:
     """Refit what will be saved on all rows that it may learn from, and say which of the two is returned."""
+    from headstart.execution.parts import Tried
+
     stopped_by_user = run.interrupted
     run.calm()
-    if stopped_by_user or verdict is None or len(choices) > 1:
+    if verdict is not None and choices == [choice]:
+        done = dict(verdict.refits[0])
+    else:
         members = [t for t, _ in choice.chosen.members] if choice.chosen else []
         done = refitted(choice.part, [choice.no_transfer, *members], run)
-    else:
-        done = dict(verdict.refits[0])
     chosen = tuple((t.system, w, done[t.system]) for t, w in (choice.chosen.members if choice.chosen else ()))
     if not all(o.ok for _, _, o in chosen):
         chosen = ()
@@ -283,7 +286,11 @@ def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, r
     returned: Literal["chosen", "no-transfer"] = (
         "chosen" if chosen and (proven or when_unsure == "best") else "no-transfer"
     )
-    plain = ((choice.no_transfer.system, 1.0, done[choice.no_transfer.system]),)
+    opponent = choice.no_transfer.system
+    if not done[opponent].ok and returned == "no-transfer":  # the class prior can always be fitted
+        opponent = next(t.system for t in choice.baselines if t.system.method == "majority")
+        done |= refitted(choice.part, [Tried(opponent, None)], run)
+    plain = ((opponent, 1.0, done[opponent]),)
     return Final(choice, choices, verdict, returned, chosen, plain, stopped_by_user)
 
 
