@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from headstart.numerics.plain_text import plain
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PIPED_WIDTH = 100  # columns where there is no terminal
+PLAIN_SIGNS = str.maketrans(
+    {"█": "#", "…": "...", "×": "x", "−": "-", "–": "-", "·": ",", "“": '"', "”": '"'} | dict.fromkeys("▏▎▍▌▋▊▉")
+)
 CYAN, GREEN, YELLOW, RED = "36", "32", "33", "31"
 
 
@@ -38,9 +41,18 @@ def _finite(value: Any) -> Any:
 
 
 def write(text: str) -> None:
-    """Text on stdout; letters that its encoding lacks are written out as Python would."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, errors="backslashreplace").decode(encoding))
+    """Text on stdout, in the letters that its encoding has."""
+    sys.stdout.write(_spelt(text, sys.stdout))
+
+
+def _spelt(text: str, stream: TextIO) -> str:
+    """Our own signs in plain ones, and other letters as Python would write them out, where the encoding lacks them."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(PLAIN_SIGNS).encode(encoding, errors="backslashreplace").decode(encoding)
+    return text
 
 
 def line(text: object, *, colour: str = "", first: bool = False) -> None:
@@ -76,11 +88,10 @@ def tell(problem: Mapping[str, str], *, machine: bool) -> None:
 
 
 def _aside(text: str) -> None:
-    encoding = sys.stderr.encoding or "utf-8"
-    print(text.encode(encoding, errors="backslashreplace").decode(encoding), file=sys.stderr)
+    print(_spelt(text, sys.stderr), file=sys.stderr)
 
 
-def _painted(text: str, colour: str, stream: Any) -> str:
+def _painted(text: str, colour: str, stream: TextIO) -> str:
     bright = colour and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\x1b[{colour}m{text}\x1b[0m" if bright else text
 

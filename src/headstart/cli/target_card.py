@@ -77,7 +77,8 @@ def _rows(found: Mapping[str, Any]) -> str:
     return total + ", ".join(sides) + ("" if found["test"] else ", no test of its own")
 
 
-def _columns(columns: Mapping[str, Any]) -> list[str]:
+def _columns(columns: Mapping[str, Any]) -> str:
+    """Those that are read; a note names the others."""
     said = []
     for role in ("label", "text", "pair", "image", "group", "time"):
         named = columns[role]
@@ -88,12 +89,7 @@ def _columns(columns: Mapping[str, Any]) -> list[str]:
         kinds = [f["kind"] for f in features]
         counts = ", ".join(f"{kinds.count(k)} of {plain(k)}s" for k in dict.fromkeys(kinds))
         said.append(f"{len(features)} features ({counts})")
-    lines = ["; ".join(said)]
-    if columns["unused"]:
-        names = ", ".join(f"`{n}`" for n in columns["unused"][:8])
-        more = len(columns["unused"]) - 8
-        lines.append(f"not used: {names}" + (f" and {more} more" if more > 0 else ""))
-    return lines
+    return "; ".join(said)
 
 
 def _quantiles(levels: Mapping[str, Any]) -> str:
