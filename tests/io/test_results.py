@@ -164,7 +164,7 @@ def test_a_read_only_folder_is_one_clear_problem(code: int, tmp_path: Path, monk
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unreadable, match="no place for a folder"):
+    with pytest.raises(Unreadable, match="no place to write to"):
         results.admit(tmp_path / "file" / "out")
 
 

@@ -164,9 +164,9 @@ def _check(divided: Divided, task: Task, where: str, label: str) -> None:
     """Raises `Unfit` where there is nothing to learn or to compare."""
     values = divided.labelled.values
     if not values:
-        raise Unfit(
-            "no row with a label is left to train on", where=f"{where}, column `{label}`", fix="give labelled rows"
-        )
+        lost = f": {divided.left_out} stand in the test too" if divided.left_out else ""
+        fix = "give labelled rows that are not in the test" if lost else "give labelled rows"
+        raise Unfit(f"no row with a label is left to train on{lost}", where=f"{where}, column `{label}`", fix=fix)
     if task.type == "regression":
         if len(set(values)) < 2:
             raise Unfit(

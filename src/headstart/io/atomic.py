@@ -42,9 +42,9 @@ def writing(place: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, NotADirectoryError | FileExistsError | FileNotFoundError | IsADirectoryError):
             raise Unreadable(
-                f"that is no place for a folder ({error.strerror})",
+                f"that is no place to write to ({error.strerror})",
                 where=f"`{place}`",
-                fix="choose another folder with --out",
+                fix="choose another place with --out",
             ) from error
         raise
 
