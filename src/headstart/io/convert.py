@@ -26,12 +26,16 @@ DEEPEST = 4
 
 
 def convert(folder: str | Path, *, limit_seconds: int = LIMIT_SECONDS) -> list[Path]:
-    """Writes `model.safetensors` beside every pickle of weights in a folder; the new files.
+    """Writes `model.safetensors` beside every pickle of weights in a folder (or of one file's); the new files.
 
     Raises `Refused` when there is nothing to convert, `Unreadable` when a pickle holds more than tensors, is
     damaged, or needs more than the limits.
     """
     top = Path(folder).expanduser().absolute()
+    if top.is_file():
+        top = top.parent  # people name the pickle itself, too
+    if not top.is_dir():
+        raise Unreadable(f"there is no folder `{folder}`", where=f"`{top}`", fix="check the path")
     made: list[Path] = []
     for home in [top, *_below(top, DEEPEST)]:
         made.extend(_home(home, top, limit_seconds))
