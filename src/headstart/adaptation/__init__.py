@@ -218,8 +218,8 @@ def refit(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None = N
 
 
 def _whole_steps(trial: Tried, rows: int) -> dict[str, Any] | None:
-    """The median chosen fraction of the schedule, whose horizon is scaled by rows."""
-    told = [f["facts"] for f in trial.folds if "horizon" in f.get("facts", {})]
+    """The median chosen fraction of the schedule, whose horizon is scaled by rows; None for a method's own schedule."""
+    told = [f["facts"] for f in trial.folds if {"horizon", "rows"} <= set(f.get("facts", {}))]
     if not told:
         return None
     first = told[0]
