@@ -124,7 +124,10 @@ class Inventory:
         scores: Sequence[ProxyScore] = (),
         costs: Sequence[Cost] = (),
     ) -> bool:
-        """Keeps a finished run, all of it or nothing; False when this id is known, so it may be called again."""
+        """Keeps a finished run, all of it or nothing; False when this id is known, so it may be called again.
+
+        A run that was cut and went on takes the place of what was kept of it.
+        """
         from . import records
 
         return records.record_run(self._database, run, trials, scores, costs)

@@ -156,8 +156,11 @@ def record_run(
     scores: Sequence[ProxyScore],
     costs: Sequence[Cost],
 ) -> bool:
-    """Keeps a finished run, all of it or nothing; False when a run of this id is there already."""
-    from sqlalchemy import insert, select
+    """Keeps a finished run, all of it or nothing; False when a run of this id is there already.
+
+    A run that was cut and went on takes the place of what was kept of it.
+    """
+    from sqlalchemy import delete, insert, select
 
     from . import tables
 
@@ -180,8 +183,13 @@ def record_run(
         "at": time.time(),
     }
     with database.writing() as connection:
-        if connection.execute(select(tables.runs.c.id).where(tables.runs.c.id == key)).first() is not None:
+        known = connection.execute(select(tables.runs.c.status).where(tables.runs.c.id == key)).scalar()
+        if known is not None and known != "cut":
             return False
+        if known is not None:
+            connection.execute(delete(tables.runs).where(tables.runs.c.id == key))
+            for table in (tables.trials, tables.curves, tables.scores, tables.costs):
+                connection.execute(delete(table).where(table.c.run == key))
         connection.execute(insert(tables.runs), row)
         for table, entries in (
             (tables.trials, [_trial_row(key, n, t) for n, t in enumerate(trials)]),
