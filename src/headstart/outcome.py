@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import Budget, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit
+from headstart.core import Budget, Measured, Prediction, Problem, Receipt, Refused, Result, Source, Target, Unfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,12 +48,24 @@ class Known:
         at = {name: i for i, name in enumerate(self.order)}
         return sorted(sources, key=lambda s: at.get(s.id, len(at)))
 
+    def refusal(self, source: Source) -> Refused:
+        """Why a contaminated source stays away."""
+        fix = "it may help targets whose test it has not seen"
+        return Refused(str(self.marks[source.id]["sentence"]), where=f"source `{source.name}`", fix=fix)
+
+
+def banked(inventory: Inventory | None, target: Target, out: Path) -> list[Source]:
+    """The bank's sources that read what the target has; not what an earlier session of this run saved in `out`."""
+    if inventory is None:
+        return []
+    own = Path(out).resolve()
+    return [s for s in inventory.sources(target.modality) if not Path(s.where).resolve().is_relative_to(own)]
+
 
 def refuse_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
     """Raises a `Problem` now that saving would raise later; an old run is cleared away where it may be replaced."""
     import shutil
 
-    from headstart.core import Refused
     from headstart.io import results
 
     results.admit(out, overwrite=overwrite or resume)
@@ -81,19 +93,23 @@ def bank_snapshot(run: Run, inventory: Inventory | None, target: Target, shelf: 
     """Everything that is read from the bank, once for a run and all that resume it."""
     import uuid
 
+    from headstart.inventory import contamination
     from headstart.inventory.records import fingerprint_of_test
 
     name = run.decide("run", lambda: uuid.uuid4().hex)
-    if inventory is None:
-        return Known(run=name, test=fingerprint_of_test(target))
+    outer = target.protocol == "outer_cv"
+    rows = target.labelled.content if outer else target.seal.content
 
     def read() -> dict[str, Any]:
+        if inventory is None:  # what sources say of themselves is known without a bank
+            marks = contamination.marks(contamination.told_by(shelf), rows, outer=outer).as_dict()
+            test = fingerprint_of_test(target)
+            return {"order": [s.id for s in shelf], "marks": marks, "test": test, "openings": None, "recalled": []}
         found = inventory.snapshot(target, shelf, _signature(target))
         return {k: found[k] for k in ("order", "marks", "test", "openings", "recalled")}
 
     found = run.decide("bank", read)
     marks = found["marks"]["of"]
-    rows = target.labelled.content if target.protocol == "outer_cv" else target.seal.content
     return Known(
         run=name,
         test=found["test"],
@@ -255,7 +271,7 @@ def write_predictions(found: Prediction, out: Path, *, overwrite: bool = False) 
     from pyarrow import csv, parquet
 
     from headstart.core import Refused
-    from headstart.io.atomic import write_bytes
+    from headstart.io.atomic import write_bytes, writing
 
     if out.exists() and not overwrite:
         raise Refused("the file is there already", where=f"`{out}`", fix="add --overwrite, or name another file")
@@ -273,6 +289,8 @@ def write_predictions(found: Prediction, out: Path, *, overwrite: bool = False) 
         csv.write_csv(table, held)
     else:
         raise Unfit(f"`{out.name}` ends in no known format", where="`--out`", fix="end it in .csv, .jsonl or .parquet")
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, held.getvalue())
 
 
@@ -341,7 +359,11 @@ def _warnings(final: Final, run: Run, known: Known, target: Target, failed: Sequ
             found.append(f"`{trial.system.name}` failed: {trial.error.what}")
         elif trial.stopped:
             found.append(f"`{trial.system.name}` was cut by {trial.stopped}, and did not compete")
-    found += [f"`{name}`: {m['sentence']}" for name, m in known.marks.items() if m["shared"]]
+    found += [
+        f"`{r.source.name}`: {known.marks[r.source.id]['sentence']}"
+        for r in final.choice.ranked
+        if known.marks[r.source.id]["shared"]
+    ]
     if "routes" in run.journal.decisions:
         plan = run.journal.decisions["routes"]["value"]
         if not plan.get("routes"):

@@ -76,6 +76,17 @@ def marks(trained: Mapping[str, Trained], test: Sequence[str], *, outer: bool = 
     return Marks(left_out=tuple(sorted(left_out)), of={name: of[name] for name in trained})
 
 
+def told_by(sources: Sequence[Source]) -> dict[str, Trained]:
+    """What each source says of itself, by its id, where there is no bank to ask of its ancestors."""
+
+    def of(source: Source) -> Trained:
+        if source.trained_on is None:
+            return Trained(frozenset(), "unknown")
+        return Trained(source.trained_on, "partly" if source.base or source.lineage else "known")
+
+    return {source.id: of(source) for source in sources}
+
+
 def trained_rows(database: Database, sources: Sequence[Source]) -> dict[str, Trained]:
     """What each source has learned from, by its id: its own rows, and what the bank knows of its ancestors.
 
