@@ -77,8 +77,8 @@ def model(folder: Path, modality: str = "text") -> Source:
 
 def named(base: Source, name: str, **fields: Any) -> Source:
     """The same folder as another source: a cached table, which gives features and nothing else."""
-    identity = sha256(f"identity {name}".encode()).hexdigest()
-    return dataclasses.replace(base, **{"name": name, "identity": identity, "gives": ("features",), **fields})
+    prints = {what: sha256(f"{what} {name}".encode()).hexdigest() for what in ("identity", "weights")}
+    return dataclasses.replace(base, **{"name": name, **prints, "gives": ("features",), **fields})
 
 
 def noise(source: Source) -> Features:
