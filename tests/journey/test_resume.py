@@ -121,9 +121,8 @@ def test_a_finished_run_is_saved_again_without_work(tmp_path: Path, shelf: list[
 
 def test_what_a_run_added_to_the_bank_does_not_change_its_shelf(tmp_path: Path, shelf: list[Source]) -> None:
     bank = hs.Inventory()
-    for source in shelf:
-        bank.add_source(source)
-    first = shelves.solved(shelves.tickets(40, 30), None, tmp_path / "out", bank, budget=Budget(trials=2))
-    assert (first.verdict, len(bank.sources())) == ("helps", 3)
-    again = shelves.solved(shelves.tickets(40, 30), None, tmp_path / "out", bank, budget=Budget(trials=2), resume=True)
+    bank.add_source(shelf[0])
+    first = shelves.solved(shelves.tickets(40, 30), None, tmp_path / "out", bank, budget=Budget(trials=1))
+    assert (first.verdict, len(bank.sources())) == ("helps", 2)
+    again = shelves.solved(shelves.tickets(40, 30), None, tmp_path / "out", bank, budget=Budget(trials=1), resume=True)
     assert again.summary["score"] == first.summary["score"]
