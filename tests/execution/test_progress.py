@@ -33,10 +33,17 @@ def test_short_runs_say_nothing_where_there_is_no_terminal() -> None:
 def test_longer_ones_say_a_plain_line_without_escape_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "STAGE_SECONDS", 0.0)
     said = shown(io.StringIO(), left=75.0)
     assert "\x1b" not in said
     assert said.splitlines()[1] == "adapt�[31m [red] 1/3 · probe of `mini[lm]` · 1:15 left"
     assert said.splitlines()[-1] == "verify · best: macro-F1 0.81 · 1:15 left"
+
+
+def test_stages_that_last_a_moment_are_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "STAGE_SECONDS", 3600.0)
+    assert shown(io.StringIO()) == ""
 
 
 def test_a_terminal_shows_living_lines(monkeypatch: pytest.MonkeyPatch) -> None:

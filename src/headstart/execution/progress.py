@@ -17,6 +17,7 @@ Show = Literal["auto", "plain", "none"]
 
 QUIET_SECONDS = 2.0  # nothing is said about shorter runs
 PLAIN_SECONDS = 5.0  # between two plain lines
+STAGE_SECONDS = 2.0  # between a plain line and the next stage: many last a moment only
 
 
 def plain(text: str) -> str:
@@ -89,6 +90,6 @@ class Progress:
         now = time.monotonic()
         if self._mode != "plain" or now - self._begun < QUIET_SECONDS:
             return
-        if at_once or now - self._said >= PLAIN_SECONDS:
+        if now - self._said >= (STAGE_SECONDS if at_once else PLAIN_SECONDS):
             self._said = now
             self._console.print(Text(self._facts()), soft_wrap=True)
