@@ -471,11 +471,13 @@ def _outer_choices(
         run.meter.keep(SAVE_SECONDS + (extent + 1) * refits)
     choices: list[Choice] = []
     for at, target in enumerate(outer[:extent]):
+        run.progress.within(f"outer fold {at + 1} of {extent}")
         part = part_of(run, target, f"outer-{at}", Path(root.cache), root)
         here = choose(part, sources, run, _settled(run), given=given)
         if not run.decide(f"outer fold {at} is whole", lambda: not _over(run)):
             break
         choices.append(here)
+    run.progress.within()
     run.note("outer folds", opened=len(choices), of=len(outer))
     return choices
 

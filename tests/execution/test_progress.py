@@ -46,6 +46,20 @@ def test_stages_that_last_a_moment_are_not_said(monkeypatch: pytest.MonkeyPatch)
     assert shown(io.StringIO()) == ""
 
 
+def test_the_best_within_an_outer_fold_is_not_the_best_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUIET_SECONDS", "PLAIN_SECONDS", "STAGE_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    file = io.StringIO()
+    one = Progress(lambda: 9.0, file=file)
+    one.best("probe of a: macro-F1 0.81")
+    one.within("outer fold 2 of 5")
+    one.best("probe of b: macro-F1 0.99")
+    one.stage("rank", 3)
+    assert (
+        file.getvalue().splitlines()[-1] == "outer fold 2 of 5 · rank 0/3 · best: probe of a: macro-F1 0.81 · 0:09 left"
+    )
+
+
 def test_a_terminal_shows_living_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     assert "verify · best: macro-F1 0.81 · 0:09 left" in shown(Terminal(), left=9.0)

@@ -50,6 +50,7 @@ class Progress:
         self._mode = "live" if show == "auto" and self._console.is_terminal else "none" if show == "none" else "plain"
         self._live: Live | None = None
         self._stage, self._text, self._best, self._done, self._total = "", "", "", 0, 0
+        self._within = ""
 
     def stage(self, name: str, total: int = 0) -> None:
         """A new stage begins, of so many steps (0: not known)."""
@@ -65,10 +66,15 @@ class Progress:
         self._text = plain(text) or self._text
         self._say()
 
+    def within(self, text: str = "") -> None:
+        """Which part of the run the stages that follow belong to; nothing for the run itself."""
+        self._within = plain(text)
+
     def best(self, text: str) -> None:
-        """The best so far, in a few words."""
-        self._best = plain(text)
-        self._say()
+        """The best so far, in a few words; what is best within a part is not the best of the run."""
+        if not self._within:
+            self._best = plain(text)
+            self._say()
 
     def close(self) -> None:
         if self._live is not None:
@@ -78,7 +84,7 @@ class Progress:
     def _facts(self) -> str:
         count = f" {self._done}/{self._total}" if self._total else ""
         left = self._left()
-        parts = [f"{self._stage}{count}", self._text, f"best: {self._best}" if self._best else ""]
+        parts = [self._within, f"{self._stage}{count}", self._text, f"best: {self._best}" if self._best else ""]
         parts.append(f"{clock(left)} left" if left < inf else clock(time.monotonic() - self._begun))
         return " · ".join(p for p in parts if p)
 
