@@ -148,17 +148,21 @@ def draw(*things: Table | str) -> None:
 
 
 def number(value: Any) -> str:
-    return "" if value is None or value != value else f"{value:.3f}"
+    """A score with the digits that mean something.
 
-
-def span(score: Mapping[str, Any] | None) -> str:
-    """A value with its interval.
-
-    >>> span({"value": 0.5, "low": 0.25, "high": 0.75})
-    '0.500  [0.250, 0.750]'
+    >>> number(0.51234), number(-12.3456), number(13955.2), number(None)
+    ('0.512', '-12.35', '13,955', '')
     """
-    if not score or score.get("value") is None:
+    if value is None or value != value:
         return ""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def interval(score: Mapping[str, Any]) -> str:
+    """
+    >>> interval({"value": 0.5, "low": 0.25, "high": 0.75})
+    '0.250 to 0.750'
+    """
     if score.get("low") is None or score.get("high") is None:
-        return number(score["value"])
-    return f"{number(score['value'])}  [{number(score['low'])}, {number(score['high'])}]"
+        return ""
+    return f"{number(score['low'])} to {number(score['high'])}"

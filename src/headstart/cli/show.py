@@ -11,7 +11,21 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from headstart.cli.printing import YELLOW, cell, draw, emit, facts, line, note, number, saved, span, table, warn, write
+from headstart.cli.printing import (
+    YELLOW,
+    cell,
+    draw,
+    emit,
+    facts,
+    interval,
+    line,
+    note,
+    number,
+    saved,
+    table,
+    warn,
+    write,
+)
 from headstart.core import KINDS, METRICS, Prediction, Problem, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
 
@@ -102,9 +116,9 @@ def ranking(
     left = [one for one in listed if one["dropped"]]
     title = target.metric.title
     rows: list[tuple[object, ...]] = [
-        (_short(o["name"]), span({**o, "value": o["score"]}), f"{o['cost_seconds']:.1f} s") for o in scored
+        (_short(o["name"]), number(o["score"]), interval(o), f"{o['cost_seconds']:.1f} s") for o in scored
     ]
-    draw(table("source", f">{title} of its probe  [95 % interval]", ">cost", rows=rows))
+    draw(table("source", f">{title} of its probe", "95 % interval", ">cost", rows=rows))
     names = [*dict.fromkeys(n for one in scored for n in one["proxies"])]
     if names:
         heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in names]
@@ -134,7 +148,7 @@ def solved(result: Result, *, machine: bool, story: bool = False) -> int:
     summary = result.summary
     code = 130 if summary.get("interrupted") else 3 if result.verdict is None else 0
     if machine:
-        emit({k: v for k, v in summary.items() if k != "interrupted"})
+        emit(summary)
         return code
     if story:
         _story(result)
@@ -142,7 +156,7 @@ def solved(result: Result, *, machine: bool, story: bool = False) -> int:
     if systems:
         metric = str(summary["metric"])
         title = METRICS[metric].title if metric in METRICS else metric
-        draw(table("system", f">{title}  [95 % interval]", "", rows=systems), "")
+        draw(table("system", f">{title}", "95 % interval", "", rows=systems), "")
     word = result.verdict or "not verified"
     draw(f"verdict: {word}", sentence(summary))
     for warning in result.receipt.warnings:
@@ -160,12 +174,16 @@ def _systems(summary: Mapping[str, Any]) -> list[tuple[object, ...]]:
     taken = summary["returned"] == "chosen"
     if summary["candidate"]:
         fate = "returned" if taken else "kept in candidate/"
-        rows.append((f"chosen: {summary['candidate']['name']}", span(summary["candidate"]), fate))
+        rows.append((f"chosen: {summary['candidate']['name']}", *_measured(summary["candidate"]), fate))
     for at, one in enumerate(summary["baselines"]):
-        rows.append((one["name"], span(one), "returned" if at == 0 and not taken else ""))
+        rows.append((one["name"], *_measured(one), "returned" if at == 0 and not taken else ""))
     if not rows and summary["score"]:
-        rows.append(("the best system without transfer", span(summary["score"]), "returned"))
+        rows.append(("the best system without transfer", *_measured(summary["score"]), "returned"))
     return rows
+
+
+def _measured(score: Mapping[str, Any]) -> tuple[str, str]:
+    return number(score["value"]), interval(score)
 
 
 def _story(result: Result) -> None:
@@ -249,7 +267,8 @@ def adapted(source: Source, target: Target, out: Path, *, machine: bool) -> None
             }
         )
         return
-    line(f"{target.metric.title} {span(measured)} out of fold, in {_count(score.rows, 'row')}")
+    rows = _count(score.rows, "row")
+    line(f"{target.metric.title} {number(score.value)} ({interval(measured)}) out of fold, in {rows}")
     saved(f"saved `{out}` ({source.receipt.seconds:.0f} s)")
 
 

@@ -87,7 +87,7 @@ def _columns(columns: Mapping[str, Any]) -> str:
     features = columns["features"]
     if features:
         kinds = [f["kind"] for f in features]
-        counts = ", ".join(f"{kinds.count(k)} of {plain(k)}s" for k in dict.fromkeys(kinds))
+        counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
         said.append(f"{len(features)} features ({counts})")
     return "; ".join(said)
 
@@ -103,7 +103,9 @@ def _sizes(sizes: Mapping[str, Sequence[int]]) -> str:
 def _imbalance(found: Mapping[str, Any]) -> str:
     ratio = found["imbalance"]
     said = f"{len(found['classes'])}"
-    return f"{said}, the largest {ratio:.1f} × the smallest" if ratio else said
+    if not ratio:
+        return said
+    return f"{said} of equal size" if ratio == 1 else f"{said}, the largest {ratio:.1f} × the smallest"
 
 
 def _duplicates(found: Mapping[str, int], left_out: int) -> Iterator[tuple[str, object]]:

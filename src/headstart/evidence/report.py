@@ -120,7 +120,8 @@ def sentence(summary: JSON) -> str:
     score, gain, verdict = summary.get("score"), summary.get("gain"), summary.get("verdict")
     metric = _title(summary)
     if verdict is None:
-        return "the budget ended before verify, so the test rows stay sealed; the best system so far is saved" + (
+        ended = "the run was stopped" if summary.get("interrupted") else "the budget ended"
+        return f"{ended} before verify, so the test rows stay sealed; the best system so far is saved" + (
             f", with {metric} {_range(score)} on validation" if score else ""
         )
     worth = f", with {metric} {_range(score)}" if score else ""
