@@ -94,7 +94,6 @@ def soups(part: Part, trials: Sequence[Tried], run: Run) -> list[Tried]:
     that saw it; what is added is decided by the score averaged over folds, once for all folds.
     """
     from headstart.execution.parts import better, out_of_fold_score
-    from headstart.numerics.soups import greedy_soup
 
     target = part.target
     most = max((len(t.folds) for t in trials if t.usable), default=0)
@@ -106,6 +105,8 @@ def soups(part: Part, trials: Sequence[Tried], run: Run) -> list[Tried]:
     for group in by_source.values():
         if len(group) < 2:
             continue
+        from headstart.numerics.soups import greedy_soup  # loads torch, which a run without fine-tunes does not need
+
         made: dict[tuple[int, ...], Tried] = {(i,): t for i, t in enumerate(group)}
 
         def score(chosen: tuple[int, ...], group: list[Tried] = group, made: dict[Any, Tried] = made) -> float:
