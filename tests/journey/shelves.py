@@ -122,6 +122,14 @@ def cheap_baselines(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(catalogue, "entries", some)
 
 
+def lighten(monkeypatch: pytest.MonkeyPatch, *, draw: bool = False) -> None:
+    """No estimators beside the probe, one cheap baseline beside the majority for each modality, and nothing drawn."""
+    cheap_baselines(monkeypatch, "word_char_tfidf", "pixel_logistic", "column_linear")
+    monkeypatch.setattr("headstart.ranking.race.__defaults__", ((),))
+    for name in () if draw else ("render", "card"):
+        monkeypatch.setattr(f"headstart.evidence.report.{name}", lambda data, **more: "drawn")
+
+
 def solved(target: Target, shelf: list[Source] | None, out: Path, inventory: Any = None, **more: Any) -> Result:
     """A solve in this process, without a clock: as many trials as there are sources, so that nothing is trained."""
     trials = max(1, len(shelf or ()))
@@ -131,3 +139,11 @@ def solved(target: Target, shelf: list[Source] | None, out: Path, inventory: Any
 
 def journal(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "run" / "journal.jsonl").read_text().splitlines()]
+
+
+def prices(rows: int = 60, test: int = 40, seed: int = 0, **more: Any) -> Target:
+    """Numbers to predict from columns: no source reads such, and no worker loads torch."""
+    x = draws("prices", seed).normal(size=(rows + test, 3))
+    both = pa.table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "price": 3 * x[:, 0] - x[:, 1] + 0.1 * x[:, 2]})
+    given = {"label": "price", "name": "prices", **more}
+    return hs.read_target(both.slice(0, rows), **given, **({"test": both.slice(rows)} if test else {}))

@@ -1,0 +1,118 @@
+"""Journeys in processes of their own: real kills, Ctrl-C, hostile sources, limits of time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import headstart as hs
+from headstart.core import Budget, Source
+from headstart.inventory.records import fingerprint_of_test
+from journey import shelves
+from journey.test_crashes import each_trial_finished_once, essence
+
+HERE = Path(__file__).parent
+PATH = os.pathsep.join(map(str, (HERE.parents[1] / "src", HERE.parent, HERE)))
+TOLERANCE = 5.0  # seconds, or a tenth of the limit where that is more
+FREE: dict[str, Any] = {"trials": 3}
+
+
+class Script:
+    """`plain_script.py` with these options, begun; its workers are known while it runs."""
+
+    def __init__(self, out: Path, *, budget: dict[str, Any] | None = None, **options: Any) -> None:
+        given = {"out": str(out), "rows": (60, 40), "budget": budget or FREE, "light": True, **options}
+        environment = {**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-P", str(HERE / "plain_script.py"), json.dumps(given)]
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=out.parent)
+        assert self.process.stdout is not None
+        self.lines = self.process.stdout
+        assert self.lines.readline() == "begun\n"
+
+    def kill(self) -> None:
+        """The hard way; workers end with it."""
+        workers = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.process.wait()
+        _, alive = psutil.wait_procs(workers, timeout=3)
+        assert not [w for w in alive if w.status() != psutil.STATUS_ZOMBIE]
+
+    def ended(self) -> tuple[dict[str, Any], int]:
+        """Its summary and exit status."""
+        said = self.lines.read().splitlines()
+        return json.loads(said[-1]), self.process.wait()
+
+
+def events(out: Path) -> int:
+    """Whole lines of the journal, of a run that may be writing."""
+    path = out / "run" / "journal.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def killed(out: Path, kills: int, *, every: int, **options: Any) -> None:
+    """Killed again and again, each time after so many more events of the journal."""
+    for number in range(kills):
+        script = Script(out, resume=number > 0, jobs="hostile_jobs", **options)
+        until = events(out) + every
+        while script.process.poll() is None and events(out) < until:
+            time.sleep(0.01)
+        assert script.process.poll() is None, "the run ended before it was killed"
+        script.kill()
+
+
+@pytest.mark.usefixtures("light")
+def test_a_kill_changes_nothing(tmp_path: Path) -> None:
+    """A run that is killed with its worker, and ends in one process, comes to the same bits as one that never was."""
+    killed(tmp_path / "killed", 1, every=7)
+    for name in ("killed", "whole"):
+        out = tmp_path / name
+        with hs.Inventory(out.with_suffix(".db")) as bank:
+            target = shelves.prices(60, 40)
+            shelves.solved(target, None, out, bank, budget=Budget(**FREE), resume=name == "killed")
+            assert bank.opened(fingerprint_of_test(target)) == 1
+        each_trial_finished_once(out)
+    assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ten_kills_on_a_shelf_change_nothing(tmp_path: Path, text_model: Source) -> None:
+    options = {"model": text_model.where, "rows": (60, 40), "shelf": ["vain", "good", "useless"], "light": False}
+    killed(tmp_path / "killed", 10, every=5, **options)
+    for name in ("killed", "whole"):
+        summary, status = Script(tmp_path / name, resume=name == "killed", **options).ended()
+        assert (status, summary["verdict"]) == (0, "helps")
+        each_trial_finished_once(tmp_path / name)
+        with hs.Inventory(tmp_path / f"{name}.db") as bank:
+            assert bank.opened(fingerprint_of_test(shelves.tickets(60, 40))) == 1
+            assert [run["verdict"] for run in bank.runs()] == ["helps"]
+    assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("light")
+def test_ctrl_c_saves_the_best_so_far_and_resume_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    script = Script(out, jobs="hostile_jobs")
+    while events(out) < 8:
+        time.sleep(0.01)
+    script.process.send_signal(signal.SIGINT)
+    summary, status = script.ended()
+    assert (status, summary["verdict"], summary["interrupted"]) == (130, None, True)
+    assert "seal opened" not in [line.get("name") for line in shelves.journal(out)]
+    assert len(hs.load(out).predict(shelves.pa.table({"a": [0.5], "b": [0.0], "c": [1.0]}))) == 1
+    assert (out / "report.html").is_file()
+    with hs.Inventory(out.with_suffix(".db")) as bank:
+        result = shelves.solved(shelves.prices(60, 40), None, out, bank, budget=Budget(**FREE), resume=True)
+        assert [run["verdict"] for run in bank.runs()] == ["no-evidence"]
+    assert (result.verdict, result.summary["interrupted"]) == ("no-evidence", False)
+    ends = [line["key"] for line in shelves.journal(out) if line["event"] in ("finished", "failed")]
+    assert len(ends) == len(set(ends))
