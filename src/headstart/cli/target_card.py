@@ -1,11 +1,11 @@
-"""The target card as a person reads it: a few facts in sentences, then the classes or the values."""
+"""The target card as a person reads it: a few facts in sentences, what was noticed, then the classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.printing import cell, draw, emit, facts, line, table, warn
+from headstart.cli.printing import cell, draw, emit, facts, line, table
 from headstart.core import METRICS
 from headstart.numerics.plain_text import plain
 
@@ -20,16 +20,14 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def card(found: Mapping[str, Any], *, machine: bool) -> None:
-    """The target card; its notes are warnings, on stderr."""
+    """The target card."""
     if machine:
         emit(found)
         return
     line(f"{found['name']}: {_task(found)}, measured by {_metric(found)}")
-    draw("", facts(_facts(found)), "")
+    draw("", facts(_facts(found)))
     if found["classes"]:
-        draw(_classes(found["classes"]))
-    for note in found["notes"]:
-        warn(note)
+        draw("", _classes(found["classes"]))
 
 
 def _task(found: Mapping[str, Any]) -> str:
@@ -57,18 +55,13 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         yield "label", f"mean {v['mean']:.4g}, sd {v['sd']:.4g}, from {v['low']:.4g} to {v['high']:.4g}"
     if found["classes"]:
         yield "classes", _imbalance(found)
-    broken = [one for side in found["unreadable"].values() for one in side["first"]]
-    if broken:
-        yield "unreadable", [f"row {one['row']}: {one['what']}" for one in broken[:EXAMPLES]]
-    yield from _duplicates(found["duplicates"], found["left_out"])
+    yield from _duplicates(found["duplicates"])
     yield from _conflicts(found["conflicting_labels"])
-    if found["label_variants"]:
-        yield "label variants", [", ".join(f"`{n}`" for n in names) for names in found["label_variants"][:EXAMPLES]]
-    if found["leaks"]:
-        yield "leaks", [leak["sentence"] for leak in found["leaks"]]
     least = found["smallest_difference"]
     yield "smallest difference", f"{least['value']:.3f} {least['unit']}: about what this test can tell from none"
     yield "protocol", found["protocol"]["sentence"]
+    if found["notes"]:
+        yield "noticed", cell(found["notes"])
 
 
 def _rows(found: Mapping[str, Any]) -> str:
@@ -78,7 +71,7 @@ def _rows(found: Mapping[str, Any]) -> str:
 
 
 def _columns(columns: Mapping[str, Any]) -> str:
-    """Those that are read; a note names the others."""
+    """Those that are read; what was noticed names the others."""
     said = []
     for role in ("label", "text", "pair", "image", "group", "time"):
         named = columns[role]
@@ -108,13 +101,11 @@ def _imbalance(found: Mapping[str, Any]) -> str:
     return f"{said} of equal size" if ratio == 1 else f"{said}, the largest {ratio:.1f} × the smallest"
 
 
-def _duplicates(found: Mapping[str, int], left_out: int) -> Iterator[tuple[str, object]]:
+def _duplicates(found: Mapping[str, int]) -> Iterator[tuple[str, object]]:
     sides = [(n, found[f"{n}_rows"]) for n in ("labelled", "unlabelled", "test")]
     told = [f"{count:,} {name}" for name, count in sides if count]
     if told:
         yield "duplicates", f"{', '.join(told)} rows repeat another row; equal rows stay on one side of every split"
-    if left_out:
-        yield "left out", f"{left_out:,} rows to train on, which link two sides of a split"
 
 
 def _conflicts(found: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
