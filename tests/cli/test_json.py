@@ -1,0 +1,181 @@
+"""What `--json` prints is one document, and the published schema describes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+import headstart as hs
+import tiny_models
+from cli.conftest import Said, Shell, houses, tickets
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+def validator(name: str) -> Draft202012Validator:
+    held = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in sorted(SCHEMAS.glob("*.json"))}
+    registry: Registry[Any] = Registry().with_resources([(n, Resource.from_contents(s)) for n, s in held.items()])
+    return Draft202012Validator(held[f"{name}.json"], registry=registry)
+
+
+def fits(said: Said, name: str) -> dict[str, Any]:
+    """The document, after it was held against its schema."""
+    document = said.document
+    validator(name).validate(document)
+    return document
+
+
+@pytest.mark.parametrize("file", sorted(SCHEMAS.glob("*.json")), ids=lambda f: f.stem)
+def test_a_schema_is_one_itself_and_says_what_it_describes(file: Path) -> None:
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    assert schema["title"]
+    assert schema["description"]
+
+
+def test_the_target_card(shell: Shell, ticket_file: Path) -> None:
+    card = fits(shell("inspect", ticket_file, "--json"), "inspect")
+    assert (card["task"]["type"], card["labelled"], card["test"]) == ("single_label", 40, 0)
+
+
+def test_the_target_card_of_numbers(shell: Shell, tmp_path: Path) -> None:
+    card = fits(shell("inspect", houses(tmp_path / "h.csv"), "--label", "price", "--json"), "inspect")
+    assert [f["kind"] for f in card["columns"]["features"]] == ["number", "category"]
+
+
+def test_the_target_card_of_images(shell: Shell, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        tiny_models.images(tmp_path / "pets" / name, count=8, seed=len(name))
+    (tmp_path / "pets" / "cat" / "broken.png").write_bytes(b"\x89PNG and no more")
+    for name in ("cat", "dog"):
+        for at in (0, 2, 4):
+            source = tmp_path / "pets" / name / "3-1.png"
+            shutil.copy(source, tmp_path / "pets" / name / f"copy-{at}.png")
+    card = fits(shell("inspect", tmp_path / "pets", "--json"), "inspect")
+    assert card["modality"] == "image"
+    assert card["unreadable"]["train"]["rows"] == 1
+
+
+def test_methods(shell: Shell) -> None:
+    document = fits(shell("methods", "--json"), "methods")
+    assert {"linear_probe", "logme", "majority"} <= {m["name"] for m in document["methods"]}
+    fewer = fits(shell("methods", "adaptation.routes", "--json"), "methods")
+    assert {m["kind"] for m in fewer["methods"]} == {"adaptation.routes"}
+
+
+def test_doctor(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = fits(shell("doctor", "--json"), "doctor")
+    assert {"torch", "bank", "memory"} <= {c["name"] for c in document["checks"]}
+
+
+def test_solve_without_a_shelf(shell: Shell, tmp_path: Path) -> None:
+    train, test = houses(tmp_path / "train.csv"), houses(tmp_path / "test.csv", seed=1)
+    said = shell(
+        "solve", train, "--label", "price", "--test", test, "--trials", 1, "--out", tmp_path / "out", "--json"
+    )  # fmt: skip
+    document = fits(said, "solve")
+    assert (said.code, document["verdict"], document["returned"]) == (0, "no-evidence", "no-transfer")
+    assert (document["protocol"], document["candidate"]) == ("user_test", None)
+
+
+def test_the_demo_says_what_solve_says(shell: Shell, text_result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.demonstration.demonstrate", lambda out, **settings: hs.load(text_result))
+    document = fits(shell("demo", "--json"), "demo")
+    assert document["metric"] == "macro_f1"
+
+
+def test_predictions(shell: Shell, text_result: Path, number_result: Path, tmp_path: Path) -> None:
+    document = fits(shell("predict", text_result, tickets(tmp_path / "new.csv", 6), "--json"), "predict")
+    assert document["rows"] == 6
+    assert sum(document["predictions"][0]["probabilities"].values()) == pytest.approx(1)
+    numbers = fits(shell("predict", number_result, houses(tmp_path / "h.csv", 3), "--json"), "predict")
+    assert [p["probabilities"] for p in numbers["predictions"]] == [None] * 3
+
+
+def test_report(shell: Shell, text_result: Path) -> None:
+    document = fits(shell("report", text_result, "--json"), "report")
+    assert Path(document["report"]).is_file()
+    assert Path(document["card"]).is_file()
+
+
+def test_the_shelf(shell: Shell, models: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shutil.copytree(models, shelf)
+    (shelf / "broken").mkdir()
+    (shelf / "broken" / "config.json").write_text("{")
+    added = fits(shell("inventory", "add", shelf, "--json"), "inventory-add")
+    assert ([s["name"] for s in added["sources"]], [f["name"] for f in added["failed"]]) == (["tiny"], ["broken"])
+    assert fits(shell("inventory", "list", "--json"), "inventory-list")["sources"] == added["sources"]
+    shown = fits(shell("inventory", "show", "tiny", "--json"), "inventory-show")
+    assert shown["source"]["facts"]["width"] == 16
+    assert fits(shell("inventory", "verify", "--json"), "inventory-verify") == {"damage": [], "sources": 1}
+    (shelf / "tiny" / "model.safetensors").unlink()
+    damaged = shell("inventory", "verify", "--json")
+    assert (damaged.code, fits(damaged, "inventory-verify")["damage"][0]["what"]) == (1, "missing")
+    removed = fits(shell("inventory", "remove", "tiny", "--json"), "inventory-remove")
+    assert removed["removed"]["id"] == added["sources"][0]["id"]
+    assert fits(shell("inventory", "list", "--json"), "inventory-list") == {"sources": []}
+
+
+def test_a_converted_pickle(shell: Shell, models: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "old"
+    shutil.copytree(models / "tiny", folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    refused = fits(shell("inventory", "add", folder, "--json"), "inventory-add")["failed"][0]
+    assert refused["fix"] == f"headstart inventory convert {folder}"
+    document = fits(shell("inventory", "convert", folder, "--json"), "inventory-convert")
+    assert document["made"] == [str(folder / "model.safetensors")]
+    assert fits(shell("inventory", "add", folder, "--json"), "inventory-add")["failed"] == []
+
+
+def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.json").write_text("{}")
+    ranked = shell("rank", ticket_file, "--sources", models, "--sources", tmp_path / "bad", "--method", "nmc", "--json")
+    document = fits(ranked, "rank")
+    assert [(s["name"], list(s["proxies"])) for s in document["sources"]] == [("tiny", ["nmc"])]
+    assert [f["name"] for f in document["failed"]] == ["bad"]
+    out = tmp_path / "tuned"
+    adapted = shell(
+        "adapt", ticket_file, "--source", models / "tiny", "--method", "linear_probe", "--out", out, "--json"
+    )  # fmt: skip
+    assert fits(adapted, "adapt")["method"] == "linear_probe"
+    assert out.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "kind"),
+    [
+        (("inspect", "nothing.csv"), 1, "Unreadable"),
+        (("inspect",), 2, "Usage"),
+        (("inspct",), 2, "Usage"),
+        (("inspect", "x.csv", "--taks", "y"), 2, "Usage"),
+        (("inspect", "x.csv", "--task", "regresion"), 2, "Usage"),
+        (("solve", "x.csv", "--out", "o", "--minutes", "ten"), 2, "Usage"),
+        (("solve", "x.csv", "--out", "o", "--minutes", "0"), 1, "Unfit"),
+        (("solve", "x.csv", "--out", "o", "--memory", "much"), 1, "Unfit"),
+        (("predict", "nothing", "x.csv"), 1, "Unreadable"),
+        (("report", "nothing"), 1, "Unreadable"),
+        (("methods", "adaptaton"), 1, "Unfit"),
+        (("inventory", "show", "nobody"), 1, "Unfit"),
+        (("inventory", "convert", "nothing"), 1, "Unreadable"),
+        (("inventory", "lst"), 2, "Usage"),
+    ],
+)
+def test_an_error_is_a_document_too(shell: Shell, words: tuple[str, ...], code: int, kind: str) -> None:
+    said = shell(*words, "--json")
+    error = fits(said, "error")["error"]
+    assert (said.code, error["class"], said.err) == (code, kind, "")
+    assert not error["what"].endswith(".")
+    assert "\n" not in "".join(error.values())
