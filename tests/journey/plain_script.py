@@ -9,6 +9,7 @@ import pytest
 
 import headstart as hs
 from headstart import execution
+from headstart.cli.show import process_start
 from headstart.io.sources import scan
 from journey import shelves
 
@@ -35,6 +36,7 @@ with hs.Inventory(Path(given["out"]).with_suffix(".db")) as bank:
         sources=shelf,
         resume=given.get("resume", False),
         show="none",
+        started=process_start(),
     )
 print(json.dumps(dict(result.summary)), flush=True)
 sys.exit(130 if result.summary["interrupted"] else 0)

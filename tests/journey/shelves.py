@@ -147,3 +147,34 @@ def prices(rows: int = 60, test: int = 40, seed: int = 0, **more: Any) -> Target
     both = pa.table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "price": 3 * x[:, 0] - x[:, 1] + 0.1 * x[:, 2]})
     given = {"label": "price", "name": "prices", **more}
     return hs.read_target(both.slice(0, rows), **given, **({"test": both.slice(rows)} if test else {}))
+
+
+def labels_for(kind: str, rows: int, seed: int = 0) -> pa.Array:
+    """A column of labels of a task type, such as `read_target` finds it in a table."""
+    rng = draws("labels", kind, seed)
+    if kind == "regression":
+        return pa.array(rng.normal(size=rows))
+    if kind == "multi_label":
+        return pa.array(
+            [sorted({"red", "big", "old"} - {w}) if w else ["red"] for w in rng.choice(["red", "old", ""], rows)]
+        )
+    return pa.array([f"class {c}" for c in rng.permutation(np.arange(rows) % 2)])
+
+
+def pictures(rows: int = 60, test: int = 40, *, kind: str = "single_label", seed: int = 0, **more: Any) -> Target:
+    """Small pictures of noise, brighter on one side."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    rng = draws("pictures", seed)
+    labels = labels_for(kind, rows + test, seed)
+    held = []
+    for _ in range(rows + test):
+        file = BytesIO()
+        Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(file, "PNG")
+        held.append({"bytes": file.getvalue(), "path": None})
+    image = pa.array(held, type=pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    both = pa.table({"image": image, "label": labels})
+    given = {"label": "label", "image": "image", "name": "pictures", "task": kind, **more}
+    return hs.read_target(both.slice(0, rows), **given, **({"test": both.slice(rows)} if test else {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 import headstart as hs
+from headstart import execution
 from headstart.core import Budget, Source
 from headstart.inventory.records import fingerprint_of_test
 from journey import shelves
@@ -116,3 +118,82 @@ def test_ctrl_c_saves_the_best_so_far_and_resume_goes_on(tmp_path: Path) -> None
     assert (result.verdict, result.summary["interrupted"]) == ("no-evidence", False)
     ends = [line["key"] for line in shelves.journal(out) if line["event"] in ("finished", "failed")]
     assert len(ends) == len(set(ends))
+
+
+def kept(limit_seconds: float, seconds: float) -> bool:
+    return seconds <= limit_seconds + max(0.1 * limit_seconds, TOLERANCE)
+
+
+def valid(summary: dict[str, Any], out: Path) -> None:
+    """A result that can be read, and predicts."""
+    assert summary["verdict"] in ("helps", "no-evidence", "hurts", None)
+    assert summary["returned"] in ("chosen", "no-transfer")
+    rows = (
+        ["the cat sat"] if hs.load(out).summary["metric"] == "macro_f1" else shelves.pa.table({n: [0.5] for n in "abc"})
+    )
+    assert len(hs.load(out).predict(rows)) == 1
+
+
+def test_a_fifth_of_a_minute_is_kept_and_enough(tmp_path: Path) -> None:
+    """In a script without a guard, as all of these are."""
+    limit = 12.0
+    script = Script(tmp_path / "out", budget={"minutes": limit / 60}, light=False)
+    summary, status = script.ended()
+    assert status == 0
+    assert kept(limit, time.monotonic() - script.began)
+    valid(summary, tmp_path / "out")
+
+
+HOSTILE = {"jobs": "hostile_jobs", "rows": (60, 40)}
+
+
+@pytest.mark.usefixtures("light")
+def test_one_that_sleeps_for_ever_and_one_that_takes_30_gb_cost_only_time(
+    tmp_path: Path, text_model: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setattr(execution, "begin", functools.partial(execution.begin, jobs="hostile_jobs"))
+    shelf = [shelves.named(text_model, name) for name in ("sleeper", "hog")]
+    limit, began = 9.0, time.monotonic()
+    budget = Budget(minutes=limit / 60)
+    result = shelves.solved(shelves.tickets(60, 40), shelf, tmp_path / "out", budget=budget, executor="workers")
+    assert kept(limit, time.monotonic() - began)
+    valid(dict(result.summary), tmp_path / "out")
+    assert result.summary["returned"] == "no-transfer"
+    for name in ("sleeper", "hog"):
+        assert any(f"`{name}` failed" in w for w in result.receipt.warnings), name
+
+
+@pytest.mark.slow
+def test_hostile_sources_do_not_keep_the_good_one_from_winning(tmp_path: Path, text_model: Source) -> None:
+    limit = 60.0
+    options = {"model": text_model.where, "shelf": ["hog", "sleeper", "vain", "good"], **HOSTILE}
+    script = Script(tmp_path / "out", budget={"minutes": limit / 60}, light=False, **options)
+    summary, status = script.ended()
+    seconds = time.monotonic() - script.began
+    print(f"limit {limit:.0f} s, took {seconds:.1f} s")
+    assert kept(limit, seconds)
+    valid(summary, tmp_path / "out")
+    assert (status, summary["verdict"]) == (0, "helps")
+    warnings = hs.load(tmp_path / "out").receipt.warnings
+    for name in ("sleeper", "hog"):
+        assert any(f"`{name}` failed" in w for w in warnings), name
+
+
+@pytest.mark.slow
+def test_limits_are_kept_in_many_runs(tmp_path: Path, text_model: Source) -> None:
+    """From the start of the process; the greatest overrun is printed."""
+    options = {"model": text_model.where, "shelf": ["vain", "good"], "light": False}
+    worst = 0.0
+    for number, limit in enumerate((4, 8, 12, 16, 20, 25, 30, 40) * 3):
+        out = tmp_path / str(number)
+        rows = (60, 0) if number % 2 else (60, 40)
+        script = Script(out, budget={"minutes": limit / 60}, **({**options, "rows": rows} if number % 3 else {}))
+        summary, _ = script.ended()
+        over = time.monotonic() - script.began - limit
+        worst = max(worst, over)
+        print(f"limit {limit} s: {over:+.1f} s, verdict {summary['verdict']}")
+        valid(summary, out)
+    print(f"the greatest overrun: {worst:.1f} s")
+    assert worst <= TOLERANCE
