@@ -1,12 +1,12 @@
 """The pages that nobody writes: one for each method, for the commands, and for the JSON schemas.
 
 A hook of MkDocs. Methods come from the catalogue and their files, commands from the shell, schemas from `schemas/`.
-Nothing of a method is imported: its page is read from the syntax tree, as the catalogue is.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import html
 import importlib.util
 import json
@@ -113,7 +113,7 @@ def page(found: catalogue.Entry) -> str:
     lines += ["**Where it comes from.** " + _safe(" ".join(origin.split())), ""] if origin else []
     lines += ["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items() if v), ""]
     lines += ["## Settings", ""]
-    settings = list(_settings(node, source))
+    settings = list(_settings(node, source, _defaults(found)))
     if settings:
         lines += ["| name | type | default | |", "| --- | --- | --- | --- |"]
         lines += [f"| `{n}` | `{_cell(t)}` | `{_cell(d)}` | {_safe(c)} |" for n, t, d, c in settings]
@@ -139,7 +139,14 @@ def _prose(docstring: str) -> Iterator[str]:
         yield f"\n**{start[:-1]}.**{_safe(line[len(start) :])}" if start else _safe(line)
 
 
-def _settings(node: ast.ClassDef, source: str) -> Iterator[tuple[str, str, str, str]]:
+def _defaults(found: catalogue.Entry) -> dict[str, str]:
+    """As the class has them; none where the package of an extra is missing, and the file's own words are shown."""
+    if catalogue.missing(found):
+        return {}
+    return {field.name: repr(field.default) for field in dataclasses.fields(found.load())}
+
+
+def _settings(node: ast.ClassDef, source: str, defaults: dict[str, str]) -> Iterator[tuple[str, str, str, str]]:
     """Name, type, default, and the comment beside or above."""
     comments = {
         token.start[0]: (token.string.lstrip("# "), token.line.strip().startswith("#"))
@@ -150,7 +157,8 @@ def _settings(node: ast.ClassDef, source: str) -> Iterator[tuple[str, str, str, 
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value is not None:
             beside, above = comments.get(field.end_lineno or 0), comments.get(field.lineno - 1)
             said = beside[0] if beside and not beside[1] else above[0] if above and above[1] else ""
-            yield field.target.id, ast.unparse(field.annotation), ast.unparse(field.value), said
+            name = field.target.id
+            yield name, ast.unparse(field.annotation), defaults.get(name, ast.unparse(field.value)), said
 
 
 def _safe(text: str) -> str:
