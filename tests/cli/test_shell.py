@@ -176,6 +176,7 @@ def test_solve_ends_with_the_verdict_and_where_it_is_saved(shell: Shell, tmp_pat
     assert "verdict: no-evidence" in lines
     assert re.search(r"^column_linear +[\d,]+ +[\d,]+ to [\d,]+ +returned$", said.out, re.MULTILINE)
     assert "warning: source `empty` is left out" in said.err
+    assert hs.load("out").receipt.settings["command"].endswith("--trials 1 --out out")
     again = shell("solve", train, "--label", "price", "--out", "out")
     assert (again.code, again.out) == (1, "")
     assert "--overwrite" in again.err

@@ -45,7 +45,7 @@ def _run(given: list[str]) -> tuple[int, dict[str, str] | None]:
     # click's UsageError; newer Typers carry a click of their own
     wrong_usage: type[Any] = typer.BadParameter.__bases__[0]
     try:
-        with command().make_context("headstart", given) as context:
+        with command().make_context("headstart", list(given), obj=given) as context:
             code = context.command.invoke(context)
         return (code if isinstance(code, int) else 0), None
     except typer.Exit as done:

@@ -165,6 +165,7 @@ def inspect(
 
 @app.command()
 def solve(
+    context: typer.Context,
     data: Data,
     out: Out,
     label: Label = None,
@@ -221,7 +222,7 @@ def solve(
         examples=not no_examples,
         started=started,
         show="none" if json else "auto",
-        asked=show.command_line(),
+        asked=show.command_line(context.find_root().obj),
     )
     return show.solved(result, machine=json)
 
@@ -371,6 +372,7 @@ def doctor(json: Json = False) -> None:
 
 @app.command()
 def demo(
+    context: typer.Context,
     out: Out = Path("demo-result"),
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the result in the folder")] = False,
@@ -392,7 +394,7 @@ def demo(
         seed=seed,
         started=show.process_start(),
         show="none" if json else "auto",
-        asked=show.command_line(),
+        asked=show.command_line(context.find_root().obj),
     )
     return show.solved(result, machine=json, story=True)
 

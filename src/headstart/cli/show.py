@@ -40,9 +40,9 @@ def process_start() -> float:
     return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 
 
-def command_line() -> dict[str, Any]:
+def command_line(words: Sequence[str]) -> dict[str, Any]:
     """What was typed, for the report: without the folder that Python lies in."""
-    return {"command": shlex.join(["headstart", *sys.argv[1:]])}
+    return {"command": shlex.join(["headstart", *words])}
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
