@@ -82,7 +82,7 @@ def test_the_task_can_be_named_and_the_metric_decides_for_numbers() -> None:
     assert read_target(data, task="regression").task.type == "regression"
     assert read_target(data, metric="rmse").task.type == "regression"
     many = {"text": texts(40), "label": list(range(40))}
-    with pytest.raises(Unfit, match="no class has two groups"):
+    with pytest.raises(Unfit, match="no class has two that differ"):
         read_target(many, task="single-label")
     with pytest.raises(Unfit, match="no task type"):
         read_target(data, task="guessing")
@@ -130,7 +130,7 @@ def test_label_variants_are_pointed_out_and_not_merged() -> None:
         ({"text": texts(4), "label": ["a"] * 4}, {}, "only the class `a`"),
         ({"text": texts(4), "label": [None] * 4}, {}, "no row with a label"),
         ({"text": [], "label": []}, {}, "no rows"),
-        (table(2), {}, "no class has two groups"),
+        (table(2), {}, "no class has two that differ"),
         ({"text": texts(4), "label": [2.5] * 4}, {"task": "regression"}, "all labels are 2.5"),
         ({"text": texts(4), "label": ["1", "2", "x", "3"]}, {"task": "regression"}, "cannot be read as regression"),
         (table(4), {"test": {"text": [], "label": []}}, "the test has no rows"),

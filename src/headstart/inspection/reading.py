@@ -140,7 +140,8 @@ def _whole(held: Inputs, where: str, notes: list[str], facts: dict[str, Any], si
         )
     listing = [{"row": row + 1, "what": what} for row, what in held.broken[:SHOWN]]
     facts.setdefault("unreadable", {})[side] = {"rows": len(held.broken), "first": listing}
-    notes.append(f"{len(held.broken)} images of `{where}` cannot be read and are left out; the first: {first[1]}")
+    many = f"{len(held.broken)} images" if len(held.broken) > 1 else "1 image"
+    notes.append(f"left out, as it cannot be read: {many} of `{where}`; the first: {first[1]}")
     broken = {row for row, _ in held.broken}
     return [row for row in range(len(held.content)) if row not in broken]
 
@@ -234,7 +235,7 @@ def sealed(
     folds = folds_for(labelled.labels, labelled.groups, seed)
     if folds.k == 0:
         raise Unfit(
-            f"no fold can be scored: of {len(labelled)} labelled rows, no class has two groups"
+            f"no fold can be scored: of {len(labelled)} labelled rows, no class has two that differ in input and group"
             if len(labelled) > 1
             else "there is 1 labelled row",
             where=f"the labelled rows of `{name}`",

@@ -64,7 +64,7 @@ def rank(
         raise Refused(
             f"no source can be ranked ({reasons or 'the shelf is empty'})",
             where=f"ranking for `{target.name}`",
-            fix="add sources that read " + target.modality + " with `headstart inventory add FOLDER`",
+            fix=f"add sources that read {target.modality}s with `headstart inventory add FOLDER`",
         )
     return tuple(r.source.after(_receipt(r, target, names)) for r in ranked)
 
