@@ -14,6 +14,7 @@ from headstart.core import Budget, Measured, Prediction, Problem, Receipt, Refus
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from headstart.evidence.report import ReportData
     from headstart.execution.run import Run
@@ -248,10 +249,12 @@ def load(result: str | Path) -> Result:
         table = saved.predict_rows(found.inputs) if len(found) else None
         if table is None:
             return Prediction(labels=(), classes=classes)
+        names = _names(rows, found.inputs) if saved.modality == "image" else ()
         if not classes:
-            return Prediction(labels=tuple(float(v) for v in table[:, 0]))
+            return Prediction(labels=tuple(float(v) for v in table[:, 0]), names=names)
         labels = tuple(classes[i] for i in table.argmax(axis=1))
-        return Prediction(labels=labels, probabilities=tuple(map(tuple, table.tolist())), classes=classes)
+        chances = tuple(map(tuple, table.tolist()))
+        return Prediction(labels=labels, probabilities=chances, classes=classes, names=names)
 
     summary = saved.meta["summary"]
     return Result(
@@ -263,6 +266,41 @@ def load(result: str | Path) -> Result:
     )
 
 
+def _names(given: Any, inputs: pa.Table) -> tuple[str, ...]:
+    """Paths of images, within the folder that was given where they lie in it; none where any image has no path."""
+    paths = [row["path"] for row in inputs["image"].to_pylist()]
+    if not isinstance(given, (str, Path)) or not all(paths):
+        return ()
+    place = Path(given).expanduser().absolute()
+    root = place if place.is_dir() else place.parent
+    return tuple(str(Path(p).relative_to(root) if Path(p).is_relative_to(root) else p) for p in paths)
+
+
+def admit_predictions(out: Path, *, overwrite: bool = False) -> None:
+    """Raises a `Problem` now that `write_predictions` would raise later."""
+    from headstart.core import Refused
+
+    if out.suffix.lower() not in (".csv", ".jsonl", ".parquet"):
+        raise Unfit(f"`{out.name}` ends in no known format", where="`--out`", fix="end it in .csv, .jsonl or .parquet")
+    if out.exists() and not overwrite:
+        raise Refused("the file is there already", where=f"`{out}`", fix="add --overwrite, or name another file")
+
+
+def prediction_columns(found: Prediction) -> dict[str, list[Any]]:
+    """By column: the images' names where there are any, the labels, and the probabilities of each class.
+
+    >>> list(prediction_columns(Prediction(labels=("label",), probabilities=((0.6, 0.4),), classes=("label", "b"))))
+    ['label', 'p_label', 'b']
+    """
+    columns: dict[str, list[Any]] = {"image": list(found.names)} if found.names else {}
+    columns["label"] = list(found.labels)
+    for at, name in enumerate(found.classes):
+        while name in columns:
+            name = f"p_{name}"
+        columns[name] = [p[at] for p in found.probabilities]
+    return columns
+
+
 def write_predictions(found: Prediction, out: Path, *, overwrite: bool = False) -> None:
     """A CSV, JSONL or parquet file, by its ending; whole or not at all."""
     import io
@@ -270,25 +308,18 @@ def write_predictions(found: Prediction, out: Path, *, overwrite: bool = False) 
     import pyarrow as pa
     from pyarrow import csv, parquet
 
-    from headstart.core import Refused
     from headstart.io.atomic import write_bytes, writing
 
-    if out.exists() and not overwrite:
-        raise Refused("the file is there already", where=f"`{out}`", fix="add --overwrite, or name another file")
-    columns: dict[str, Any] = {"label": list(found.labels)}
-    for at, name in enumerate(found.classes):
-        columns[f"p_{name}" if name == "label" else name] = [p[at] for p in found.probabilities]
+    admit_predictions(out, overwrite=overwrite)
     held = io.BytesIO()
-    table = pa.table(columns)
+    table = pa.table(prediction_columns(found))
     kind = out.suffix.lower()
     if kind == ".parquet":
         parquet.write_table(table, held)
     elif kind == ".jsonl":
         held.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist()).encode())
-    elif kind == ".csv":
-        csv.write_csv(table, held)
     else:
-        raise Unfit(f"`{out.name}` ends in no known format", where="`--out`", fix="end it in .csv, .jsonl or .parquet")
+        csv.write_csv(table, held)
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, held.getvalue())

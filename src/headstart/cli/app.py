@@ -237,7 +237,10 @@ def predict(
 ) -> None:
     """Labels and probabilities of new rows."""
     import headstart as hs
+    from headstart.outcome import admit_predictions
 
+    if out is not None:
+        admit_predictions(out, overwrite=overwrite)
     loaded = hs.load(result)
     show.predicted(loaded, loaded.predict(rows), out, overwrite=overwrite, machine=json)
 

@@ -212,30 +212,28 @@ def _story(result: Result) -> None:
 
 def predicted(result: Result, found: Prediction, out: Path | None, *, overwrite: bool, machine: bool) -> None:
     """Labels and probabilities as JSON, a file, or CSV on stdout."""
-    from headstart.outcome import write_predictions
+    from headstart.outcome import prediction_columns, write_predictions
 
     if out is not None:
         write_predictions(found, out, overwrite=overwrite)
     rows = _count(len(found), "row")
     if machine:
-        lines = (
-            [
-                {"label": label, "probabilities": dict(zip(found.classes, p, strict=True))}
-                for label, p in zip(found.labels, found.probabilities, strict=True)
-            ]
-            if found.classes
-            else [{"label": label, "probabilities": None} for label in found.labels]
-        )
+        named = [{"image": name} for name in found.names] or [{} for _ in found.labels]
+        chances: list[Any] = [dict(zip(found.classes, p, strict=True)) for p in found.probabilities]
+        lines = [
+            {**name, "label": label, "probabilities": p}
+            for name, label, p in zip(named, found.labels, chances or [None] * len(found), strict=True)
+        ]
         written = None if out is None else str(out)
         emit({"result": result.where, "rows": len(found), "predictions": lines, "out": written})
     elif out is not None:
         saved(f"saved `{out}` ({rows})")
     else:
-        _csv(found)
+        _csv(prediction_columns(found))
         note(f"predicted {rows} with `{result.where}`; --out FILE keeps them")
 
 
-def _csv(found: Prediction) -> None:
+def _csv(columns: Mapping[str, Sequence[Any]]) -> None:
     """As a file would hold it; on a terminal nothing in a name can steer it."""
     import csv
     import io
@@ -243,9 +241,9 @@ def _csv(found: Prediction) -> None:
     safe = plain if sys.stdout.isatty() else str
     held = io.StringIO()
     writer = csv.writer(held, lineterminator="\n")
-    writer.writerow(["label", *map(safe, found.classes)])
-    for at, label in enumerate(found.labels):
-        writer.writerow([safe(label), *(f"{p:.6g}" for p in (found.probabilities[at] if found.classes else ()))])
+    writer.writerow(map(safe, columns))
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow(f"{v:.8g}" if isinstance(v, float) else safe(v) for v in row)
     write(held.getvalue())
 
 

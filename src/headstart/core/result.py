@@ -16,12 +16,13 @@ class Prediction:
     """Predictions in the order of the rows given.
 
     labels: class names, or numbers for regression. probabilities: rows × classes, in the order of `classes`;
-    empty for regression.
+    empty for regression. names: of images, their paths within what was given; else empty.
     """
 
     labels: tuple[Any, ...]
     probabilities: tuple[tuple[float, ...], ...] = ()
     classes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
