@@ -155,6 +155,8 @@ def number(value: Any) -> str:
     """
     if value is None or value != value:
         return ""
+    if 0 < abs(value) < 0.001:
+        return f"{value:.2g}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 

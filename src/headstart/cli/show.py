@@ -195,7 +195,10 @@ def _story(result: Result) -> None:
     rungs = [
         (_short(r["name"]), number(r.get("score")), f"{r['seconds']:.1f} s", r.get("error") or "") for r in data.trials
     ]
+    rows = data.card
+    line(f"The task: {data.title}, {rows['labelled']:,} labelled rows, {rows['test']:,} test rows")
     draw(
+        "",
         "1. The ranking: a race on growing samples",
         "",
         table("source", ">probe, out of fold", ">rows seen", "left because", rows=race),
@@ -205,9 +208,10 @@ def _story(result: Result) -> None:
         table("system", ">out of fold", ">cost", "", rows=rungs),
         "",
     )
-    harms = [str(row["harm"]) for row in data.race if row.get("harm")]
+    harms = [(_short(row["name"]), number(row["score"])) for row in data.race if row.get("harm")]
     if harms:
-        draw("3. Harm caught", "", *harms, "")
+        said = "3. Harm caught: used as they are, these would be worse than the best system without transfer"
+        draw(said, "", table("source", ">probe, out of fold", rows=harms), "")
 
 
 def predicted(result: Result, found: Prediction, out: Path | None, *, overwrite: bool, machine: bool) -> None:

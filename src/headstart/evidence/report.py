@@ -401,10 +401,10 @@ def _title(holder: JSON) -> str:
 
 
 def _number(value: Any) -> str:
-    """Three decimals, or four digits where that is too coarse; whole numbers with separators.
+    """Three decimals, whole numbers with separators from a thousand on, four digits where that is too coarse.
 
-    >>> _number(0.91666), _number(1234567), _number(12345.6), _number(None)
-    ('0.917', '1,234,567', '1.235e+04', '–')
+    >>> _number(0.91666), _number(1234567), _number(12345.6), _number(0.00012), _number(None)
+    ('0.917', '1,234,567', '12,346', '0.00012', '–')
     """
     if value is None or isinstance(value, str | bool):
         return "–" if value is None else str(value)
@@ -412,7 +412,10 @@ def _number(value: Any) -> str:
         return "–"
     if isinstance(value, int):
         return f"{value:,}"
-    shown = f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"
+    if 1000 <= abs(value) < 1e9:
+        shown = f"{value:,.0f}"
+    else:
+        shown = f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.4g}"
     return shown.replace("-", "−", 1) if value < 0 else shown
 
 
