@@ -107,7 +107,7 @@ def crashed_everywhere(journey: Journey, every: int, first: int = 1) -> int:
 
 @pytest.mark.usefixtures("light")
 def test_a_crash_at_some_events_changes_nothing(tmp_path: Path, shelf: list[Source]) -> None:
-    assert crashed_everywhere(Journey(tmp_path, shelf, (40, 30)), every=18, first=11) > 90
+    assert crashed_everywhere(Journey(tmp_path, shelf, (40, 30)), every=29, first=22) > 90
 
 
 @pytest.mark.slow

@@ -119,22 +119,6 @@ def _bank_has_learned(bank: hs.Inventory, result: hs.Result, shelf: list[Source]
     assert len(new.trained_on) == 60
 
 
-def test_the_predictions_that_were_judged_are_those_of_the_saved_result(
-    tmp_path: Path, text_model: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Features that a model really computes: what verify scored, `predict` says again."""
-    shelves.cheap_baselines(monkeypatch)
-    monkeypatch.setattr("headstart.ranking.race.__defaults__", ((),))
-    both = shelves.texts(100, told=1.0)
-    target = hs.read_target(both.slice(0, 60), label="label", text="text", test=both.slice(60))
-    result = shelves.solved(target, [text_model], tmp_path / "out", when_unsure="best")
-    assert result.summary["returned"] == "chosen"
-    kept = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pydict()
-    found = hs.load(tmp_path / "out").predict(both.slice(60).select(["text"]))
-    assert list(found.labels) == kept["chosen: predicted"]
-    np.testing.assert_allclose([p[1] for p in found.probabilities], kept["chosen: p(class 1)"], rtol=1e-5)
-
-
 @pytest.mark.slow
 def test_a_good_source_helps_in_outer_cross_validation(tmp_path: Path, shelf: list[Source]) -> None:
     target = filled(shelves.tickets(100, 0, told=0.3), shelf)

@@ -19,7 +19,7 @@ WORKS = {"single_label", "regression"}  # in solve, all the way
 METHODS = [(kind, name) for kind in ("adaptation.baselines", "adaptation.routes") for name in catalogue.entries(kind)]
 
 
-def target_of(task: str, modality: str, rows: int = 30) -> Target | None:
+def target_of(task: str, modality: str, rows: int = 15) -> Target | None:
     """A small target of its kind; None where there is no such input, as a table of tags."""
     given = {"label": "label", "name": f"{task} {modality}"}
     if task in ("tagging", "pairs") and modality != "text":
@@ -78,7 +78,7 @@ def test_each_method_fits_or_says_why_not(
 def test_solve_gives_a_result_or_refuses(
     tmp_path: Path, task: str, modality: str, text_model: Source, image_model: Source
 ) -> None:
-    target = target_of(task, modality, rows=15)
+    target = target_of(task, modality)
     if target is None:
         return
     shelf = [image_model if modality == "image" else text_model]

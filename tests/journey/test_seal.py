@@ -94,10 +94,9 @@ def test_over_crash_and_resume_the_test_is_counted_once(
     with pytest.raises(Crash):
         shelves.solved(watch(shelves.tickets()).target, shelf, tmp_path / "out", bank, hook=crash)
     assert opened
-    for _ in range(2):
-        watched = watch(shelves.tickets())
-        result = shelves.solved(watched.target, shelf, tmp_path / "out", bank, resume=True)
-        assert (result.verdict, watched.opened) == ("helps", 1)
+    watched = watch(shelves.tickets())
+    result = shelves.solved(watched.target, shelf, tmp_path / "out", bank, resume=True)
+    assert (result.verdict, watched.opened) == ("helps", 1)
     assert bank.opened(fingerprint_of_test(shelves.tickets())) == 1
     notes = [line["name"] for line in shelves.journal(tmp_path / "out") if line["event"] == "note"]
     assert notes.count("seal opened") == 1
@@ -111,7 +110,7 @@ def _everything(folder: Path) -> bytes:
     return b"".join(p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file())
 
 
-@pytest.mark.parametrize("rows", [(60, 30), (40, 0)])
+@pytest.mark.parametrize("rows", [(60, 30), (25, 0)])
 def test_before_verify_nothing_of_the_test_lies_in_the_run(
     tmp_path: Path,
     text_model: Source,
