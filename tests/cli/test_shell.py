@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,18 @@ def test_help_loads_nothing_heavy_and_no_rich() -> None:
     done = process("-c", code)
     assert (done.returncode, done.stderr) == (0, b"[]\n")
     assert b"inventory" in done.stdout
+
+
+@pytest.mark.parametrize(("code", "limit_seconds"), [("import headstart", 0.3), ("-m headstart --help", 0.5)])
+def test_starting_is_quick(code: str, limit_seconds: float) -> None:
+    def seconds() -> float:
+        """Of the processor, which other work on the machine hardly changes."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        process(*(code.split() if code.startswith("-m") else ("-c", code)))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) <= limit_seconds
 
 
 def test_every_line_of_the_help_is_whole(shell: Shell) -> None:
