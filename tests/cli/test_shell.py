@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import resource
@@ -293,6 +294,27 @@ def test_a_pipe_that_closes_early_is_no_error() -> None:
         )
         assert done.stderr == ""
     assert done.stdout.splitlines() == ["ranking.estimators", "0"]
+
+
+def test_what_a_library_writes_to_stdout_is_not_in_the_document() -> None:
+    code = (
+        "import os, sys; from headstart import catalogue, cli; read = catalogue.entries; "
+        "catalogue.entries = lambda kind: os.write(1, b'[Warning] of C\\n') and read(kind); "
+        "sys.exit(cli.main(['methods', 'ranking', '--json']))"
+    )
+    done = process("-c", code)
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)["methods"]) >= 6
+    assert b"[Warning] of C" in done.stderr
+
+
+def test_methods_that_fit_several_sources(shell: Shell, models: Path) -> None:
+    names = (models / "tiny", models / "tiny")
+    said = shell("methods", "adaptation", "--fits", *names, "--json")
+    assert {m["name"] for m in said.document["methods"]} == {"full_finetune", "linear_probe", "lora", "lp_ft"}
+    assert shell("methods", "--fits", *names, "--json").code == 0
+    assert shell("methods", "ranking", "evidence").code == 1
+    assert "no source has the id or name `nobody`" in shell("methods", "--fits", "nobody").err
 
 
 class Terminal(io.StringIO):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     machine = "--json" in given
     try:
-        code, problem = _run(given)
-        if problem is not None:
-            from headstart.cli.printing import tell
+        with _stdout_of_our_own() if machine else nullcontext():
+            code, problem = _run(given)
+            if problem is not None:
+                from headstart.cli.printing import tell
 
-            tell(problem, machine=machine)
-        sys.stdout.flush()
+                tell(problem, machine=machine)
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of a pipe went away: not an error of ours
         _silence()
         return 0
     except KeyboardInterrupt:  # a second one, while the first was told
         return 130
+
+
+@contextmanager
+def _stdout_of_our_own() -> Iterator[None]:
+    """What libraries in C write to the process's stdout goes to stderr, so that one JSON document stands alone there.
+
+    Where Python's stdout is not the process's, as in a notebook, nothing is changed.
+    """
+    try:
+        whole = sys.stdout.fileno() == 1
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        yield
+        return
+    theirs, kept = sys.stdout, os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(kept, "w", encoding=theirs.encoding, errors=theirs.errors, closefd=False)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        sys.stdout = theirs
 
 
 def _run(given: list[str]) -> tuple[int, dict[str, str] | None]:

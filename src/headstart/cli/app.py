@@ -334,17 +334,20 @@ def adapt(
 
 @app.command()
 def methods(
-    stage: Annotated[
-        Optional[str], typer.Argument(help="ranking, adaptation, combination, evidence, or a kind")
+    words: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="STAGE", help="ranking, adaptation, combination, evidence, or a kind"),
     ] = None,
     fits: Annotated[
-        Optional[list[str]], typer.Option(help="only those that work on this source (id, name or folder)")
+        Optional[list[str]],
+        typer.Option(metavar="SOURCE…", help="only those that work on these sources (id, name or folder)"),
     ] = None,
     bank: Bank = None,
     json: Json = False,
 ) -> None:
     """What there is, what each needs, and where it comes from."""
-    show.methods(stage, fits or [], bank, machine=json)
+    stage, sources = show.stage_and_sources(words or [], fits)
+    show.methods(stage, sources, bank, machine=json)
 
 
 @app.command()

@@ -274,6 +274,19 @@ def adapted(source: Source, target: Target, out: Path, *, machine: bool) -> None
     saved(f"saved `{out}` ({source.receipt.seconds:.0f} s)")
 
 
+def stage_and_sources(words: Sequence[str], fits: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """`methods STAGE --fits A B`: words that follow the first source are sources too.
+
+    >>> stage_and_sources(["combination", "b"], ["a"]), stage_and_sources(["ranking"], None)
+    (('combination', ['a', 'b']), ('ranking', []))
+    """
+    stages = {part for kind in KINDS for part in (*kind.split("."), kind)}
+    if not fits and len(words) > 1:
+        raise Unfit(f"`{words[1]}` is one word too many", where="`headstart methods`", fix="name one stage, or a kind")
+    named = list(words[:1]) if words and (not fits or words[0] in stages) else []
+    return (named[0] if named else None), [*(fits or []), *words[len(named) :]]
+
+
 def methods(stage: str | None, fits: Sequence[str], bank: str | None, *, machine: bool) -> None:
     """The catalogue."""
     from headstart import catalogue
