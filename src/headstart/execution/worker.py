@@ -72,7 +72,7 @@ def limit_threads(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(threads)
     if "numpy" in sys.modules or "torch" in sys.modules:  # what is not loaded yet will read the environment
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+        from threadpoolctl import threadpool_limits
 
         threadpool_limits(threads)
     if "torch" in sys.modules:
