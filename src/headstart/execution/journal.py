@@ -179,5 +179,10 @@ class Journal:
         self.decisions = {k: v for k, v in self.decisions.items() if not v.get("late")}
         self.ends = {k: v for k, v in self.ends.items() if v["event"] == "finished" or not v.get("late")}
 
+    def forget_stops_of_verify(self) -> None:
+        """Leave out what was stopped after the test was opened: choices stand, and what they need may be finished."""
+        opened = min(line["n"] for line in self.lines if line["event"] == "note" and line["name"] == SEAL_OPENED)
+        self.ends = {k: v for k, v in self.ends.items() if v["event"] != "stopped" or v["n"] < opened}
+
     def close(self) -> None:
         os.close(self._file)

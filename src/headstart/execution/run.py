@@ -87,7 +87,9 @@ class Run:
             journal.clock = meter.session
             if journal.header is None:
                 journal.write("header", version=VERSION, inputs=given)
-            if meter.remaining() > 0 and SEAL_OPENED not in journal.notes:
+            if SEAL_OPENED in journal.notes:
+                journal.forget_stops_of_verify()
+            elif meter.remaining() > 0:
                 journal.forget_late()
             journal.write("session", budget_seconds=budget.seconds if budget.seconds < inf else None, pid=os.getpid())
             for part in sorted(folder.glob("trials/*.part-*")):
