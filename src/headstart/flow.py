@@ -194,7 +194,11 @@ def verify(choices: Sequence[Choice], run: Run, known: Any, inventory: Inventory
     for choice, test in zip(choices, opened, strict=True):
         folder = dump_rows(run, test, f"test-{choice.part.folder.rpartition('/')[2]}")
         refits.append(refitted(choice.part, choice.systems(), run, test=folder))
-    tables = _tables(choices, refits)
+    stands = [_standing(c, done) for c, done in zip(choices, refits, strict=True)]
+    if None in stands or any(o.stopped == "interrupt" for done in refits for o in done.values()):
+        return None  # a later session finishes what was stopped
+    opponents = [t for t in stands if t is not None]
+    tables = _tables(choices, opponents, refits)
     labels = np.concatenate([t.labels for t in opened if t.labels is not None])
     groups = [g for t in opened for g in t.groups]
     ids = [i for t in opened for i in t.ids]
@@ -203,7 +207,7 @@ def verify(choices: Sequence[Choice], run: Run, known: Any, inventory: Inventory
     if not keep.any():
         return None
     pooled = {name: np.concatenate(some)[keep] for name, some in tables.items()}
-    plain = _said([c.no_transfer.system.name for c in choices], "the best no-transfer system of each fold")
+    plain = _said([t.system.name for t in opponents], "the best no-transfer system of each fold")
     naive = _said([c.naive.system.name for c in choices if c.naive], "the naive transfer of each fold")
     verified = judge(
         pooled.get(CHOSEN),
@@ -223,11 +227,21 @@ def verify(choices: Sequence[Choice], run: Run, known: Any, inventory: Inventory
     return Verdict(verified, pooled, labels[keep], [ids[i] for i in where], inputs, refits)
 
 
-def _tables(choices: Sequence[Choice], refits: Sequence[Mapping[Any, Outcome]]) -> dict[str, list[Array]]:
+def _standing(choice: Choice, done: Mapping[Any, Outcome]) -> Tried | None:
+    """The no-transfer opponent; where it could not be refitted, the best of those that could, by validation."""
+    could = [t for t in choice.baselines if t.usable and t.system in done and done[t.system].ok]
+    if done[choice.no_transfer.system].ok:
+        return choice.no_transfer
+    return _best(choice.part, could) if could else None
+
+
+def _tables(
+    choices: Sequence[Choice], opponents: Sequence[Tried], refits: Sequence[Mapping[Any, Outcome]]
+) -> dict[str, list[Array]]:
     """Predictions of the test rows by name, one table a part; only systems that every part could refit."""
     found: dict[str, list[Array]] = {NO_TRANSFER: [], CHOSEN: [], NAIVE: []}
-    for choice, done in zip(choices, refits, strict=True):
-        found[NO_TRANSFER].append(_test_table(done[choice.no_transfer.system]))
+    for choice, opponent, done in zip(choices, opponents, refits, strict=True):
+        found[NO_TRANSFER].append(_test_table(done[opponent.system]))
         if choice.chosen is not None and all(done[t.system].ok for t, _ in choice.chosen.members):
             found[CHOSEN].append(_blend(choice.chosen, done))
         if choice.naive is not None and done[choice.naive.system].ok:
@@ -265,12 +279,11 @@ class Final:
     chosen: tuple[tuple[System, float, Outcome], ...]
     no_transfer: tuple[tuple[System, float, Outcome], ...]
     interrupted: bool = False
+    unfitted: tuple[tuple[System, Outcome], ...] = ()  # what could not be fitted on all rows
 
 
 def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, run: Run, when_unsure: str) -> Final:
     """Refit what will be saved on all rows that it may learn from, and say which of the two is returned."""
-    from headstart.execution.parts import Tried
-
     stopped_by_user = run.interrupted
     run.calm()
     if verdict is not None and choices == [choice]:
@@ -286,12 +299,14 @@ def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, r
     returned: Literal["chosen", "no-transfer"] = (
         "chosen" if chosen and (proven or when_unsure == "best") else "no-transfer"
     )
-    opponent = choice.no_transfer.system
-    if not done[opponent].ok and returned == "no-transfer":  # the class prior can always be fitted
-        opponent = next(t.system for t in choice.baselines if t.system.method == "majority")
-        done |= refitted(choice.part, [Tried(opponent, None)], run)
-    plain = ((opponent, 1.0, done[opponent]),)
-    return Final(choice, choices, verdict, returned, chosen, plain, stopped_by_user)
+    opponent = _standing(choice, done)
+    if opponent is None:  # the class prior can always be fitted
+        opponent = next(t for t in choice.baselines if t.system.method == "majority")
+        done |= refitted(choice.part, [opponent], run)
+    plain = ((opponent.system, 1.0, done[opponent.system]),)
+    every = [done, *(verdict.refits if verdict else ())]
+    unfitted = tuple({s: o for some in every for s, o in some.items() if not o.ok}.items())
+    return Final(choice, choices, verdict, returned, chosen, plain, stopped_by_user, unfitted)
 
 
 def refitted(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None = None) -> dict[Any, Outcome]:
@@ -523,10 +538,6 @@ def _leads(choice: Choice) -> bool:
 def _test_table(outcome: Outcome) -> Array:
     import numpy as np
 
-    if not outcome.ok:
-        raise outcome.error or Problem(
-            "a system could not be refitted for verify", where="verify", fix="run again with `--resume`"
-        )
     table: Array = np.load(outcome.files / "pred-test.npy", allow_pickle=False)
     return table
 

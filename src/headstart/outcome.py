@@ -390,6 +390,9 @@ def _warnings(final: Final, run: Run, known: Known, target: Target, failed: Sequ
             found.append(f"`{trial.system.name}` failed: {trial.error.what}")
         elif trial.stopped:
             found.append(f"`{trial.system.name}` was cut by {trial.stopped}, and did not compete")
+    for system, end in final.unfitted:
+        why = end.error.what if end.error else f"it was cut by {end.stopped}"
+        found.append(f"`{system.name}` could not be fitted on all rows: {why}")
     found += [
         f"`{r.source.name}`: {known.marks[r.source.id]['sentence']}"
         for r in final.choice.ranked
