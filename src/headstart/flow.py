@@ -193,7 +193,7 @@ def verify(choices: Sequence[Choice], run: Run, known: Any, inventory: Inventory
     refits = []
     for choice, test in zip(choices, opened, strict=True):
         folder = dump_rows(run, test, f"test-{choice.part.folder.rpartition('/')[2]}")
-        refits.append(refitted(choice.part, choice.systems(), run, test=folder))
+        refits.append(refitted(choice, choice.systems(), run, test=folder))
     stands = [_standing(c, done) for c, done in zip(choices, refits, strict=True)]
     if None in stands or any(o.stopped == "interrupt" for done in refits for o in done.values()):
         return None  # a later session finishes what was stopped
@@ -290,7 +290,7 @@ def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, r
         done = dict(verdict.refits[0])
     else:
         members = [t for t, _ in choice.chosen.members] if choice.chosen else []
-        done = refitted(choice.part, [choice.no_transfer, *members], run)
+        done = refitted(choice, [choice.no_transfer, *members], run)
     chosen = tuple((t.system, w, done[t.system]) for t, w in (choice.chosen.members if choice.chosen else ()))
     if not all(o.ok for _, _, o in chosen):
         chosen = ()
@@ -302,40 +302,41 @@ def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, r
     opponent = _standing(choice, done)
     if opponent is None:  # the class prior can always be fitted
         opponent = next(t for t in choice.baselines if t.system.method == "majority")
-        done |= refitted(choice.part, [opponent], run)
+        done |= refitted(choice, [opponent], run)
     plain = ((opponent.system, 1.0, done[opponent.system]),)
     every = [done, *(verdict.refits if verdict else ())]
     unfitted = tuple({s: o for some in every for s, o in some.items() if not o.ok}.items())
     return Final(choice, choices, verdict, returned, chosen, plain, stopped_by_user, unfitted)
 
 
-def refitted(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None = None) -> dict[Any, Outcome]:
-    """Each system on all labelled rows of the part; a soup's ingredients first, and then their average."""
+def refitted(choice: Choice, trials: Sequence[Tried], run: Run, *, test: str | None = None) -> dict[Any, Outcome]:
+    """Each system on all labelled rows of the part; a soup's ingredients first, and then their average.
+
+    Each ingredient runs the fraction of the schedule that its own folds chose.
+    """
     from headstart.execution.parts import soup_job
 
-    plain = [t for t in trials if not t.system.ingredients]
-    parts_of_soups = [
-        replace(t, system=i, folders=()) for t in trials for i in t.system.ingredients if t.system.ingredients
-    ]
-    outcomes = adaptation.refit(part, plain, run, test=test)
-    done: dict[Any, Outcome] = {t.system: o for t, o in zip(plain, outcomes, strict=True)}
-    for ingredient in parts_of_soups:
-        if ingredient.system not in done:
-            done[ingredient.system] = adaptation.refit(part, [ingredient], run, test=test)[0]
+    part, fine_tunes = choice.part, {t.system: t for t in choice.tuned}
+    wanted = {t.system: t for t in trials if not t.system.ingredients}
     for trial in trials:
-        if trial.system.ingredients:
-            folders = [[done[i].files] for i in trial.system.ingredients]
-            done[trial.system] = run.do([soup_job(part, trial.system, folders, "all", test=test)], "refit", must=True)[
-                0
-            ]
+        wanted.update({i: fine_tunes[i] for i in trial.system.ingredients})
+    done: dict[Any, Outcome] = dict(
+        zip(wanted, adaptation.refit(part, list(wanted.values()), run, test=test), strict=True)
+    )
+    for trial in trials:
+        if ingredients := trial.system.ingredients:
+            failed = next((done[i] for i in ingredients if not done[i].ok), None)
+            folders = [[done[i].files] for i in ingredients]
+            job = soup_job(part, trial.system, folders, "all", test=test)
+            done[trial.system] = failed or run.do([job], "refit", must=True)[0]
     return done
 
 
 def _refuse_task(target: Target) -> None:
     if target.task.type not in ("single_label", "regression") or target.task.pair:
-        kind = target.task.type.replace("_", "-") + (" over text pairs" if target.task.pair else "")
+        kind = target.task.type.replace("_", "-") + " task" + (" over text pairs" if target.task.pair else "")
         raise Refused(
-            f"`{target.name}` is a {kind} task, and `solve` works on single-label and regression tasks so far",
+            f"`{target.name}` is a {kind}, and `solve` works on single-label and regression tasks so far",
             where="solve",
             fix="look at it with `headstart inspect`; give one label a row, and one text",
         )
