@@ -25,7 +25,8 @@ BELOW: dict[str, set[str]] = {
 METHOD = {"core", "numerics"}
 TRAINING_DOOR = "headstart.execution.fit"  # the one other door of methods that train
 BELOW["flow"] = {*STAGES, "evidence", "core", "inventory", "execution", "io", "catalogue", "numerics"}
-BELOW["flow"] = BELOW["outcome"] = BELOW["flow"] | {"outcome", "__init__"}  # outcome writes what the flow made
+# outcome writes what the flow made, with the account of it
+BELOW["flow"] = BELOW["outcome"] = BELOW["account"] = BELOW["flow"] | {"outcome", "account", "__init__"}
 BELOW["__init__"] = {*STAGES, "evidence", "core", "flow", "outcome", "inventory", "execution", "io", "catalogue"}
 BELOW["cli"] = BELOW["__init__"] | {"__init__", "numerics", "demonstration"}
 BELOW["__main__"] = {"cli"}
