@@ -156,7 +156,7 @@ def cells(needs: Needs) -> Iterator[tuple[str, str]]:
                 yield modality, task
 
 
-def needs_no_source(method: Fitting, seed: int) -> None:  # noqa: ARG001  # the shape of a law
+def needs_no_source(method: Fitting, seed: int) -> None:  # the shape of a law
     assert not method.needs.gives, "a no-transfer system needs no source"
 
 
