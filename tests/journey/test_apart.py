@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import headstart as hs
-from headstart.core import Budget
 from journey import shelves
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -44,24 +43,19 @@ def predicted_apart(result: Path, rows: list[str]) -> tuple[list[Any], Any]:
     return labels, np.array(probabilities)
 
 
-def solved_and_moved(tmp_path: Path, home: Path, routes: tuple[str, ...]) -> tuple[Path, hs.Target]:
+def solved_and_moved(tmp_path: Path, home: Path) -> tuple[Path, hs.Target]:
     """A result of features that a model really computed; then the model, bank, cache and run are deleted."""
     base = shelves.model(tmp_path / "model")
     both = shelves.texts(100, told=1.0)
     target = hs.read_target(both.slice(0, 60), label="label", text="text", test=both.slice(60))
-    result = shelves.solved(target, [base], tmp_path / "out", hs.Inventory(), when_unsure="best", **limits(routes))
+    result = shelves.solved(target, [base], tmp_path / "out", hs.Inventory(), when_unsure="best")
     assert result.summary["returned"] == "chosen"
-    assert any(r in result.receipt.method for r in routes), result.receipt.method
     moved = tmp_path / "moved" / "result"
     moved.parent.mkdir()
     shutil.move(tmp_path / "out", moved)
     for gone in (tmp_path / "model", home, moved / "run"):
         shutil.rmtree(gone)
     return moved, target
-
-
-def limits(routes: tuple[str, ...]) -> dict[str, Any]:
-    return {} if routes == ("linear_probe",) else {"budget": Budget(trials=4)}
 
 
 def check(moved: Path, target: hs.Target) -> None:
@@ -74,29 +68,4 @@ def check(moved: Path, target: hs.Target) -> None:
 
 @pytest.mark.usefixtures("light")
 def test_a_probe_needs_nothing_but_its_folder(tmp_path: Path, home: Path) -> None:
-    check(*solved_and_moved(tmp_path, home, ("linear_probe",)))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("light")
-@pytest.mark.parametrize("route", ["lp_ft", "lora", "full_finetune"])
-def test_a_fine_tune_needs_nothing_but_its_folder(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, route: str
-) -> None:
-    from headstart import flow
-
-    plan = flow.Plan(sources=1, routes=(route,), survivors=1)
-    monkeypatch.setattr(flow, "PLANS", (plan,))
-    monkeypatch.setattr("headstart.combination.combine", only(route))
-    check(*solved_and_moved(tmp_path, home, (route,)))
-
-
-def only(route: str) -> Any:
-    from headstart import combination
-
-    combine = combination.combine
-
-    def combined(part: Any, trials: Any, method: str = "greedy_ensemble") -> Any:
-        return combine(part, [t for t in trials if t.system.method == route], method)
-
-    return combined
+    check(*solved_and_moved(tmp_path, home))
