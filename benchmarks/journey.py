@@ -1,7 +1,7 @@
 """The figures of the journey: import times, the budget kept, features, and `solve` on real sets against its rivals.
 
     python benchmarks/journey.py --json figures.json --work WORK [--quick] [--only imports,budget,features,solve]
-        [--sets trec6,penguins] [--sizes 8,32,128] [--minutes 1.5] [--runs 54] [--setfit-python PYTHON] [--data DIR]
+        [--sets trec6,penguins] [--sizes 8,32,128] [--minutes 2] [--runs 54] [--setfit-python PYTHON] [--data DIR]
 
 Prints Markdown. Raw results go to the JSON file after every cell, and what stands there is not done again, so that a
 run may be stopped at any time and taken up; `--only report` prints the tables of a file. `benchmarks/README.md` says
@@ -11,7 +11,6 @@ how long it takes and how each figure is made.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
 import json
 import os
@@ -83,7 +82,7 @@ class Record:
         return cell is not None and "error" not in cell and cell["settings"] == json.loads(json.dumps(settings))
 
     def put(self, key: str, settings: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        self.cells[key] = {"settings": dict(settings), **found}
+        self.cells[key] = {**found, "settings": dict(settings)}
         beside = self.path.with_name(self.path.name + ".part")
         beside.write_text(json.dumps(self.begun, indent=1, ensure_ascii=False), encoding="utf-8")
         beside.replace(self.path)
@@ -362,9 +361,8 @@ def _empty(folder: Path) -> Path:
 
 
 def _has_setfit(python: str) -> bool:
-    if python == sys.executable:
-        return importlib.util.find_spec("setfit") is not None
-    return subprocess.run([python, "-c", "import setfit"], capture_output=True).returncode == 0
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('setfit') is None)"
+    return subprocess.run([python, "-c", look], capture_output=True).returncode == 0
 
 
 def _image_encoder(named: Path | None) -> Path | None:
@@ -383,7 +381,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="try everything on little, in three minutes")
     parser.add_argument("--sets", default="")
     parser.add_argument("--sizes", default="8,32,128", help="labels of each class; regression: 50, 200, 1000 rows")
-    parser.add_argument("--minutes", type=float, default=1.5, help="for each solve")
+    parser.add_argument("--minutes", type=float, default=2.0, help="for each solve")
     parser.add_argument("--test-rows", type=int, default=500)
     parser.add_argument("--runs", type=int, default=54, help="of the budget part, at most 72")
     parser.add_argument("--setfit-python", default=sys.executable, help="an interpreter that has setfit")

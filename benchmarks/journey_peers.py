@@ -132,7 +132,7 @@ def main() -> None:
     form = recipe if asked.form == "recipe" else setfit
     with TemporaryDirectory() as scratch:
         found, settings = form(asked.train, asked.test, asked.model, scratch, asked.seed, asked.steps)
-    made = {"predictions": found, "settings": settings, "seconds_inside": round(time.monotonic() - begun, 2)}
+    made = {"predictions": found, "recipe": settings, "seconds_inside": round(time.monotonic() - begun, 2)}
     asked.out.write_text(json.dumps(made), encoding="utf-8")
     print(f"{asked.form}: {len(found)} rows predicted", file=sys.stderr)
 

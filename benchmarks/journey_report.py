@@ -60,12 +60,21 @@ def _budget(cells: Cells) -> list[str]:
     said = (
         f"{len(runs)} runs of `headstart solve` with {_limits(runs)}. Limit + max(10 %, 5 s), from the start of the "
         f"process to its end, was kept in {held} of {len(runs)}; a valid result came back in {valid}. Largest elapsed "
-        f"− limit: {worst['over_seconds']:+.1f} s, with a limit of {worst['limit_seconds']:.0f} s."
+        f"− limit: {worst['over_seconds']:+.1f} s, with a limit of {worst['limit_seconds']:.0f} s. "
+        + _load(runs.values())
     )
     lost = [f"- not kept: `{k}`, {c['seconds']:.1f} s" for k, c in runs.items() if not c["held"]]
     lost += [f"- no result: `{k}`, {c.get('told') or c['code']}" for k, c in runs.items() if not c["valid"]]
     head = ["target", "shelf", "runs", "largest elapsed − limit, s", "kept", "valid results"]
     return _section("Budget", said, "", *_table(head, rows), *([""] if lost else []), *lost)
+
+
+def _load(some: Iterable[Mapping[str, Any]]) -> str:
+    """What else the machine did: figures of a busy one are not those of an idle one."""
+    loads = [c["load"] for c in some if "load" in c]
+    if not loads:
+        return ""
+    return f"Load of the machine, median and largest: {statistics.median(loads):.1f}, {max(loads):.1f}."
 
 
 def _limits(runs: Cells) -> str:
@@ -228,10 +237,13 @@ def _no_transfer(solved: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | No
 def _setting(scored: Sequence[Scored]) -> str:
     minutes = sorted({one.solve["settings"]["minutes"] for one in scored if one.solve})
     limits = " and ".join(f"{m:g}" for m in minutes)
-    return (
+    tried = any((cell or {}).get("settings", {}).get("steps") for one in scored for cell in one.peers.values())
+    warning = "**Made with `--quick`: the rivals were cut to a few steps, and their figures mean nothing.** "
+    return (warning if tried else "") + (
         f"`--minutes {limits}`; every system saw the same training rows and is scored on the same fixed test, with "
         "95 % bootstrap intervals. `solve` may decide on these rows which of its two systems it returns, and nothing "
-        "else; its figure is of what a fresh `headstart predict` gives."
+        "else; its figure is of what a fresh `headstart predict` gives. "
+        + _load(one.solve for one in scored if one.solve)
     )
 
 

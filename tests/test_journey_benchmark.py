@@ -50,7 +50,7 @@ def test_tables_follow_from_the_file_alone(tmp_path: Path) -> None:
             "settings": {"minutes": 1.5}, "seconds": 60.0, "summary": SUMMARY, "members": {"probe": 1.0},
             "predictions": TRUTH,
         },
-        "solve/t/8/recipe": {"settings": {}, "seconds": 30.0, "predictions": half},
+        "solve/t/8/recipe": {"settings": {"steps": None}, "seconds": 30.0, "predictions": half},
         "solve/t/8/setfit": {"settings": {}, "error": "code 1: no memory"},
     }  # fmt: skip
     machine = {"cores": 2, "system": "Linux", "python": "3.11"}
@@ -65,7 +65,24 @@ def test_tables_follow_from_the_file_alone(tmp_path: Path) -> None:
     # all of one class against all right: on 20 rows of each class, every draw differs by exactly a half
     assert "+0.500 [+0.500, +0.500]" in ended.stdout
     assert "against the plain recipe, 1 cells: better in 1, worse in 0" in ended.stdout
+    assert "--quick" not in ended.stdout
     assert "- failed: setfit on t, 8: code 1: no memory" in ended.stdout
+
+
+def test_what_was_done_with_the_same_settings_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import journey
+
+    first = journey.Record(tmp_path / "f.json")
+    first.put("a", {"steps": None, "sizes": (8, 32)}, {"settings": "of the rival", "seconds": 1.0})
+    first.put("b", {}, {"error": "no memory"})
+    again = journey.Record(tmp_path / "f.json")
+    assert again.has("a", {"steps": None, "sizes": (8, 32)})
+    assert not again.has("a", {"steps": 10, "sizes": (8, 32)})
+    assert not again.has("b", {})
+    assert not again.has("c", {})
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not beside the repository")
