@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 OUTER_FOLDS = 5
 GRADIENT_ROUTES = ("lp_ft", "lora", "full_finetune")
 ROUTE_SHARE = 0.85  # of the time that routes with cached features leave, for routes that train weights
-SAVE_SECONDS = 6.0  # held back for the report, the card and reading the result again
+SAVE_SECONDS = 8.0  # held back for the report, the card and reading the result again
 CHOSEN, NO_TRANSFER, NAIVE = "chosen", "no-transfer", "naive"  # tables of the three that verify compares
 
 
