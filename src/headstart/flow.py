@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import adaptation, catalogue, combination, ranking
-from headstart.core import Budget, Problem, Refused, Result, Source, Target
+from headstart.core import Budget, Problem, Refused, Result, Source, Target, Unfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,7 @@ OUTER_FOLDS = 5
 GRADIENT_ROUTES = ("lp_ft", "lora", "full_finetune")
 ROUTE_SHARE = 0.85  # of the time that routes with cached features leave, for routes that train weights
 SAVE_SECONDS = 8.0  # held back for the report, the card and reading the result again
+START_SECONDS = 4.0  # and for a worker that may have to start again
 CHOSEN, NO_TRANSFER, NAIVE = "chosen", "no-transfer", "naive"  # tables of the three that verify compares
 
 
@@ -164,6 +165,8 @@ def choose(
     sources: best prospects first. given: the same in the user's order, whose first is what naive transfer takes.
     """
     plain = adaptation.no_transfer(part, run)
+    if run.meter.budget.seconds < inf and not run.meter.reserve > SAVE_SECONDS:
+        run.meter.keep(SAVE_SECONDS + START_SECONDS + _refit_seconds(plain))
     ranked = ranking.race(part, sources, run) if sources else []
     naive = _naive(part, given, ranked, run)
     probes = [r.probe for r in ranked if r.probe is not None]
@@ -303,6 +306,11 @@ def finish(choice: Choice, choices: Sequence[Choice], verdict: Verdict | None, r
     if opponent is None:  # the class prior can always be fitted
         opponent = next(t for t in choice.baselines if t.system.method == "majority")
         done |= refitted(choice, [opponent], run)
+        if not (end := done[opponent.system]).ok and returned == "no-transfer":
+            why = f"not even the class prior could be fitted: it was cut by {end.stopped}"
+            raise end.error or Problem(
+                why, where="the last step of solve", fix="go on with `--resume`, and more minutes"
+            )
     plain = ((opponent.system, 1.0, done[opponent.system]),)
     every = [done, *(verdict.refits if verdict else ())]
     unfitted = tuple({s: o for some in every for s, o in some.items() if not o.ok}.items())
@@ -346,6 +354,17 @@ def _refuse_task(target: Target) -> None:
             where=f"the labels of `{target.name}`",
             fix="label at least two rows of each of two classes",
         )
+    if target.protocol == "outer_cv":
+        from headstart.inspection import outer_targets
+
+        try:
+            outer_targets(target, OUTER_FOLDS)
+        except Unfit as problem:
+            raise Unfit(
+                f"the {len(target.labelled)} labelled rows are too few, or too alike, to prove anything on",
+                where=f"the labels of `{target.name}`",
+                fix="label more rows, two of each class at least that differ, or bring a test with `--test`",
+            ) from problem
 
 
 def _usable(sources: Sequence[Source], target: Target) -> tuple[list[Source], list[tuple[str, Problem]]]:
@@ -434,7 +453,7 @@ def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool, cached:
         return _fields(PLANS[0], "no time limit")
     speed = adaptation.speed(part, adaptation.route(able[0], PLANS[-1].routes[0], part.target.seed), run)
     if speed is None:
-        return {"reason": "a quarter of one schedule did not finish in a twentieth of the time left"}
+        return {"reason": "a few steps did not finish in a twentieth of the time left"}
     folds = min(3, part.target.folds.k)
     times = OUTER_FOLDS * 0.8 + 1 if outer else 1.0
     room = ROUTE_SHARE * max(0.0, run.meter.remaining() - (times - 1) * cached) / times
@@ -474,7 +493,7 @@ def _outer_choices(
 
     root = choice.part
     outer = outer_targets(root.target, OUTER_FOLDS)
-    refits = _refit_seconds(choice)
+    refits = _refit_seconds(choice.systems())
 
     def fitting() -> int:
         left = _left(run)
@@ -484,7 +503,7 @@ def _outer_choices(
 
     extent = int(run.decide("outer folds", fitting))
     if run.meter.budget.seconds < inf:
-        run.meter.keep(SAVE_SECONDS + (extent + 1) * refits)
+        run.meter.keep(SAVE_SECONDS + START_SECONDS + (extent + 1) * refits)
     choices: list[Choice] = []
     for at, target in enumerate(outer[:extent]):
         run.progress.within(f"outer fold {at + 1} of {extent}")
@@ -503,9 +522,9 @@ def _repeated(run: Run) -> float:
     return run.meter.spent() - sum(run.meter.spent_by_stage.get(stage, 0.0) for stage in ("features", "forecast"))
 
 
-def _refit_seconds(choice: Choice) -> float:
-    """What refitting everything that verify asks for will take: as one fold each, with a quarter more rows."""
-    return 1.0 + sum(1.3 * t.seconds / max(1, len(t.folds)) for t in choice.systems())
+def _refit_seconds(trials: Sequence[Tried]) -> float:
+    """What refitting systems for verify will take: as one fold each, with a quarter more rows."""
+    return 1.0 + sum(1.3 * t.seconds / max(1, len(t.folds)) for t in trials if t.usable)
 
 
 def _may_verify(choices: Sequence[Choice], run: Run) -> bool:

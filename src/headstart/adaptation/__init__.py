@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from headstart.execution.run import Run
     from headstart.execution.specs import Outcome
 
-# fractions of a schedule that a forecast measures: the first warms the worker up, the other two give the rate
-STARTS = (0.02, 0.1, 0.25)
+MEASURED = 60  # steps of the schedule whose beginnings a forecast measures
+FEW, MORE = 6, 24  # steps of it
+WARM_SECONDS = 20.0  # that the first start may take: it imports, and opens the source
 BASELINES, ROUTES = "adaptation.baselines", "adaptation.routes"
 PROBE = "linear_probe"
 
@@ -165,19 +166,27 @@ class Speed:
 
 
 def speed(part: Part, system: System, run: Run) -> Speed | None:
-    """Measured on beginnings of the schedule, so that neither imports nor opening the source count as training."""
+    """Measured on a few steps, so that neither imports nor opening the source count as training.
+
+    None where a few steps take more than a twentieth of the time left: a schedule with its folds would not fit.
+    """
     cell = cells_of(part, ("gradients",))[:1]
-    share = run.meter.remaining() / 20  # a schedule of which a quarter takes longer would not fit with its folds
-    limit = share if share < float("inf") else None
-    seconds = []
-    for until in STARTS:
-        (outcome,) = fit(part, [system], cell, run, "forecast", limit_seconds=limit, steps={"until": until})
+    share = run.meter.remaining() / 20
+    starts = (
+        (WARM_SECONDS, {"until": 1e-3}),  # on its own schedule: says how long that is
+        (0.0, {"horizon": MEASURED, "until": FEW / MEASURED}),
+        (0.0, {"horizon": MEASURED, "until": MORE / MEASURED}),
+    )
+    ends = []
+    for least, steps in starts:
+        limit = max(share, least) if share < float("inf") else None
+        (outcome,) = fit(part, [system], cell, run, "forecast", limit_seconds=limit, steps=steps)
         if not outcome.ok:
             return None
-        seconds.append(outcome.seconds)
-    rate = max(0.0, seconds[2] - seconds[1]) / (STARTS[2] - STARTS[1])
-    whole = max(seconds[2], seconds[1] + rate * (1 - STARTS[1]))
-    return Speed(whole, int(outcome.value["folds"][0]["facts"]["horizon"]))
+        ends.append(outcome)
+    horizon = int(ends[0].value["folds"][0]["facts"]["horizon"])
+    rate = max(0.0, ends[2].seconds - ends[1].seconds) / (MORE - FEW)
+    return Speed(ends[1].seconds + rate * (horizon - FEW), horizon)
 
 
 def halving(
