@@ -33,6 +33,15 @@ def test_words_follow_the_ends_of_the_interval() -> None:
     assert PairedBootstrap()(right, wrong, labels, two, "accuracy").figures["verdict"] == "no-evidence"
 
 
+def test_five_rows_prove_nothing_and_six_may() -> None:
+    for rows, word in ((1, "no-evidence"), (5, "no-evidence"), (6, "helps")):
+        labels = np.zeros(rows, dtype=np.int64)
+        right, wrong = np.eye(2)[[0] * rows], np.eye(2)[[1] * rows]
+        found = PairedBootstrap()(right, wrong, labels, list("abcdef")[:rows], "accuracy")
+        assert (found.figures["verdict"], found.figures["low"] > 0) == (word, word == "helps")
+        assert ("too few" in found.sentence) is (rows < 6)
+
+
 def test_settings_out_of_range_are_unfit() -> None:
     with pytest.raises(Unfit, match="level 1"):
         PairedBootstrap(level=1.0)

@@ -28,7 +28,8 @@ class PairedBootstrap:
     Errors: `Unfit` for settings out of range.
 
     The interval speaks about new rows of the same kind, for these two trained systems; with fewer than about 30 groups
-    it is too narrow. `factor` widens it where systems were trained on overlapping rows (pooled outer folds).
+    it is too narrow. With so few that a sign test could not say anything either (below 6, at 95 %) it is stretched to
+    hold 0. `factor` widens it where systems were trained on overlapping rows (pooled outer folds).
     """
 
     needs = Needs(gives=("predictions",))
@@ -60,11 +61,15 @@ class PairedBootstrap:
             draws=self.draws,
             seed=self.seed,
         )
-        verdict = "helps" if gain.low > 0 else "hurts" if gain.high < 0 else "no-evidence"
+        count = len(set(groups))
+        low, high = gain.low, gain.high
+        if few := 2 * 0.5**count > 1 - self.level:  # all of them one way may be luck
+            low, high = min(low, 0.0), max(high, 0.0)
+        verdict = "helps" if low > 0 else "hurts" if high < 0 else "no-evidence"
         sentence = (
-            f"a gain of {gain.value:+.3f} in {METRICS[metric].title}, between {gain.low:+.3f} and {gain.high:+.3f} "
-            f"({100 * self.level:g} % interval, {gain.rows:,} rows)"
+            f"a gain of {gain.value:+.3f} in {METRICS[metric].title}, between {low:+.3f} and {high:+.3f} "
+            f"({100 * self.level:g} % interval, {gain.rows:,} rows{', too few to exclude luck' * few})"
         )
-        figures = {"verdict": verdict, "value": gain.value, "low": gain.low, "high": gain.high}
-        counted = {"draws": self.draws, "factor": self.factor, "rows": gain.rows, "groups": len(set(groups))}
+        figures = {"verdict": verdict, "value": gain.value, "low": low, "high": high}
+        counted = {"draws": self.draws, "factor": self.factor, "rows": gain.rows, "groups": count}
         return Finding("paired_bootstrap", sentence, figures | counted)
