@@ -16,6 +16,8 @@ from journey import shelves
 
 pytestmark = pytest.mark.usefixtures("light")
 HELPS = 0.025  # of true nulls: a 95 % interval lies above 0
+MOST = 0.05  # what is promised where the null is not exact: pooled outer folds, and macro-F1, in which systems that all
+# guess differ (one that always says the commonest class has 0.33 of two classes, one that draws has 0.5)
 
 
 def permuted(rows: int, test: int, seed: int) -> hs.Target:
@@ -87,24 +89,29 @@ def test_permuted_labels_are_at_chance_for_many_seeds(
     assert found.count("helps") <= binom.ppf(0.99, runs, HELPS)
 
 
-def false_helps(place: Path, base: Source, rows: int, test: int, shelf: int, runs: int) -> int:
+def false_helps(place: Path, base: Source, rows: tuple[int, int], metric: str, *, shelf: int, runs: int) -> int:
     """How often noise is said to help, where labels are noise too."""
     found = []
     for seed in range(runs):
-        target = shelves.tickets(rows, test, seed=seed)
+        target = shelves.tickets(*rows, seed=seed, metric=metric)
         sources = shelf_of(target, base, shelves.noise, *(f"noise {seed} {n}" for n in range(shelf)))
         result = shelves.solved(target, sources, place / str(seed))
         found.append(result.verdict)
         assert result.summary["returned"] == ("chosen" if result.verdict == "helps" else "no-transfer")
-    print(f"{rows} + {test} rows: { ({v: found.count(v) for v in sorted(set(found))}) }")
+    print(f"{rows} rows, {metric}: { ({str(v): found.count(v) for v in dict.fromkeys(found)}) }")
     return found.count("helps")
 
 
 def test_noise_does_not_help(tmp_path: Path, text_model: Source) -> None:
-    assert false_helps(tmp_path, text_model, 40, 60, shelf=2, runs=2) <= binom.ppf(0.99, 2, HELPS)
+    assert false_helps(tmp_path, text_model, (40, 60), "accuracy", shelf=2, runs=2) <= binom.ppf(0.99, 2, HELPS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [(60, 100), (60, 0)])
-def test_noise_does_not_help_on_200_shelves(tmp_path: Path, text_model: Source, rows: tuple[int, int]) -> None:
-    assert false_helps(tmp_path, text_model, *rows, shelf=3, runs=200) <= binom.ppf(0.99, 200, HELPS)
+@pytest.mark.parametrize(
+    ("rows", "metric", "rate"),
+    [((60, 100), "accuracy", HELPS), ((60, 100), "macro_f1", MOST), ((50, 0), "accuracy", MOST)],
+)
+def test_noise_does_not_help_on_200_shelves(
+    tmp_path: Path, text_model: Source, rows: tuple[int, int], metric: str, rate: float
+) -> None:
+    assert false_helps(tmp_path, text_model, rows, metric, shelf=2, runs=200) <= binom.ppf(0.99, 200, rate)
