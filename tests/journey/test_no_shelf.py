@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import headstart as hs
-from headstart.core import Source
+from headstart.core import Budget, OverBudget, Source, Unfit
 from journey import shelves
 
 
@@ -136,3 +136,22 @@ def test_when_unsure_best_returns_the_candidate(tmp_path: Path, text_model: Sour
     assert (best.verdict, best.summary["returned"], best.summary["sources"]) == ("no-evidence", "chosen", [source.id])
     assert best.predict(["a", "b"]).probabilities == kept.predict(["a", "b"]).probabilities
     assert best.summary["score"] == {k: plain.summary["candidate"][k] for k in ("value", "low", "high")}
+
+
+def test_too_few_rows_are_refused_before_anything_is_spent(tmp_path: Path) -> None:
+    with pytest.raises(Unfit, match="3 labelled rows are too few"):
+        shelves.solved(shelves.tickets(3, 0), None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_test_row_proves_nothing(tmp_path: Path, text_model: Source) -> None:
+    target = shelves.tickets(30, 1)
+    source = shelves.named(text_model, "good")
+    shelves.fill(target, source, shelves.signal(source, 9))
+    result = shelves.solved(target, [source], tmp_path / "out")
+    assert (result.verdict, result.summary["candidate"]["value"]) == ("no-evidence", 1.0)
+
+
+def test_a_limit_that_leaves_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(OverBudget, match="bytes are written"):
+        shelves.solved(shelves.tickets(20, 10), None, tmp_path / "out", budget=Budget(disk="1 KB"))
