@@ -239,6 +239,8 @@ class Workers:
             **os.environ,
             "PYTHONPATH": os.pathsep.join([here, inherited] if inherited else [here]),
             "PYTHONUNBUFFERED": "1",
+            # on a busy machine threads that wait by spinning made a training step ten times slower
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
