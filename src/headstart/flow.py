@@ -354,6 +354,8 @@ def _refuse_task(target: Target) -> None:
             where=f"the labels of `{target.name}`",
             fix="label at least two rows of each of two classes",
         )
+    if target.seal.opened:
+        target.seal.open()  # says why it cannot be, before anything is spent
     if target.protocol == "outer_cv":
         from headstart.inspection import outer_targets
 

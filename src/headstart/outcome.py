@@ -68,10 +68,11 @@ def refuse_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
 
     from headstart.io import results
 
-    results.admit(out, overwrite=overwrite or resume)
+    begun = (out / "run" / "journal.jsonl").exists()
+    results.admit(out, overwrite=overwrite or (resume and begun))
     if overwrite and not resume:
         shutil.rmtree(out / "run", ignore_errors=True)
-    elif not resume and (out / "run" / "journal.jsonl").exists():
+    elif begun and not resume:
         raise Refused(
             "the folder holds a run that was begun before", where=f"`{out}`", fix="add `--resume` or `--overwrite`"
         )
