@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,11 @@ def test_what_a_run_added_to_the_bank_does_not_change_its_shelf(tmp_path: Path, 
     assert (first.verdict, len(bank.sources())) == ("helps", 2)
     again = shelves.solved(shelves.tickets(40, 30), None, tmp_path / "out", bank, budget=Budget(trials=1), resume=True)
     assert again.summary["score"] == first.summary["score"]
+
+
+def test_a_result_whose_run_is_gone_is_not_replaced_by_resume(tmp_path: Path, shelf: list[Source]) -> None:
+    out = tmp_path / "out"
+    shelves.solved(shelves.tickets(40, 30), shelf, out)
+    shutil.rmtree(out / "run")
+    with pytest.raises(Refused, match="holds something already"):
+        shelves.solved(shelves.tickets(40, 30), shelf, out, resume=True)

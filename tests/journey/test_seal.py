@@ -73,6 +73,7 @@ def test_a_second_solve_of_one_target_is_refused(tmp_path: Path, watch: Callable
     shelves.solved(watched.target, None, tmp_path / "first")
     with pytest.raises(Refused, match="were read before"):
         shelves.solved(watched.target, None, tmp_path / "second")
+    assert not (tmp_path / "second").exists()  # before anything was spent
 
 
 class Crash(BaseException):
