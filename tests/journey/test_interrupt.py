@@ -44,15 +44,14 @@ def solved(out: Path, shelf: list[Source], bank: hs.Inventory, **more: Any) -> h
     return shelves.solved(shelves.tickets(40, 30), shelf, out, bank, **more)
 
 
-@pytest.mark.parametrize("after", [1, 4, 8])
+@pytest.mark.parametrize("after", [1, 4])
 def test_ctrl_c_while_choosing_leaves_the_test_sealed(tmp_path: Path, shelf: list[Source], after: int) -> None:
     out, bank = tmp_path / "out", hs.Inventory()
     first = solved(out, shelf, bank, hook=press_at(out, "finished.before", sealed=True, after=after))
     notes = [line.get("name") for line in shelves.journal(out)]
-    if after < 5:
-        assert (first.verdict, first.summary["interrupted"]) == (None, True)
-        assert "seal opened" not in notes
-        assert any("stopped by Ctrl-C" in w for w in first.receipt.warnings)
+    assert (first.verdict, first.summary["interrupted"]) == (None, True)
+    assert "seal opened" not in notes
+    assert any("stopped by Ctrl-C" in w for w in first.receipt.warnings)
     assert len(first.predict(["the cat"])) == 1
     second = solved(out, shelf, bank, resume=True)
     assert (second.verdict, second.summary["interrupted"]) == ("helps", False)

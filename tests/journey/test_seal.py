@@ -111,7 +111,7 @@ def _everything(folder: Path) -> bytes:
     return b"".join(p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file())
 
 
-@pytest.mark.parametrize("rows", [(60, 30), (25, 0)])
+@pytest.mark.parametrize("rows", [(60, 30), pytest.param((25, 0), marks=pytest.mark.slow)])
 def test_before_verify_nothing_of_the_test_lies_in_the_run(
     tmp_path: Path,
     text_model: Source,
