@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,6 +30,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "benchmarks" / "journey.py"), *arguments]
     env = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A file of the benchmarks as a module of another name: `journey` is a folder of the tests, too."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_without_sets_it_says_what_to_give(tmp_path: Path) -> None:
@@ -72,9 +86,7 @@ def test_tables_follow_from_the_file_alone(tmp_path: Path) -> None:
 def test_what_was_done_with_the_same_settings_is_not_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import journey
-
+    journey = loaded("journey", monkeypatch)
     first = journey.Record(tmp_path / "f.json")
     first.put("a", {"steps": None, "sizes": (8, 32)}, {"settings": "of the rival", "seconds": 1.0})
     first.put("b", {}, {"error": "no memory"})

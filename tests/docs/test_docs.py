@@ -106,7 +106,7 @@ def test_every_figure_has_the_command_that_makes_it() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = [b for b in blocks(ROOT / "README.md") if "verdict:" in b.code]
     assert shown, "README shows a run"
-    assert all(b.code.startswith("$ headstart ") for b in shown)
+    assert all(b.code.startswith(("$ headstart ", "$ make ")) for b in shown)
     assert (DOCS / "assets" / "tickets.csv").is_file()
     assert "docs/assets/tickets.csv" in page
 
