@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -14,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headstart.core import Encoder, Problem, Refused, Source, Unfit, Unreadable
 from headstart.io import sources
@@ -160,12 +163,27 @@ def test_features_do_not_depend_on_the_order_of_the_rows(shelf: Shelf) -> None:
         np.testing.assert_array_equal(here.features(rows)[turn], here.features(rows.take(turn)))
 
 
-def test_batches_keep_to_the_budget_and_hold_every_row_once() -> None:
-    draw = random.Random(0)
-    keys = [(draw.randint(1, 50), bytes([i])) for i in range(99)]
-    made = list(batches(keys, 128))
-    assert sorted(r for b in made for r in b) == list(range(99))
-    assert all(max(keys[r][0] for r in b) * len(b) <= 128 for b in made)
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.binary(max_size=2)), max_size=9), st.integers(1, 200), st.integers(0, 40)
+)
+def test_batches_are_the_cheapest_cut_that_keeps_to_the_budget(
+    keys: list[tuple[int, bytes]], most: int, each: int
+) -> None:
+    def cost(some: list[list[int]]) -> int:
+        return sum(max(max(keys[r][0], 1) for r in batch) * len(batch) + each for batch in some)
+
+    def fits(batch: list[int]) -> bool:
+        return len(batch) == 1 or max(max(keys[r][0], 1) for r in batch) * len(batch) <= most
+
+    order = sorted(range(len(keys)), key=lambda i: (-keys[i][0], keys[i][1]))
+    cuts = []
+    for marks in itertools.product((False, True), repeat=max(0, len(keys) - 1)):
+        at = [0, *(i + 1 for i, cut in enumerate(marks) if cut), len(keys)]
+        cuts.append([order[a:b] for a, b in itertools.pairwise(at) if b > a])
+    made = batches(keys, most, each)
+    assert [r for batch in made for r in batch] == order
+    assert all(fits(batch) for batch in made)
+    assert cost(made) == min(cost(cut) for cut in cuts if all(fits(batch) for batch in cut))
 
 
 def test_text_pairs_reach_the_model_as_pairs(shelf: Shelf) -> None:

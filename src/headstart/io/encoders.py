@@ -23,8 +23,9 @@ from .text_encoder import TextEncoder
 Array = np.ndarray[Any, Any]
 Dtype = Literal["float32", "bfloat16"]
 Loaded = TextEncoder | ImageEncoder
-BATCH_TOKENS = 1024  # padded tokens (or patches) of one batch; fewer or more are no faster (benchmarks/features.py)
-BACKEND_VERSION = 1
+BATCH_TOKENS = 2048  # the most padded tokens (or patches) of one batch; more are no faster (benchmarks/features.py)
+BATCH_COST = 128  # what a batch costs beside its tokens, in tokens
+BACKEND_VERSION = 2
 
 
 class OpenedSource:
@@ -83,7 +84,7 @@ class OpenedSource:
         from .stored_heads import predictions
 
         with capped(threads):
-            return predictions(self.recipe, inputs, BATCH_TOKENS)
+            return predictions(self.recipe, inputs)
 
     def encoder(self) -> Loaded:
         """A fresh copy to train: float32, in eval mode until the caller changes that."""
@@ -126,7 +127,7 @@ def features(
     out = np.zeros((inputs.num_rows, encoder.width), dtype=np.float32)
     done = 0
     with capped(threads), torch.inference_mode():
-        for rows in batches(encoder.keys(inputs), BATCH_TOKENS):
+        for rows in batches(encoder.keys(inputs)):
             out[rows] = encoder.forward_features(encoder.collate(inputs, rows)).float().numpy()
             done += len(rows)
             if progress is not None:
@@ -134,22 +135,33 @@ def features(
     return out
 
 
-def batches(keys: Sequence[tuple[int, bytes]], most: int) -> Iterator[list[int]]:
-    """Rows in batches of at most `most` padded tokens, longest first: a function of lengths and contents alone.
+def batches(keys: Sequence[tuple[int, bytes]], most: int = BATCH_TOKENS, each: int = BATCH_COST) -> list[list[int]]:
+    """Rows in batches, longest first: a function of lengths and contents alone.
 
-    >>> list(batches([(2, b"b"), (5, b""), (2, b"a")], 4))
+    Of all cuts of the sorted rows whose batches hold at most `most` padded tokens, or one row, the one with the fewest
+    padded tokens, where every batch counts as `each` tokens more. By dynamic programming over the end of a batch.
+
+    >>> batches([(2, b"b"), (5, b""), (2, b"a")], most=4, each=1)
     [[1], [2, 0]]
     """
-    batch: list[int] = []
-    widest = 0
-    for row in sorted(range(len(keys)), key=lambda i: (-keys[i][0], keys[i][1])):
-        widest = widest if batch else max(keys[row][0], 1)
-        if batch and (len(batch) + 1) * widest > most:
-            yield batch
-            batch, widest = [], max(keys[row][0], 1)
-        batch.append(row)
-    if batch:
-        yield batch
+    order = sorted(range(len(keys)), key=lambda i: (-keys[i][0], keys[i][1]))
+    widths = np.array([max(keys[i][0], 1) for i in order], dtype=np.int64)
+    places = np.arange(len(order) + 1)
+    least = np.zeros(len(order) + 1, dtype=np.int64)  # cost of the first rows, best cut
+    begins = np.zeros(len(order) + 1, dtype=np.int64)  # where the last of their batches begins
+    low = 0
+    for end in range(1, len(order) + 1):
+        while low < end - 1 and widths[low] * (end - low) > most:
+            low += 1
+        costs = least[low:end] + widths[low:end] * (end - places[low:end])
+        begins[end] = low + int(costs.argmin())
+        least[end] = costs.min() + each
+    found: list[list[int]] = []
+    end = len(order)
+    while end:
+        found.append(order[begins[end] : end])
+        end = int(begins[end])
+    return found[::-1]
 
 
 @contextlib.contextmanager

@@ -20,14 +20,14 @@ from .text_encoder import TextBatch, TextEncoder
 Array = np.ndarray[Any, Any]
 
 
-def predictions(recipe: Recipe, inputs: pa.Table, most: int) -> Array:
+def predictions(recipe: Recipe, inputs: pa.Table) -> Array:
     """(rows, labels) float64. The head is read whole, or not used at all."""
     assert recipe.head is not None  # asked by the caller
     whole = _whole(recipe)
     encoder = _reader(recipe, whole)
     out = np.zeros((inputs.num_rows, len(recipe.head.labels)), dtype=np.float64)
     with torch.inference_mode():
-        for rows in batches(encoder.keys(inputs), most):
+        for rows in batches(encoder.keys(inputs)):
             batch = encoder.collate(inputs, rows)
             called = batch.tensors if isinstance(batch, TextBatch) else _pixels(batch)
             out[rows] = linked(whole(**called).logits.double().numpy(), recipe.head.link)
