@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import adaptation, catalogue, combination, ranking
+from headstart.adaptation.plans import Plan, planned
 from headstart.core import Budget, Problem, Refused, Result, Source, Target, Unfit
 
 if TYPE_CHECKING:
@@ -27,38 +28,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 OUTER_FOLDS = 5
-GRADIENT_ROUTES = ("lp_ft", "lora", "full_finetune")
-ROUTE_SHARE = 0.85  # of the time that routes with cached features leave, for routes that train weights
 SAVE_SECONDS = 8.0  # held back for the report, the card and reading the result again
 START_SECONDS = 4.0  # and for a worker that may have to start again
 CHOSEN, NO_TRANSFER, NAIVE = "chosen", "no-transfer", "naive"  # tables of the three that verify compares
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """Which gradient routes compete: the best `sources` of the ranking × routes; `survivors` go beyond fold 0.
-
-    horizon: steps of a schedule that was cut to fit the time; None for each route's own. reason: in words.
-    """
-
-    sources: int = 0
-    routes: tuple[str, ...] = ()
-    survivors: int = 0
-    horizon: int | None = None
-    reason: str = ""
-
-    def fits(self, folds: int) -> float:
-        """How many fittings on one fold this costs, the final refit included."""
-        first = self.sources * len(self.routes)
-        later = min(self.survivors, first) * (folds - 1)
-        return first + later + (1.25 if first else 0)
-
-
-PLANS = (
-    Plan(sources=2, routes=GRADIENT_ROUTES, survivors=3),
-    Plan(sources=1, routes=GRADIENT_ROUTES, survivors=2),
-    Plan(sources=1, routes=("lp_ft",), survivors=1),
-)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -132,7 +104,7 @@ def solve(
         root = part_of(run, target, "root", cache_folder())
         outer = target.protocol == "outer_cv"
         before = _repeated(run)
-        choice = choose(root, clean, run, _planner(run, outer=outer), given=given)
+        choice = choose(root, clean, run, given=given, outer=outer)
         took = _repeated(run) - before
         choices = _outer_choices(choice, clean, run, took, given) if outer else [choice]
         verified = verify(choices, run, known, inventory) if _may_verify(choices, run) else None
@@ -156,21 +128,26 @@ def choose(
     part: Part,
     sources: Sequence[Source],
     run: Run,
-    plan: Callable[[Part, Sequence[Ranked]], Plan],
     *,
     given: Sequence[Source],
+    outer: bool,
 ) -> Choice:
     """Everything that is decided on train and validation rows: the candidate, and the opponents it will meet.
 
     sources: best prospects first. given: the same in the user's order, whose first is what naive transfer takes.
+    outer: whether all of this is done again in outer folds, for which there must be time.
     """
+    before = _repeated(run)
     plain = adaptation.no_transfer(part, run)
     if run.meter.budget.seconds < inf and not run.meter.reserve > SAVE_SECONDS:
         run.meter.keep(SAVE_SECONDS + START_SECONDS + _refit_seconds(plain))
     ranked = ranking.race(part, sources, run) if sources else []
     naive = _naive(part, given, ranked, run)
     probes = [r.probe for r in ranked if r.probe is not None]
-    tuned = _tune(part, ranked, run, plan(part, ranked))
+    able = [r.source for r in ranked if r.score is not None and "gradients" in r.source.gives]
+    parts = OUTER_FOLDS * 0.8 + 1 if outer else 1.0  # a fold has four fifths of the rows
+    plan = planned(part, able, run, parts=parts, cached=_repeated(run) - before)
+    tuned = _tune(part, able, run, plan)
     mixed = combination.soups(part, tuned, run) if not run.interrupted else []
     chosen = combination.combine(part, [*probes, *tuned, *mixed])
     opponent = _best(part, plain)
@@ -410,8 +387,7 @@ def _naive(part: Part, sources: Sequence[Source], ranked: Sequence[Ranked], run:
     return max(tried, key=lambda t: better(part.target, out_of_fold_score(part.target, t.cells())), default=None)
 
 
-def _tune(part: Part, ranked: Sequence[Ranked], run: Run, plan: Plan) -> list[Tried]:
-    able = [r.source for r in ranked if r.score is not None and "gradients" in r.source.gives]
+def _tune(part: Part, able: Sequence[Source], run: Run, plan: Plan) -> list[Tried]:
     systems = [
         adaptation.route(source, name, seed=part.target.seed)
         for source in able[: plan.sources]
@@ -421,66 +397,6 @@ def _tune(part: Part, ranked: Sequence[Ranked], run: Run, plan: Plan) -> list[Tr
     if not systems or _over(run):
         return []
     return adaptation.halving(part, systems, run, survivors=plan.survivors, keep=True, horizon=plan.horizon)
-
-
-def _planner(run: Run, *, outer: bool) -> Callable[[Part, Sequence[Ranked]], Plan]:
-    """Decides once, on the root, which gradient routes compete: those whose forecast fits all that must follow."""
-    before = _repeated(run)
-
-    def plan(part: Part, ranked: Sequence[Ranked]) -> Plan:
-        cached = _repeated(run) - before  # what the baselines and the ranking took
-        return _plan_from(run.decide("routes", lambda: _routes(part, ranked, run, outer, cached)))
-
-    return plan
-
-
-def _settled(run: Run) -> Callable[[Part, Sequence[Ranked]], Plan]:
-    """What was decided on the root, for the outer folds."""
-    return lambda _part, _ranked: _plan_from(run.decide("routes", lambda: {"reason": "nothing was decided"}))
-
-
-def _plan_from(fields: Mapping[str, Any]) -> Plan:
-    return Plan(**{**fields, "routes": tuple(fields.get("routes", ()))})
-
-
-def _routes(part: Part, ranked: Sequence[Ranked], run: Run, outer: bool, cached: float) -> dict[str, Any]:
-    """The largest plan that fits, measured on a beginning of a schedule. cached: seconds that the rest took."""
-    able = [r.source for r in ranked if r.score is not None and "gradients" in r.source.gives]
-    if not able:
-        return {"reason": "no source gives gradients"}
-    if run.meter.trials_left < 1:
-        return {"reason": "all trials were used by probes"}
-    left = run.meter.remaining()
-    if left == inf:
-        return _fields(PLANS[0], "no time limit")
-    speed = adaptation.speed(part, adaptation.route(able[0], PLANS[-1].routes[0], part.target.seed), run)
-    if speed is None:
-        return {"reason": "a few steps did not finish in a twentieth of the time left"}
-    folds = min(3, part.target.folds.k)
-    times = OUTER_FOLDS * 0.8 + 1 if outer else 1.0
-    room = ROUTE_SHARE * max(0.0, run.meter.remaining() - (times - 1) * cached) / times
-    for plan in PLANS:
-        if plan.sources <= len(able) and speed.seconds * plan.fits(folds) <= room:
-            return _fields(plan, f"forecast {speed.seconds * plan.fits(folds) * times:.0f} s of {left:.0f} s")
-    least = PLANS[-1]
-    fraction = room / (speed.seconds * least.fits(folds))
-    if not outer and fraction >= 0.1 and speed.horizon * fraction >= 60:
-        horizon = int(speed.horizon * fraction)
-        reason = f"its own schedule has {speed.horizon} steps; cut to {horizon}, which fit into {room:.0f} s"
-        return _fields(replace(least, horizon=horizon), reason)
-    need = speed.seconds * least.fits(folds) * times
-    what = "all outer folds" if outer else "the folds"
-    return {"reason": f"the smallest plan over {what} was forecast at {need:.0f} s, and {room * times:.0f} s were free"}
-
-
-def _fields(plan: Plan, reason: str) -> dict[str, Any]:
-    return {
-        "sources": plan.sources,
-        "routes": list(plan.routes),
-        "survivors": plan.survivors,
-        "horizon": plan.horizon,
-        "reason": reason,
-    }
 
 
 def _outer_choices(
@@ -510,7 +426,7 @@ def _outer_choices(
     for at, target in enumerate(outer[:extent]):
         run.progress.within(f"outer fold {at + 1} of {extent}")
         part = part_of(run, target, f"outer-{at}", Path(root.cache), root)
-        here = choose(part, sources, run, _settled(run), given=given)
+        here = choose(part, sources, run, given=given, outer=True)
         if not run.decide(f"outer fold {at} is whole", lambda: not _over(run)):
             break
         choices.append(here)

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import headstart as hs
-from headstart import combination, flow
+from headstart import combination
+from headstart.adaptation import plans
 from headstart.core import Budget, Source
 from journey import shelves
 
@@ -29,7 +30,7 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def some(part: Any, trials: Any, method: str = "greedy_ensemble") -> Any:
             return combine(part, [t for t in trials if wanted(t.system)], method)
 
-        monkeypatch.setattr(flow, "PLANS", (flow.Plan(sources=1, routes=routes, survivors=survivors, horizon=STEPS),))
+        monkeypatch.setattr(plans, "PLANS", (plans.Plan(sources=1, routes=routes, survivors=survivors, horizon=STEPS),))
         monkeypatch.setattr(combination, "combine", some)
 
     return given
@@ -79,7 +80,8 @@ def test_losers_leave_after_the_first_fold(tmp_path: Path, text_model: Source, c
         if line["event"] == "admitted" and line["stage"] == "adapt"
         for job in line["jobs"]
     ]
-    assert cells == [*((f"{route} of bert", [[0, 0]]) for route in ROUTES), (rung["stay"][0], [[0, 1], [0, 2]])]
+    later = [(rung["stay"][0], [[0, fold]]) for fold in (1, 2)]
+    assert cells == [*((f"{route} of bert", [[0, 0]]) for route in ROUTES), *later]
 
 
 @pytest.mark.parametrize("route", ROUTES)

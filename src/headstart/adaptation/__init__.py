@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from headstart.execution.run import Run
     from headstart.execution.specs import Outcome
 
-MEASURED = 60  # steps of the schedule whose beginnings a forecast measures
-FEW, MORE = 6, 24  # steps of it
-WARM_SECONDS = 20.0  # that the first start may take: it imports, and opens the source
 BASELINES, ROUTES = "adaptation.baselines", "adaptation.routes"
 PROBE = "linear_probe"
 
@@ -157,38 +154,6 @@ def fit(
     return run.do(jobs, stage, must=must) if jobs else []
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """A forecast of one fitting on one fold: seconds for a whole schedule of `horizon` steps."""
-
-    seconds: float
-    horizon: int
-
-
-def speed(part: Part, system: System, run: Run) -> Speed | None:
-    """Measured on a few steps, so that neither imports nor opening the source count as training.
-
-    None where a few steps take more than a twentieth of the time left: a schedule with its folds would not fit.
-    """
-    cell = cells_of(part, ("gradients",))[:1]
-    share = run.meter.remaining() / 20
-    starts = (
-        (WARM_SECONDS, {"until": 1e-3}),  # on its own schedule: says how long that is
-        (0.0, {"horizon": MEASURED, "until": FEW / MEASURED}),
-        (0.0, {"horizon": MEASURED, "until": MORE / MEASURED}),
-    )
-    ends = []
-    for least, steps in starts:
-        limit = max(share, least) if share < float("inf") else None
-        (outcome,) = fit(part, [system], cell, run, "forecast", limit_seconds=limit, steps=steps)
-        if not outcome.ok:
-            return None
-        ends.append(outcome)
-    horizon = int(ends[0].value["folds"][0]["facts"]["horizon"])
-    rate = max(0.0, ends[2].seconds - ends[1].seconds) / (MORE - FEW)
-    return Speed(ends[1].seconds + rate * (horizon - FEW), horizon)
-
-
 def halving(
     part: Part, systems: Sequence[System], run: Run, *, survivors: int, keep: bool, horizon: int | None = None
 ) -> list[Tried]:
@@ -197,7 +162,7 @@ def halving(
     With one validation split there are no more folds, and all are fitted to the end. Those that left keep their one
     fold in the report and are not compared with what has more.
     """
-    from headstart.execution.parts import better, out_of_fold_score, tried
+    from headstart.execution.parts import better, fit_job, out_of_fold_score, tried
 
     cells = cells_of(part, ("gradients",))
     share = run.meter.remaining() / 2
@@ -210,11 +175,12 @@ def halving(
     scores = {t.system: better(part.target, out_of_fold_score(part.target, t.cells())) for t in rung if t.usable}
     stay = sorted(scores, key=lambda s: -scores[s])[:survivors]
     run.note("rung", part=part.folder, stay=[s.name for s in stay], scores={s.name: scores[s] for s in scores})
-    later = fit(part, stay, cells[1:], run, "adapt", limit_seconds=limit, keep=keep, steps=steps)
-    second = dict(zip(stay, later, strict=True))
-    return [
-        tried(part, t.system, [first[at], second[t.system]]) if t.system in second else t for at, t in enumerate(rung)
-    ]
+    jobs = [fit_job(part, s, [c], limit_seconds=limit, keep=keep, steps=steps) for s in stay for c in cells[1:]]
+    later = run.do(jobs, "adapt") if jobs else []  # a job for each fold, so that no worker waits
+    ends = {s: [first[at]] for at, s in enumerate(systems)}
+    for job, (system, _) in zip(later, itertools.product(stay, cells[1:]), strict=True):
+        ends[system].append(job)
+    return [tried(part, s, ends[s]) for s in systems]
 
 
 def refit(part: Part, trials: Sequence[Tried], run: Run, *, test: str | None = None) -> list[Outcome]:

@@ -132,6 +132,11 @@ class Run:
         """Whether the test rows are still unread, over all sessions."""
         return SEAL_OPENED not in self.journal.notes
 
+    @property
+    def workers(self) -> int:
+        """How many jobs of a barrier are done at the same time."""
+        return int(self._fits()["workers"])
+
     def do(self, jobs: Sequence[Job], stage: str, *, must: bool = False) -> list[Outcome]:
         """Run what is not finished yet, and give all outcomes in the order of the jobs.
 
@@ -201,7 +206,7 @@ class Run:
 
     def _admit(self, jobs: Sequence[Job], stage: str) -> dict[str, Problem]:
         """Give new jobs their numbers, and journal them; gives those that do not fit into what is left."""
-        fits = self.decide("workers", self._workers)
+        fits = self._fits()
         new = {job.key: job for job in jobs if job.key not in self.journal.admitted}
         if new:
             first = len(self.journal.admitted) + 1
@@ -237,9 +242,13 @@ class Run:
             )
         return None
 
-    def _workers(self) -> dict[str, int]:
-        many = cores() >= 2 and self.meter.remaining() > SECOND_WORKER_SECONDS
-        return {"cores": cores(), "workers": 2 if many else 1}
+    def _fits(self) -> dict[str, int]:
+        def found() -> dict[str, int]:
+            many = cores() >= 2 and self.meter.remaining() > SECOND_WORKER_SECONDS
+            return {"cores": cores(), "workers": 2 if many else 1}
+
+        fits: dict[str, int] = self.decide("workers", found)
+        return fits
 
     def _control(self, key: str, must: bool) -> Control:
         return Control(
@@ -247,7 +256,7 @@ class Run:
             halts=lambda: self.halts - self._calmed,
             interrupt=self._interrupt,
             report=lambda task, text: self.progress.advance(f"{task.job.name}: {text}", by=0),
-            workers=int(self.journal.decisions["workers"]["value"]["workers"]),
+            workers=self.workers,
             threads=int(self.journal.admitted[key]["threads"]),
         )
 
