@@ -231,6 +231,11 @@ def settings(method: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(method, f.name)) for f in dataclasses.fields(method)}
 
 
+def defaults(cls: type[Any]) -> dict[str, Any]:
+    """The settings that have a default, as JSON values."""
+    return {f.name: _plain(f.default) for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {"method": address(type(value)), "settings": settings(value)}
@@ -244,6 +249,12 @@ def address(cls: type[Any]) -> str:
             if (found.module, found.symbol) == (cls.__module__, cls.__qualname__):
                 return f"{kind}/{found.name}"
     return f"?{cls.__module__}:{cls.__qualname__}"
+
+
+def name_of(method: Any) -> str:
+    """The name of a method's file in the catalogue; of one that is not in it, its address."""
+    found = address(type(method))
+    return found if found.startswith("?") else found.partition("/")[2]
 
 
 def restore(cls: type[Any], plain: dict[str, Any]) -> Any:

@@ -129,10 +129,10 @@ def route(source: Source, method: str | Fitting, seed: int = 0) -> System:
     from headstart.execution.parts import System
 
     made = catalogue.make(ROUTES, method)
-    name = catalogue.address(type(made)).partition("/")[2]
-    default = catalogue.settings(type(made)())
-    changed = tuple((k, v) for k, v in catalogue.settings(made).items() if v != default[k])
-    return System(kind=ROUTES, method=name, settings=changed, seed=seed, source=source)
+    name, default = catalogue.name_of(made), catalogue.defaults(type(made))
+    changed = tuple((k, v) for k, v in catalogue.settings(made).items() if k not in default or v != default[k])
+    own = made if name.startswith("?") else None
+    return System(kind=ROUTES, method=name, settings=changed, seed=seed, source=source, own=own)
 
 
 def fit(

@@ -112,7 +112,7 @@ class InProcess:
         def stop() -> bool:
             return control.why() is not None or time.monotonic() >= limit
 
-        return Room(task.folder, self.root, stop, lambda text: control.report(task, text))
+        return Room(task.folder, self.root, stop, lambda text: control.report(task, text), task.job.methods)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -180,7 +180,9 @@ class Workers:
         self._selector = selectors.DefaultSelector()
 
     def run(self, tasks: Sequence[Task], control: Control) -> Iterator[End]:
-        waiting = deque(tasks)
+        ours = [task for task in tasks if task.job.methods]  # the caller's objects: no worker knows their code
+        yield from InProcess(self.root, self.module).run(ours, control)
+        waiting = deque(task for task in tasks if not task.job.methods)
         try:
             while waiting or any(w.task for w in self._workers):
                 try:

@@ -60,7 +60,9 @@ def _small(job: Job) -> bool:
     On a busy machine their pools spin against each other: a probe of 0.2 s took 3 s with two threads.
     """
     if job.verb == "fit":
-        return "gradients" not in catalogue.entry(job.spec["kind"], job.spec["name"]).needs.gives
+        own = job.methods.get(job.spec["name"])
+        needs = catalogue.entry(job.spec["kind"], job.spec["name"]).needs if own is None else own.needs
+        return "gradients" not in needs.gives
     return job.verb == "score"
 
 
@@ -101,7 +103,7 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
             name = one["name"]
             room.report(name)
             try:
-                method = catalogue.make("ranking.estimators", name, **one.get("settings", {}))
+                method = _method("ranking.estimators", name, one.get("settings", {}), room)
                 score = method(view.seen_by(method.needs, name))
             except Problem as problem:
                 failed[name] = problem.as_dict()
@@ -114,7 +116,7 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
 
 def _fit(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     target = targets.load(room.path(spec["target"]))
-    method = catalogue.make(spec["kind"], spec["name"], **spec.get("settings", {}))
+    method = _method(spec["kind"], spec["name"], spec.get("settings", {}), room)
     steps = Steps(**spec.get("steps", {}))
     source = source_from_dict(spec["source"]) if spec.get("source") else None
     scored = targets.load_rows(room.path(spec["test"])) if spec.get("test") else None
@@ -194,6 +196,10 @@ VERBS: dict[str, Callable[[Mapping[str, Any], Room], dict[str, Any]]] = {
     "predict": _predict,
     "soup": _soup,
 }
+
+
+def _method(kind: str, name: str, settings: Mapping[str, Any], room: Room) -> Any:
+    return room.methods[name] if name in room.methods else catalogue.make(kind, name, **settings)
 
 
 def _store(spec: Mapping[str, Any], room: Room) -> Store | None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core import Measured, Problem, Rows, Source, Target
+from headstart import catalogue
+from headstart.core import Measured, Problem, Ranking, Rows, Source, Target
 from headstart.execution.run import Run
 from headstart.execution.specs import Job, Outcome, canonical, source_to_dict
 from headstart.io import targets
@@ -80,24 +81,29 @@ def features_job(part: Part, source: Source, start: int, stop: int, *, limit_sec
     return Job("features", f"features of {source.name}", spec, limit_seconds=limit_seconds)
 
 
-def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Mapping[str, Any]]) -> Job:
+def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Ranking]) -> Job:
     """Estimators on the labelled rows of the part that are among the first `rows` that are drawn of the root."""
+    names = [catalogue.name_of(e) for e in estimators]
     spec = {
         "source": source_to_dict(source),
         "target": part.folder,
         "root": part.root,
         "upto": rows,
-        "estimators": [dict(e) for e in estimators],
+        "estimators": [
+            {"name": name, "settings": catalogue.settings(e)} for name, e in zip(names, estimators, strict=True)
+        ],
         "cache": part.cache,
     }
-    return Job("score", f"scores of {source.name}", spec)
+    own = {name: e for name, e in zip(names, estimators, strict=True) if name.startswith("?")}
+    return Job("score", f"scores of {source.name}", spec, methods=own)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class System:
     """Something that can be fitted on a target: a method with its settings and seed, and the source it starts from.
 
-    Two are equal when they would be fitted in the same way.
+    Two are equal when they would be fitted in the same way. own: the method itself, where the catalogue has none of
+    that name.
     """
 
     kind: str
@@ -106,6 +112,7 @@ class System:
     seed: int = 0
     source: Source | None = None
     ingredients: tuple[System, ...] = ()  # of a soup
+    own: Any = None
 
     @property
     def name(self) -> str:
@@ -184,7 +191,8 @@ def fit_job(
         "test": test,
         "cache": part.cache,
     }
-    return Job("fit", system.name, spec, limit_seconds=limit_seconds)
+    methods = {} if system.own is None else {system.method: system.own}
+    return Job("fit", system.name, spec, limit_seconds=limit_seconds, methods=methods)
 
 
 def soup_of(ingredients: Sequence[System]) -> System:

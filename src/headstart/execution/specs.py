@@ -43,6 +43,7 @@ class Job:
     verb: `features`, `score`, `fit`, `predict` or `soup`. name: for people. spec: JSON values, see `execution.jobs`.
     memory: forecast in bytes. limit_seconds: stopped softly there, killed a second later. forecast: JSON values, such
     as seconds with low and high, which are journalled beside the bill. Only verb and spec say which job it is.
+    methods: instances that the spec names and the catalogue does not hold; such a job is done in this process.
     """
 
     verb: str
@@ -51,6 +52,7 @@ class Job:
     memory: float | None = None
     limit_seconds: float | None = None
     forecast: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -69,7 +71,7 @@ class Job:
         return hashlib.sha256(canonical(what).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "methods"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -90,12 +92,16 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Room:
-    """Where a job works. folder: its own, empty at the start. root: the run folder. stop: whether to end soon."""
+    """Where a job works. folder: its own, empty at the start. root: the run folder. stop: whether to end soon.
+
+    methods: instances by the name that the spec has for them; every other method is the catalogue's.
+    """
 
     folder: Path
     root: Path
     stop: Callable[[], bool]
     report: Callable[[str], None]
+    methods: Mapping[str, Any] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """A path of a spec: absolute, or below the run folder."""

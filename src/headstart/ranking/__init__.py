@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PROXIES = ("logme", "shrunk_h_score", "nmc", "lda", "ridge_probe", "logistic_probe", "knn_loo")
 RACER = "ridge_probe"  # its losses decide who leaves; see `numerics.race`
-PROBE = "linear_probe"
+PROBE, ESTIMATORS = "linear_probe", "ranking.estimators"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +76,7 @@ def race(
     from headstart.numerics import race as rule
 
     target = part.target
-    wanted = [_as_spec(e) for e in _fitting(estimators, target)]
+    wanted = _fitting(estimators, target)
     failed: dict[str, Problem] = {}
     seconds: dict[str, float] = dict.fromkeys((s.identity for s in sources), 0.0)
     able: dict[str, Source] = {}
@@ -117,7 +117,7 @@ def _losses(
     limit = share if share < float("inf") else None
     jobs = [features_job(part, s, 0, part.drawn(rows), limit_seconds=limit) for s in sources]
     alive = _alive(sources, run.do(jobs, "features"), failed, seconds)
-    scored = run.do([score_job(part, s, part.drawn(rows), [_as_spec(RACER)]) for s in alive], "rank")
+    scored = run.do([score_job(part, s, part.drawn(rows), [catalogue.make(ESTIMATORS, RACER)]) for s in alive], "rank")
     losses: dict[str, Array] = {}
     for source, outcome in zip(alive, scored, strict=True):
         seconds[source.identity] += outcome.seconds
@@ -144,7 +144,7 @@ def _alive(
 def _score(
     part: Part,
     sources: Sequence[Source],
-    estimators: Sequence[Mapping[str, Any]],
+    estimators: Sequence[Ranking],
     run: Run,
     failed: dict[str, Problem],
     seconds: dict[str, float],
@@ -187,24 +187,17 @@ def _problem(outcome: Any, source: Source) -> Problem:
     )
 
 
-def _fitting(estimators: Sequence[str | Ranking], target: Target) -> list[str | Ranking]:
+def _fitting(estimators: Sequence[str | Ranking], target: Target) -> list[Ranking]:
     """Those that cover this task; asked for by name and unable to is `Refused`."""
-    kept: list[str | Ranking] = []
+    kept: list[Ranking] = []
     for estimator in estimators:
-        made = catalogue.make("ranking.estimators", estimator)
+        made: Ranking = catalogue.make(ESTIMATORS, estimator)
         if reason := catalogue.refusal(made.needs, (), target):
             if tuple(estimators) != PROXIES:
                 raise Refused(f"`{estimator}` {reason}", where="ranking", fix="see `headstart methods ranking`")
             continue
-        kept.append(estimator)
+        kept.append(made)
     return kept
-
-
-def _as_spec(estimator: str | Ranking) -> dict[str, Any]:
-    if isinstance(estimator, str):
-        return {"name": catalogue.entry("ranking.estimators", estimator).name, "settings": {}}
-    name = catalogue.address(type(estimator)).partition("/")[2]
-    return {"name": name, "settings": catalogue.settings(estimator)}
 
 
 def _named(reason: str, able: Mapping[str, Source]) -> str:
@@ -216,7 +209,7 @@ def _named(reason: str, able: Mapping[str, Source]) -> str:
 def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]) -> Receipt:
     return Receipt(
         step="rank",
-        method=", ".join(_as_spec(e)["name"] for e in estimators),
+        method=", ".join(catalogue.name_of(catalogue.make(ESTIMATORS, e)) for e in estimators),
         inputs=(ranked.source.identity, target.fingerprint),
         scores={"score": ranked.score} if ranked.score else {},
         seconds=ranked.seconds,
