@@ -57,10 +57,10 @@ class FineTune:
 
 
 FINE_TUNES = (
-    FineTune("minilm-sst2", "sst2", 1300),
-    FineTune("minilm-clinc-domain", "clinc_domain", 260),
-    FineTune("minilm-goemotions", "goemotions", 110),
-    FineTune("starter-mnist", "mnist", 260, base="image"),
+    FineTune("minilm-sst2", "sst2", 500),
+    FineTune("minilm-clinc-domain", "clinc_domain", 100),
+    FineTune("minilm-goemotions", "goemotions", 40),
+    FineTune("starter-mnist", "mnist", 100, base="image"),
 )
 QUICK_TUNES = (FineTune("starter-mnist", "mnist", 20, epochs=1, base="image"),)
 

@@ -379,7 +379,7 @@ def _remember(
         seed=target.seed,
         settings=dict(receipt.settings),
         protocol=target.protocol,
-        version=receipt.versions.get("headstart", ""),
+        version=receipt.versions["headstart"],
         status="done" if summary["verdict"] else "cut",
         verdict=summary["verdict"],
         summary=summary,

@@ -42,7 +42,7 @@ OWN = (
     "README.md",
     MANIFEST,
 )  # fmt: skip
-PACKAGES = ("headstart", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")
+PACKAGES = ("numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -208,7 +208,9 @@ def rows_of(folder: str | Path) -> dict[str, tuple[str, ...]]:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that predictions depend on."""
-    found = {"python": platform.python_version()}
+    from headstart import __version__  # at the top it would be a circle
+
+    found = {"python": platform.python_version(), "headstart": __version__}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
