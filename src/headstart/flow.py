@@ -106,6 +106,8 @@ def solve(
         before = _repeated(run)
         choice = choose(root, clean, run, given=given, outer=outer)
         took = _repeated(run) - before
+        if not outer:
+            run.forecast("refit", _refit_seconds(choice.systems()))
         choices = _outer_choices(choice, clean, run, took, given) if outer else [choice]
         verified = verify(choices, run, known, inventory) if _may_verify(choices, run) else None
         final = finish(choice, choices, verified, run, when_unsure)
@@ -412,6 +414,7 @@ def _outer_choices(
     root = choice.part
     outer = outer_targets(root.target, OUTER_FOLDS)
     refits = _refit_seconds(choice.systems())
+    once = dict(run.meter.spent_by_stage)
 
     def fitting() -> int:
         left = _left(run)
@@ -422,6 +425,9 @@ def _outer_choices(
     extent = int(run.decide("outer folds", fitting))
     if run.meter.budget.seconds < inf:
         run.meter.keep(SAVE_SECONDS + START_SECONDS + (extent + 1) * refits)
+    for stage in ("baselines", "rank"):
+        run.forecast(stage, once.get(stage, 0.0) * (1 + 0.8 * extent))  # a fold has four fifths of the rows
+    run.forecast("refit", (extent + 1) * refits)
     choices: list[Choice] = []
     for at, target in enumerate(outer[:extent]):
         run.progress.within(f"outer fold {at + 1} of {extent}")

@@ -21,6 +21,10 @@ class Run:
         self.meter = SimpleNamespace(remaining=lambda: left, trials_left=trials)
         self.workers = 2
         self.decided: dict[str, Any] = {}
+        self.forecasts: dict[str, float] = {}
+
+    def forecast(self, stage: str, seconds: float) -> None:
+        self.forecasts[stage] = seconds
 
     def decide(self, name: str, compute: Any) -> Any:
         return self.decided.setdefault(name, compute())
@@ -62,9 +66,18 @@ def test_the_largest_plan_that_fits_is_taken(at_speed: Any) -> None:
     at_speed(speed)
     for wanted in PLANS:
         enough = wanted.seconds(speed, 3) / plans.SHARE
-        assert replace(plan(Run(enough + 1e-6), able=2), reason="") == wanted
+        assert replace(plan(Run(enough + 1e-6), able=2), reason="", forecast=None) == wanted
     assert plan(Run(PLANS[0].seconds(speed, 3) / plans.SHARE + 1e-6), able=1).sources == 1
     assert replace(plan(Run(inf), able=2), reason="") == PLANS[0]
+
+
+def test_the_forecast_is_of_all_that_follows_but_refits(at_speed: Any) -> None:
+    at_speed(Speed(10.0, 60, workers=2))
+    run = Run(1e6)
+    assert plan(run, able=2, parts=5).forecast == run.forecasts["adapt"] == 5 * (3 + 3) * 10
+    endless = Run(inf)
+    assert plan(endless, able=2).forecast is None
+    assert not endless.forecasts
 
 
 def test_outer_folds_need_their_time_too(at_speed: Any) -> None:

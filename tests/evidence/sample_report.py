@@ -49,7 +49,7 @@ def sample(right: float = 0.93, plain: float = 0.8, *, returned: str | None = No
         "metric": "macro_f1",
         "protocol": "holdout",
         "score": candidate if returned == "chosen" else plainly,
-        "candidate": candidate,
+        "candidate": {**candidate, "name": "linear_probe of one + lp_ft of another"},
         "gain": {k: verified["gain"][k] for k in ("value", "low", "high")},
         "choice_gain": {k: verified["choice_gain"][k] for k in ("verdict", "value", "low", "high")},
         "baselines": [

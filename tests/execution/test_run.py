@@ -305,10 +305,13 @@ def test_a_read_only_folder_is_a_problem(tmp_path: Path) -> None:
 
 def test_forecasts_stand_beside_bills(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
-        run.do([Job("fit", "n", {"do": "number", "seed": 1}, forecast={"seconds": 2.0, "high": 3.0})], "adapt")
+        run.forecast("adapt", 2.0)
+        run.forecast("adapt", 3.0)
+        run.do(numbers(1), "adapt")
         with run.meter.timed("verify"):
             pass
         assert run.meter.forecasts == {"adapt": 2.0}
         assert set(run.meter.spent_by_stage) == {"adapt", "verify"}
-    (admitted,) = [line for line in lines(tmp_path) if line["event"] == "admitted"]
-    assert admitted["jobs"][0]["forecast"] == {"seconds": 2.0, "high": 3.0}
+    with opened(tmp_path, resume=True) as run:
+        run.forecast("adapt", 4.0)
+        assert run.meter.forecasts == {"adapt": 2.0}, "the first is kept"

@@ -26,21 +26,26 @@ WARM_SECONDS = 20.0  # that the first start may take: it imports, and opens the 
 class Plan:
     """The best `sources` of the ranking × routes compete on fold 0, and the best `survivors` go beyond it.
 
-    horizon: steps of a schedule that was cut to fit the time; None for each route's own. reason: in words.
+    horizon: steps of a schedule that was cut to fit the time; None for each route's own. forecast: seconds that this
+    takes in all, refits apart; None without a time limit. reason: in words.
     """
 
     sources: int = 0
     routes: tuple[str, ...] = ()
     survivors: int = 0
     horizon: int | None = None
+    forecast: float | None = None
     reason: str = ""
 
-    def seconds(self, speed: Speed, folds: int) -> float:
-        """Of choosing by this plan once, the final refit included; each fitting takes one worker."""
+    def rounds(self, workers: int, folds: int) -> int:
+        """How often all workers fit one fold, when this plan is followed once; each fitting takes one worker."""
         first = self.sources * len(self.routes)
         later = min(self.survivors, first) * (folds - 1)
-        rounds = ceil(first / speed.workers) + ceil(later / speed.workers)
-        return (rounds + 1.25) * speed.seconds
+        return ceil(first / workers) + ceil(later / workers)
+
+    def seconds(self, speed: Speed, folds: int) -> float:
+        """Of following this plan once, with a refit on a quarter more rows."""
+        return (self.rounds(speed.workers, folds) + 1.25) * speed.seconds
 
 
 PLANS = (
@@ -67,7 +72,10 @@ def planned(part: Part, able: Sequence[Source], run: Run, *, parts: float, cache
     cached: seconds that the rest of one choice takes.
     """
     fields = run.decide("routes", lambda: _fields(_largest(part, able, run, parts, cached)))
-    return Plan(**{**fields, "routes": tuple(fields["routes"])})
+    plan = Plan(**{**fields, "routes": tuple(fields["routes"])})
+    if plan.forecast is not None:
+        run.forecast("adapt", plan.forecast)
+    return plan
 
 
 def _fields(plan: Plan) -> Mapping[str, Any]:
@@ -89,13 +97,14 @@ def _largest(part: Part, able: Sequence[Source], run: Run, parts: float, cached:
     room = SHARE * max(0.0, left - (parts - 1) * cached) / parts
     for plan in PLANS:
         if plan.sources <= len(able) and (need := plan.seconds(speed, folds)) <= room:
-            return replace(plan, reason=f"forecast {need * parts:.0f} s of {left:.0f} s")
+            seconds = plan.rounds(speed.workers, folds) * speed.seconds * parts
+            return replace(plan, forecast=seconds, reason=f"forecast {need * parts:.0f} s of {left:.0f} s")
     least = PLANS[-1]
     need = least.seconds(speed, folds)
     horizon = int(speed.horizon * room / need)
     if parts == 1 and horizon >= max(LEAST_STEPS, speed.horizon / 10):
         reason = f"its own schedule has {speed.horizon} steps; cut to {horizon}, which fit into {room:.0f} s"
-        return replace(least, horizon=horizon, reason=reason)
+        return replace(least, horizon=horizon, forecast=room, reason=reason)
     what = "all outer folds" if parts > 1 else "the folds"
     free = f"{room * parts:.0f} s were free"
     return Plan(reason=f"the smallest plan over {what} was forecast at {need * parts:.0f} s, and {free}")

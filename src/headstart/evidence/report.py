@@ -245,16 +245,11 @@ def _portrait(data: ReportData) -> JSON:
 def _systems(data: ReportData) -> list[dict[str, Any]]:
     """Every system that was scored on the test, the chosen one first."""
     summary, verified = data.summary, data.verified or {}
-    chosen = summary.get("score") if summary.get("returned") == "chosen" else summary.get("candidate")
     opponent, naive = verified.get("no_transfer_name"), (verified.get("choice_gain") or {}).get("opponent")
     rows: list[dict[str, Any]] = []
-    if chosen:
-        of = {s.get("id"): str(s.get("name")) for s in data.sources}
-        names = " + ".join(of.get(i, str(i)) for i in summary.get("sources") or ())
-        rows.append(
-            {**chosen, "name": f"chosen: {names}" if names else "the chosen system", "role": "the chosen system"}
-        )
-        rows[0]["strong"] = summary.get("returned") == "chosen"
+    if chosen := summary.get("candidate"):
+        strong = summary.get("returned") == "chosen"
+        rows.append({**chosen, "name": f"chosen: {chosen['name']}", "role": "the chosen system", "strong": strong})
     for one in summary.get("baselines") or ():
         role = "best without transfer" if one.get("name") == opponent else ""
         role = "best naive transfer" if one.get("name") == naive else role

@@ -40,7 +40,8 @@ class Meter:
     """What is spent and what is left.
 
     started: `time.monotonic()` when the clock began. earlier: seconds that earlier sessions of this run took.
-    bound: whether the time limit has cut or refused anything so far.
+    bound: whether the time limit has cut or refused anything so far. forecasts: seconds that stages were expected to
+    take.
     """
 
     def __init__(self, budget: Budget, *, started: float | None = None, earlier: float = 0.0) -> None:
@@ -108,10 +109,6 @@ class Meter:
 
     def charge(self, stage: str, seconds: float) -> None:
         self.spent_by_stage[stage] = self.spent_by_stage.get(stage, 0.0) + seconds
-
-    def forecast(self, stage: str, seconds: float) -> None:
-        """What a stage was expected to take, to stand beside the bill."""
-        self.forecasts[stage] = self.forecasts.get(stage, 0.0) + seconds
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -166,6 +166,10 @@ class Run:
             self.journal.write("decision", name=name, value=compute())
         return self.journal.decisions[name]["value"]
 
+    def forecast(self, stage: str, seconds: float) -> None:
+        """What a stage is expected to take in all, to stand beside the bill: the first time it is said counts."""
+        self.meter.forecasts[stage] = float(self.decide(f"forecast of {stage}", lambda: seconds))
+
     def note(self, name: str, **facts: Any) -> None:
         """Journal a fact once; equal notes are one."""
         if json.loads(canonical(facts)) not in self.journal.notes.get(name, []):
@@ -215,8 +219,6 @@ class Run:
             self.journal.write("admitted", stage=stage, threads=threads, jobs=entries)
         refused: dict[str, Problem] = {}
         for job in jobs:
-            if (forecast := job.forecast.get("seconds")) is not None:
-                self.meter.forecast(stage, float(forecast))
             problem = self._refusal(job)
             if problem and self._outcome(job.key) is None:
                 refused[job.key] = problem
@@ -338,7 +340,7 @@ def _no_hook(_name: str) -> None:
 
 
 def _fields(job: Job) -> dict[str, Any]:
-    return {"verb": job.verb, "name": job.name, "spec": job.spec, "memory": job.memory, "forecast": job.forecast}
+    return {"verb": job.verb, "name": job.name, "spec": job.spec, "memory": job.memory}
 
 
 def _check(journal: Journal, inputs: Mapping[str, Any], budget: Budget, resume: bool, out: Path) -> None:

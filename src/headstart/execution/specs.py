@@ -41,9 +41,8 @@ class Job:
     """One piece of work that a worker can do alone.
 
     verb: `features`, `score`, `fit`, `predict` or `soup`. name: for people. spec: JSON values, see `execution.jobs`.
-    memory: forecast in bytes. limit_seconds: stopped softly there, killed a second later. forecast: JSON values, such
-    as seconds with low and high, which are journalled beside the bill. Only verb and spec say which job it is.
-    methods: instances that the spec names and the catalogue does not hold; such a job is done in this process.
+    memory: forecast in bytes. limit_seconds: stopped softly there, killed a second later. Only verb and spec say which
+    job it is. methods: instances that the spec names and the catalogue does not hold; then this process does the job.
     """
 
     verb: str
@@ -51,7 +50,6 @@ class Job:
     spec: Mapping[str, Any]
     memory: float | None = None
     limit_seconds: float | None = None
-    forecast: Mapping[str, Any] = field(default_factory=dict)
     methods: Mapping[str, Any] = field(default_factory=dict)
 
     @property

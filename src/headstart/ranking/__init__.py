@@ -87,7 +87,13 @@ def race(
         else:
             able[source.identity] = source
 
+    rungs: list[int] = []
+
     def losses_at(names: Sequence[str], rows: int) -> dict[str, Array]:
+        if rungs and part.folder == part.root:  # the first rung says what all rows would cost, were no source to leave
+            spent = run.meter.spent_by_stage["features"]
+            run.forecast("features", spent * part.root_rows / part.drawn(rungs[0]))
+        rungs.append(rows)
         return _losses(part, [able[n] for n in names], rows, run, failed, seconds)
 
     widths = {name: int(s.facts.get("width") or 1) for name, s in able.items()}
