@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 OUTER_FOLDS = 5
-SAVE_SECONDS = 8.0  # held back for the report, the card and reading the result again
-START_SECONDS = 4.0  # and for a worker that may have to start again
+# held back for the report, the card and reading the result again, and for a worker that may have to start again: what
+# they take on two idle cores, stretched by as much as the first worker took longer to start
+SAVE_SECONDS, START_SECONDS = 5.0, 2.5
 CHOSEN, NO_TRANSFER, NAIVE = "chosen", "no-transfer", "naive"  # tables of the three that verify compares
 
 
@@ -141,8 +142,8 @@ def choose(
     """
     before = _repeated(run)
     plain = adaptation.no_transfer(part, run)
-    if run.meter.budget.seconds < inf and not run.meter.reserve > SAVE_SECONDS:
-        run.meter.keep(SAVE_SECONDS + START_SECONDS + _refit_seconds(plain))
+    if run.meter.budget.seconds < inf and part.folder == part.root:
+        run.meter.keep(_held_back(run) + _refit_seconds(plain))
     ranked = ranking.race(part, sources, run) if sources else []
     naive = _naive(part, given, ranked, run)
     probes = [r.probe for r in ranked if r.probe is not None]
@@ -420,11 +421,11 @@ def _outer_choices(
         left = _left(run)
         if left == inf:
             return len(outer)
-        return max(0, min(len(outer), int((left - SAVE_SECONDS - refits) / (seconds + refits))))
+        return max(0, min(len(outer), int((left - _held_back(run) - refits) / (seconds + refits))))
 
     extent = int(run.decide("outer folds", fitting))
     if run.meter.budget.seconds < inf:
-        run.meter.keep(SAVE_SECONDS + START_SECONDS + (extent + 1) * refits)
+        run.meter.keep(_held_back(run) + (extent + 1) * refits)
     for stage in ("baselines", "rank"):
         run.forecast(stage, once.get(stage, 0.0) * (1 + 0.8 * extent))  # a fold has four fifths of the rows
     run.forecast("refit", (extent + 1) * refits)
@@ -442,8 +443,14 @@ def _outer_choices(
 
 
 def _repeated(run: Run) -> float:
-    """Seconds spent so far on what an outer fold does again: not on features, nor on forecasts."""
-    return run.meter.spent() - sum(run.meter.spent_by_stage.get(stage, 0.0) for stage in ("features", "forecast"))
+    """Seconds spent so far on what an outer fold does again: not on features, forecasts, or the start of a worker."""
+    once = sum(run.meter.spent_by_stage.get(stage, 0.0) for stage in ("features", "forecast"))
+    return run.meter.spent() - once - adaptation.first_start(run)
+
+
+def _held_back(run: Run) -> float:
+    """Seconds that saving the result may take, as busy as the machine is."""
+    return (SAVE_SECONDS + START_SECONDS) * max(1.0, adaptation.first_start(run) / START_SECONDS)
 
 
 def _refit_seconds(trials: Sequence[Tried]) -> float:

@@ -100,11 +100,18 @@ def no_transfer(part: Part, run: Run) -> list[Tried]:
     cells = [c for c in part.target.folds.cells() if c[0] == 0]
     must = [s for s in systems if s.method == "majority"]
     first = fit(part, must, cells, run, "baselines", must=True)
+    first_start(run)
     share = run.meter.remaining() / 3
     limit = share if share < float("inf") else None
     rest = [s for s in systems if s not in must]
     outcomes = [*first, *fit(part, rest, cells, run, "baselines", limit_seconds=limit)]
     return [tried(part, s, [o]) for s, o in zip([*must, *rest], outcomes, strict=True)]
+
+
+def first_start(run: Run) -> float:
+    """Seconds that the first worker took to start and to fit the class prior; 0 before it did."""
+    spent = run.meter.spent_by_stage.get("baselines", 0.0)
+    return float(run.decide("first start", lambda: spent)) if spent else 0.0
 
 
 def probes(part: Part, sources: Sequence[Source], run: Run) -> list[Tried]:

@@ -311,10 +311,11 @@ def new_rows(data: Any, columns: Columns, modality: str, task: Task) -> Rows:
     kind = _kind(columns, modality, task)
     held = read_inputs(table, columns, kind, found.root, found.where)
     if held.broken:
-        row, what = held.broken[0]
+        every = "; ".join(what for _, what in held.broken[:SHOWN])
+        rest = f"; and {len(held.broken) - SHOWN} more" if len(held.broken) > SHOWN else ""
         raise Unreadable(
-            f"{len(held.broken)} of {len(held.content)} images cannot be read; the first: {what}",
-            where=f"`{found.where}`, row {row + 1}",
+            f"{len(held.broken)} of {len(held.content)} images cannot be read: {every}{rest}",
+            where=f"`{found.where}`, row {held.broken[0][0] + 1}",
             fix="mend or remove them; all other rows are fine",
         )
     content = tuple(c or "" for c in held.content)
