@@ -1,0 +1,48 @@
+"""CDNV: the spread inside classes against the distance between their means.
+
+Galanti, György and Hutter, "On the Role of Neural Collapse in Transfer Learning", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.core import Needs, Score, View
+from headstart.numerics.moments import Moments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CDNV:
+    """Class separation: the class-distance normalised variance of every pair of classes.
+
+    Shapes: class sums and class second moments (C, D) float64, no Gram; time O(N·D + C²·D).
+    Returns: mean over pairs of 1 / (1 + 2 V), V = (variance of one + of the other) / (2 squared distance of the means):
+    1 where classes have collapsed to points, 0 where their means coincide. No per-row losses.
+    Errors: none of its own. One class alone gives 0.
+
+    The paper's V has no bound where means coincide, and its mean is then that one pair's; each pair is bounded first.
+    It sees no direction: classes that differ along one of many noisy dimensions look bad, and are not.
+    """
+
+    needs = Needs(gives=("features",), tasks=("single_label",))
+    claims = (
+        "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+    )  # fmt: skip
+    cites = "arXiv:2112.15121"
+
+    def __call__(self, view: View) -> Score:
+        moments = Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
+        assert moments.second is not None  # asked for
+        present = moments.counts > 0
+        if present.sum() < 2 or not moments.inverse_deviation().any():
+            return Score(0.0)
+        counts = moments.counts[present][:, None]
+        means = moments.sums[present] / counts
+        spread = np.maximum(moments.second[present] / counts - means**2, 0.0).sum(axis=1)
+        lengths = np.square(means).sum(axis=1)
+        one, other = np.triu_indices(len(means), 1)
+        apart = np.maximum(lengths[one] + lengths[other] - 2 * (means @ means.T)[one, other], 0.0)
+        both = apart + spread[one] + spread[other]
+        return Score(float(np.divide(apart, both, out=np.zeros_like(both), where=both > 0).mean()))

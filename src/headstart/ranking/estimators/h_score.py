@@ -1,0 +1,54 @@
+"""H-score: how much of the spread of features lies between classes.
+
+Bao et al., "An Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.core import Needs, Score, Unfit, View
+from headstart.numerics.moments import targets_of
+from headstart.numerics.spectrum import Spectrum
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HScore:
+    """Between-class over total scatter: the sum of squared canonical correlations of features and classes.
+
+    Shapes: `view.moments` (D, D) when N >= D, else features (N, D) through their (N, N) kernel; float64, O(min(N, D)³).
+    Returns: tr(S⁺ Sb), from 0 to classes - 1; no per-row losses.
+    Errors: `Unfit` when the features have rank N - 1: any features then give classes - 1, noise too.
+
+    Invariant to every invertible linear map of the features. It is fitted and judged on the same rows, and rises with
+    the rank whatever the features say; `shrunk_h_score` does not need many more rows than dimensions.
+    """
+
+    needs = Needs(gives=("features",), tasks=("single_label",))
+    claims = (
+        "row_order", "class_names", "rotation", "scale", "feature_scale", "translation", "zero_columns",
+        "prefers_signal",
+    )  # fmt: skip
+    cites = "doi:10.1109/ICIP.2019.8803726"
+
+    def __call__(self, view: View) -> Score:
+        rows, width = view.features.shape
+        if rows >= width:
+            spectrum = Spectrum.of_moments(view.moments)
+        else:
+            f = np.asarray(view.features, dtype=np.float64)
+            f = f - f.mean(axis=0)
+            y = targets_of(view.labels, view.classes)
+            spectrum = Spectrum.of_kernel(f @ f.T, y - y.mean(axis=0), width)
+        rank = len(spectrum.values)
+        if rank >= rows - 1:
+            raise Unfit(
+                f"{rows} rows and features of rank {rank}: the H-score of any such features is the same",
+                where="`h_score`",
+                fix="use `shrunk_h_score`, or label more rows than the source has dimensions",
+            )
+        counts = targets_of(view.labels, view.classes).sum(axis=0)
+        present = counts > 0
+        return Score(float((spectrum.shares.sum(axis=0)[present] / counts[present]).sum()))

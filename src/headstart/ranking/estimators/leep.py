@@ -1,0 +1,40 @@
+"""LEEP: how well the labels are predicted through a source's own classes.
+
+Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.core import Needs, Score, View
+from headstart.numerics.moments import targets_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LEEP:
+    """Log expected empirical prediction: labels guessed from P(label | source class) and the source's probabilities.
+
+    Shapes: predictions (N, Z), rows of probabilities; a (C, Z) table; time O(N·C·Z).
+    Returns: mean log-likelihood of the labels in nats, at most 0; losses (N,), each row's negative one.
+    Errors: none of its own.
+
+    The table is made from the same rows: with about as many source classes as rows it knows them by heart. Some
+    released code leaves the logarithm out, and its figures are not the paper's. A source whose probabilities are too
+    sure scores lower than its classes deserve.
+    """
+
+    needs = Needs(gives=("predictions",), tasks=("single_label",))
+    claims = ("row_order", "class_names", "prefers_signal")
+    cites = "arXiv:2002.12462"
+
+    def __call__(self, view: View) -> Score:
+        theta = np.asarray(view.predictions, dtype=np.float64)
+        joint = targets_of(view.labels, view.classes).T @ theta
+        mass = joint.sum(axis=0)
+        given = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
+        likelihood = (theta * given[np.asarray(view.labels)]).sum(axis=1)
+        losses = -np.log(np.maximum(likelihood, np.finfo(np.float64).tiny))
+        return Score(-float(losses.mean()), losses)
