@@ -1,0 +1,46 @@
+"""Neural collapse: the spread inside classes, seen along the directions in which their means differ.
+
+Papyan, Han and Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", PNAS 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.core import Needs, Score, View
+from headstart.numerics.moments import Moments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NeuralCollapse:
+    """The first measure of neural collapse, NC1 = tr(Sw Sb⁺) / C, turned so that higher is better.
+
+    Shapes: features (N, D), one float64 copy of a projection (N, C - 1), class means (C, D); no Gram; time O(N·D·C).
+    Returns: 1 / (1 + NC1): 1 where every class is one point, 0 where all class means are one; no per-row losses.
+    Errors: none of its own. One class alone gives 0.
+
+    Means of few rows differ by chance, along as many directions as there are, so wide noise looks collapsed; compare
+    sources of one width, or prefer held-out scores. Invariant to a rotation, not to units of single features.
+    """
+
+    needs = Needs(gives=("features",), tasks=("single_label",))
+    claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
+    cites = "doi:10.1073/pnas.2015509117"
+
+    def __call__(self, view: View) -> Score:
+        features, labels = view.features, np.asarray(view.labels)
+        moments = Moments.of(features, labels, view.classes, gram=False)
+        if not moments.inverse_deviation().any():
+            return Score(0.0)
+        present = moments.counts > 0
+        means = np.where(present[:, None], moments.class_means, moments.mean)
+        between = np.sqrt(moments.counts / moments.rows)[:, None] * (means - moments.mean)
+        _, sizes, axes = np.linalg.svd(between, full_matrices=False)
+        kept = sizes > max(between.shape) * np.finfo(np.float64).eps * np.sqrt(moments.variance.sum())
+        if present.sum() < 2 or not kept.any():
+            return Score(0.0)
+        along = (axes[kept] / sizes[kept][:, None]).T
+        inside = (features - moments.mean) @ along - ((means - moments.mean) @ along)[labels]
+        return Score(1 / (1 + float(np.square(inside).sum()) / (moments.rows * int(present.sum()))))
