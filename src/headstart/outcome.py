@@ -95,6 +95,7 @@ def bank_snapshot(run: Run, inventory: Inventory | None, target: Target, shelf: 
     import uuid
 
     from headstart.inventory import contamination
+    from headstart.inventory.recall import signature_of
     from headstart.inventory.records import fingerprint_of_test
 
     name = run.decide("run", lambda: uuid.uuid4().hex)
@@ -106,7 +107,7 @@ def bank_snapshot(run: Run, inventory: Inventory | None, target: Target, shelf: 
             marks = contamination.marks(contamination.told_by(shelf), rows, outer=outer).as_dict()
             test = fingerprint_of_test(target)
             return {"order": [s.id for s in shelf], "marks": marks, "test": test, "openings": None, "recalled": []}
-        found = inventory.snapshot(target, shelf, _signature(target))
+        found = inventory.snapshot(target, shelf, signature_of(target))
         return {k: found[k] for k in ("order", "marks", "test", "openings", "recalled")}
 
     found = run.decide("bank", read)
@@ -121,15 +122,6 @@ def bank_snapshot(run: Run, inventory: Inventory | None, target: Target, shelf: 
         openings=found["openings"],
         recalled=tuple(found["recalled"]),
     )
-
-
-def _signature(target: Target) -> Array | None:
-    from headstart.io.images import RawRows
-    from headstart.numerics.signatures import BLOCKS, signature
-
-    if target.modality not in BLOCKS or not len(target.labelled):
-        return None
-    return signature(RawRows(target.labelled.inputs), target.labelled.labels, target.task.type, target.modality)
 
 
 def save(
@@ -338,11 +330,12 @@ def _remember(
 ) -> None:
     """Tell the bank: the target, every trial and proxy, what it cost, and the new source."""
     from headstart.execution.parts import measured_out_of_fold
+    from headstart.inventory.recall import signature_of
     from headstart.inventory.records import Cost, ProxyScore, Trial
     from headstart.inventory.records import Run as Record
     from headstart.io.places import CACHE_BYTES, cache_folder
 
-    inventory.record_target(target, _signature(target))
+    inventory.record_target(target, signature_of(target))
     probes = [r.probe for r in final.choice.ranked if r.probe is not None]
     trials = [
         Trial(

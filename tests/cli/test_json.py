@@ -124,6 +124,24 @@ def test_the_shelf(shell: Shell, models: Path, tmp_path: Path) -> None:
     assert fits(shell("inventory", "list", "--json"), "inventory-list") == {"sources": []}
 
 
+def test_past_targets_that_are_alike(shell: Shell, ticket_file: Path, tmp_path: Path) -> None:
+    asked = ("inventory", "similar", ticket_file, "--label", "intent")
+    assert fits(shell(*asked, "--json"), "inventory-similar") == {"targets": []}
+    assert "the bank learns one from every" in shell(*asked).out
+    test = tickets(tmp_path / "test.csv", seed=1)
+    solved = shell("solve", ticket_file, "--label", "intent", "--test", test, "--trials", 1, "--out", tmp_path / "r")
+    assert solved.code == 0, solved.err
+    (one,) = fits(shell(*asked, "--json"), "inventory-similar")["targets"]
+    assert one["near"]
+    assert one["similarity"] == pytest.approx(1.0)
+    assert {s["name"] for s in one["systems"]} >= {"majority", "word_char_tfidf"}
+    assert [s["value"] for s in one["systems"]] == sorted((s["value"] for s in one["systems"]), reverse=True)
+    assert one["verdicts"] == ["no-evidence"]
+    told = shell(*asked).out
+    assert "word_char_tfidf" in told
+    assert "near" in told
+
+
 def test_a_converted_pickle(shell: Shell, models: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file

@@ -87,6 +87,19 @@ def test_failed_trials_and_trials_without_a_source_are_not_recalled(bank: Invent
     assert bank.recall(sign(BANK_A), "single_label", "text")[0].sources == (("good", 0.8),)
 
 
+def test_similar_shows_all_systems_and_how_runs_ended(bank: Inventory) -> None:
+    fingerprint = remember(bank, "a", BANK_A, first=0.6, second=0.8)
+    plain = Trial(name="majority", kind="adaptation.baselines", method="majority", valid=Measured(0.7, 0.6, 0.8, 40))
+    lost = Trial(name="lost", kind="adaptation.routes", method="lora", source="s", status="failed")
+    bank.record_run(Run(id="b", target=fingerprint, verdict="helps"), trials=[plain, lost])
+    remember(bank, "far", FAR, first=0.9)
+    near_one, far_one = bank.similar(a_target("new", train=BANK_B, test=[]))
+    assert (near_one.target, near_one.near, far_one.near) == (fingerprint, True, False)
+    assert near_one.systems == (("second", 0.8), ("majority", 0.7), ("first", 0.6))
+    assert near_one.verdicts == ("helps", None), "the latest first"
+    assert near_one.similarity > far_one.similarity
+
+
 def test_order_reorders_and_excludes_nothing() -> None:
     shelf = [a_source(name) for name in ("a", "b", "c", "d")]
     by_name = {s.name: s.identity for s in shelf}

@@ -469,6 +469,30 @@ def inventory_remove(
     show.made({"removed": {"id": gone.id, "name": gone.name}}, f"removed `{gone.name}` ({gone.id})", machine=json)
 
 
+@shelf.command("similar")
+def inventory_similar(
+    data: Data,
+    label: Label = None,
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    metric: MetricOption = None,
+    task: TaskOption = None,
+    labels: Labels = None,
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
+    """Past targets that look like this one, and what worked there.
+
+    Compared by their rows alone, without a model. Figures are of validation rows.
+    """
+    from headstart.inventory import Inventory
+
+    target = _target(data, label=label, image=image, metric=metric, task=task, labels=labels, **_columns(text, pair))
+    inventory = Inventory(bank)
+    show.similar(inventory.similar(target), inventory.where, machine=json)
+
+
 @shelf.command("convert")
 def inventory_convert(
     place: Annotated[Path, typer.Argument(metavar="PATH", help="folder, or a .bin or .pt file of pickled weights")],

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.cli.printing import (
     YELLOW,
@@ -28,6 +28,9 @@ from headstart.cli.printing import (
 )
 from headstart.core import KINDS, METRICS, Prediction, Problem, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
+
+if TYPE_CHECKING:
+    from headstart.inventory.recall import Past
 
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
@@ -387,6 +390,42 @@ def sources(listed: Iterable[Source], where: str, *, machine: bool) -> None:
         draw(table("id", "name", "kind", "reads", "gives", "licence", rows=rows), "")
     hint = "" if rows else "; add some with `headstart inventory add FOLDER`"
     saved(f"listed {_count(len(rows), 'source')} of {where}{hint}")
+
+
+def similar(past: Sequence[Past], where: str, *, machine: bool) -> None:
+    """Past targets with what was tried on each."""
+    if machine:
+        emit(
+            {
+                "targets": [
+                    {
+                        "fingerprint": one.target,
+                        "name": one.name,
+                        "metric": one.metric,
+                        "similarity": one.similarity,
+                        "near": one.near,
+                        "systems": [{"name": name, "value": value} for name, value in one.systems],
+                        "verdicts": list(one.verdicts),
+                    }
+                    for one in past
+                ]
+            }
+        )
+        return
+    rows: list[tuple[object, ...]] = []
+    for one in past:
+        first, *others = [(_short(name), number(value)) for name, value in one.systems] or [
+            ("nothing was measured", "")
+        ]
+        title = METRICS[one.metric].title if one.metric in METRICS else one.metric
+        ended = ", ".join(str(v or "cut") for v in one.verdicts[:1])
+        rows.append((_short(one.name), f"{one.similarity:.2f}", "near" if one.near else "", *first, title, ended))
+        rows += [("", "", "", *other, "", "") for other in others]
+    if rows:
+        draw(table("target", ">alike", "", "what was tried", ">score", "metric", "verdict", rows=rows), "")
+        note("near: more alike than nine in ten pairs of targets that have nothing to do with each other")
+    hint = "" if past else "; the bank learns one from every `headstart solve`"
+    saved(f"found {_count(len(past), 'past target')} in {where}{hint}")
 
 
 def source(one: Source, *, machine: bool) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .contamination import Trained
     from .files import Damage
-    from .recall import Recalled
+    from .recall import Past, Recalled
     from .records import Cost, ProxyScore, Run, Trial
 
     Array = np.ndarray[Any, Any]
@@ -168,6 +168,18 @@ class Inventory:
         from . import recall
 
         return recall.recall(self._database, signature, task_type, modality)
+
+    def similar(self, target: Target) -> list[Past]:
+        """Past targets that look like this one, most similar first, with what was tried there and how it ended.
+
+        Raises `Refused` for a modality whose targets have no signature.
+        """
+        from . import recall
+
+        signature = recall.signature_of(target)
+        if signature is None:
+            raise recall.unsigned(target.modality)
+        return recall.similar(self._database, signature, target.task.type, target.modality)
 
     def snapshot(
         self, target: Target, sources: Sequence[Source] | None = None, signature: Array | None = None

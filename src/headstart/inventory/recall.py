@@ -1,7 +1,7 @@
 """Recall: what the bank knows of targets like this one, and which sources did well there.
 
-It reads validation figures alone. It puts sources in another order and may have features computed beforehand; it
-excludes nothing.
+What `solve` recalls are validation figures alone. It puts sources in another order and may have features computed
+beforehand; it excludes nothing. `similar` is for people, and tells how runs ended too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import METRICS, Refused, Source
+from headstart.core import METRICS, Refused, Source, Target
 
 from .database import Database
+from .documents import load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 SOURCES_KEPT = 10
+SYSTEMS_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,31 @@ class Recalled:
         }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """A past target, and what was tried there. systems: (name, best validation figure), best first, those without a
+    source among them; verdicts: how its runs ended, latest first, None for one that was cut.
+    """
+
+    target: str
+    name: str
+    metric: str
+    similarity: float
+    near: bool
+    systems: tuple[tuple[str, float], ...]
+    verdicts: tuple[str | None, ...]
+
+
+def signature_of(target: Target) -> Array | None:
+    """The target's place among others, from its labelled rows; None for a modality without signatures."""
+    from headstart.io.images import RawRows
+    from headstart.numerics.signatures import BLOCKS, signature
+
+    if target.modality not in BLOCKS or not len(target.labelled):
+        return None
+    return signature(RawRows(target.labelled.inputs), target.labelled.labels, target.task.type, target.modality)
+
+
 @cache
 def reference(modality: str) -> Reference:
     """The reference table that ships with this version of the signatures."""
@@ -58,12 +85,19 @@ def reference(modality: str) -> Reference:
     name = f"reference_v{SIGNATURE_VERSION}.json"
     tables = json.loads(resources.files("headstart.inventory").joinpath(name).read_text(encoding="utf-8"))
     if modality not in tables["modalities"]:
-        raise Refused(
-            f"targets of the modality `{modality}` have no signature",
-            where="recall",
-            fix=f"this works for: {', '.join(sorted(tables['modalities']))}",
-        )
+        raise unsigned(modality)
     return Reference.from_dict(tables["modalities"][modality])
+
+
+def unsigned(modality: str) -> Refused:
+    """Why a target has no place among others."""
+    from headstart.numerics.signatures import BLOCKS
+
+    return Refused(
+        f"targets of the modality `{modality}` have no signature",
+        where="recall",
+        fix=f"this works for: {', '.join(sorted(BLOCKS))}",
+    )
 
 
 def similarity(a: Array, b: Array, modality: str) -> float:
@@ -115,6 +149,31 @@ def recall(database: Database, signature: Array, task_type: str, modality: str) 
     return sorted(found, key=lambda one: -one.similarity)
 
 
+def similar(database: Database, signature: Array, task_type: str, modality: str) -> list[Past]:
+    """Past targets, most similar first, with the systems that did best there and how the runs ended."""
+    from sqlalchemy import select
+
+    from .tables import runs
+
+    found = []
+    past = recall(database, signature, task_type, modality)
+    with database.reading() as connection:
+        for one in past:
+            ended = select(runs.c.verdict).where(runs.c.target == one.target).order_by(runs.c.at.desc())
+            found.append(
+                Past(
+                    target=one.target,
+                    name=one.name,
+                    metric=one.metric,
+                    similarity=one.similarity,
+                    near=one.near,
+                    systems=_best(connection, one.target, one.metric, systems=True)[:SYSTEMS_SHOWN],
+                    verdicts=tuple(connection.execute(ended).scalars()),
+                )
+            )
+    return found
+
+
 def order(sources: Sequence[Source], recalled: Sequence[Recalled]) -> tuple[Source, ...]:
     """The same sources, those first that did well on near targets; without any, the caller's order.
 
@@ -128,20 +187,24 @@ def order(sources: Sequence[Source], recalled: Sequence[Recalled]) -> tuple[Sour
     return tuple(sorted(sources, key=lambda s: -credit.get(s.identity, 0.0)))
 
 
-def _best(connection: Any, target: str, metric: str) -> tuple[tuple[str, float], ...]:
+def _best(connection: Any, target: str, metric: str, *, systems: bool = False) -> tuple[tuple[str, float], ...]:
+    """Each source, or each system by name, with its best validation figure on the target, best first."""
     from sqlalchemy import select
 
     from .tables import runs, trials
 
     query = (
-        select(trials.c.source, trials.c.valid)
+        select(trials.c.source, trials.c.document, trials.c.valid)
         .join(runs, runs.c.id == trials.c.run)
-        .where(runs.c.target == target, trials.c.source.is_not(None), trials.c.valid.is_not(None))
+        .where(runs.c.target == target, trials.c.valid.is_not(None))
         .order_by(runs.c.at, trials.c.run, trials.c.number)
     )
     sign = METRICS[metric].sign if metric in METRICS else 1
     best: dict[str, float] = {}
-    for source, value in connection.execute(query):
-        best[source] = value if source not in best else max(best[source] * sign, value * sign) * sign
+    for source, document, value in connection.execute(query):
+        name = load(document, "the bank")["name"] if systems else source
+        if name is None:
+            continue
+        best[name] = value if name not in best else max(best[name] * sign, value * sign) * sign
     ranked = sorted(best.items(), key=lambda pair: -sign * pair[1])
     return tuple(ranked[:SOURCES_KEPT])
