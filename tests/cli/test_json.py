@@ -160,9 +160,11 @@ def test_a_converted_pickle(shell: Shell, models: Path, tmp_path: Path) -> None:
 def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.json").write_text("{}")
-    ranked = shell("rank", ticket_file, "--sources", models, "--sources", tmp_path / "bad", "--method", "nmc", "--json")
-    document = fits(ranked, "rank")
+    asked = ("rank", ticket_file, "--sources", models, "--sources", tmp_path / "bad", "--method", "nmc,leep")
+    document = fits(shell(*asked, "--json"), "rank")
     assert [(s["name"], list(s["proxies"])) for s in document["sources"]] == [("tiny", ["nmc"])]
+    assert "no head" in document["sources"][0]["refused"]["leep"]
+    assert "`leep` says nothing of `tiny`" in shell(*asked).err
     assert [f["name"] for f in document["failed"]] == ["bad"]
     out = tmp_path / "tuned"
     adapted = shell(

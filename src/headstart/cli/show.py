@@ -108,6 +108,7 @@ def ranking(
                 "low": score.low if score else None,
                 "high": score.high if score else None,
                 "proxies": known["proxies"],
+                "refused": {name: problem["what"] for name, problem in known["refused"].items()},
                 "cost_seconds": source.receipt.seconds,
                 "dropped": known["dropped"],
             }
@@ -127,6 +128,10 @@ def ranking(
         heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in names]
         rows = [(_short(o["name"]), *(number(o["proxies"].get(n)) for n in names)) for o in scored]
         draw("", table("proxies (higher is better)", *heads, rows=rows))
+    for method, reasons in _grouped(scored).items():
+        for reason, of in reasons.items():
+            some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
+            warn(f"`{method}` says nothing of {some}: {reason}")
     if left:
         rows = [(_short(o["name"]), str(o["dropped"])) for o in left]
         draw("", table("left the race", "because", rows=rows))
@@ -134,6 +139,15 @@ def ranking(
         warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
     best = f": `{scored[0]['name']}` looks best" if scored else ""
     saved(f"ranked {_count(len(listed), 'source')} in {seconds:.1f} s{best}")
+
+
+def _grouped(listed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Estimator to reason to the names of the sources that it refused."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for one in listed:
+        for method, reason in one["refused"].items():
+            found.setdefault(method, {}).setdefault(reason, []).append(one["name"])
+    return found
 
 
 def _count(number_of: int, noun: str) -> str:

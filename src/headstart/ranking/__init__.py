@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
-from headstart.core import Budget, Measured, Problem, Ranking, Receipt, Refused, Source, Target
+from headstart.core import Budget, Measured, Problem, Ranking, Receipt, Refused, Source, Target, problem_from
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +27,15 @@ class Ranked:
     """One source in a ranking.
 
     score: the cross-validated probe's metric, with its interval; None for a source that left or failed. proxies: by
-    name, higher is better. dropped: why it left the race, at `rows` rows. error: why it could not be ranked at all.
-    probe: the out-of-fold predictions behind the score.
+    name, higher is better. refused: estimators that cannot work on this source, with the reason. dropped: why it left
+    the race, at `rows` rows. error: why it could not be ranked at all. probe: the out-of-fold predictions behind the
+    score.
     """
 
     source: Source
     score: Measured | None = None
     proxies: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, Problem] = field(default_factory=dict)
     seconds: float = 0.0
     rows: int = 0
     dropped: str | None = None
@@ -101,12 +103,10 @@ def race(
     kept = [able[name] for name in raced.kept if name not in failed]
     scored = _score(part, kept, wanted, run, failed, seconds)
     left = [
-        Ranked(able[name], None, {}, seconds[name], rows, _named(reason, able))
+        Ranked(able[name], seconds=seconds[name], rows=rows, dropped=_named(reason, able))
         for name, (rows, reason) in raced.left.items()
     ]
-    broken = [
-        Ranked(s, None, {}, seconds[s.identity], 0, None, failed[s.identity]) for s in sources if s.identity in failed
-    ]
+    broken = [Ranked(s, seconds=seconds[s.identity], error=failed[s.identity]) for s in sources if s.identity in failed]
     order = sorted(scored, key=lambda r: -target.metric.sign * (r.score.value if r.score else 0.0))
     return [*order, *sorted(left, key=lambda r: -r.rows), *broken]
 
@@ -169,10 +169,13 @@ def _score(
             continue
         probe = tried(part, probe_of(source), [outcome])
         values: dict[str, float] = {}
+        refused: dict[str, Problem] = {}
         if proxies and proxies[at].ok:
             seconds[source.identity] += proxies[at].seconds
             values = {n: float(v) for n, v in proxies[at].value["scores"].items()}
-        ranked.append(Ranked(source, _measured(target, probe), values, seconds[source.identity], rows, probe=probe))
+            refused = {n: problem_from(p) for n, p in proxies[at].value["failed"].items()}
+        score, spent = _measured(target, probe), seconds[source.identity]
+        ranked.append(Ranked(source, score, values, refused, spent, rows, probe=probe))
     return ranked
 
 
@@ -222,6 +225,7 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
         warnings=(str(ranked.error),) if ranked.error else (),
         facts={
             "proxies": dict(ranked.proxies),
+            "refused": {name: problem.as_dict() for name, problem in ranked.refused.items()},
             "dropped": ranked.dropped,
             "rows": ranked.rows,
             "error": ranked.error.as_dict() if ranked.error else None,
