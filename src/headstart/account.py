@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from headstart.flow import Final
     from headstart.outcome import Known
 
+NAMED = 5  # sources that one warning names
+
 
 def _span(score: Measured | Mapping[str, Any]) -> dict[str, float]:
     values = score if isinstance(score, Mapping) else asdict(score)
@@ -75,7 +77,13 @@ def warnings_of(
 ) -> list[str]:
     """What a reader of the report must know."""
     found = list(target.notes)
-    found += [f"source `{name}` was left out: {problem.what}" for name, problem in failed]
+    alike: dict[str, list[str]] = {}
+    for name, problem in failed:
+        alike.setdefault(problem.what, []).append(f"`{name}`")
+    for what, names in alike.items():
+        some = ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
+        which = f"source {names[0]} was" if len(names) == 1 else f"{len(names)} sources were"
+        found.append(f"{which} left out: {what}" + (f" ({some})" if len(names) > 1 else ""))
     if all(r.error is not None for r in final.choice.ranked):
         found.append("no source on the shelf could be used, so this is the best system without transfer")
     found += [f"source `{r.source.name}` failed: {r.error.what}" for r in final.choice.ranked if r.error]
@@ -92,7 +100,7 @@ def warnings_of(
         for r in final.choice.ranked
         if known.marks[r.source.id]["shared"]
     ]
-    if "routes" in run.journal.decisions:
+    if "routes" in run.journal.decisions and final.choice.ranked:
         plan = run.journal.decisions["routes"]["value"]
         if not plan.get("routes"):
             found.append(f"routes that train weights did not compete: {plan['reason']}")

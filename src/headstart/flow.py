@@ -355,7 +355,11 @@ def _usable(sources: Sequence[Source], target: Target) -> tuple[list[Source], li
     usable: dict[str, Source] = {}
     unfit: list[tuple[str, Problem]] = []
     for source in sources:
-        if reason := catalogue.refusal(needs, (source,), target):
+        if source.modality != target.modality:
+            what = f"for {source.modality}s, and the target has {target.modality}s"
+            fix = f"add sources for {target.modality}s"
+            unfit.append((source.name, Refused(what, where=f"source `{source.name}`", fix=fix)))
+        elif reason := catalogue.refusal(needs, (source,), target):
             problem = Refused(reason, where=f"source `{source.name}`", fix="see `headstart methods`")
             unfit.append((source.name, problem))
         else:

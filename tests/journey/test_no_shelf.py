@@ -55,7 +55,7 @@ def test_a_shelf_of_broken_folders(tmp_path: Path) -> None:
     result = shelves.solved(shelves.tickets(), added, tmp_path / "out", bank, failed=failed)
     _is_without_transfer(result)
     for name in ("empty", "torn", "pickled"):
-        assert any(f"`{name}` was left out" in w for w in result.receipt.warnings), name
+        assert any(f"`{name}`" in w and "left out" in w for w in result.receipt.warnings), result.receipt.warnings
 
 
 def test_sources_that_all_fail_when_they_run(tmp_path: Path, text_model: Source) -> None:
@@ -155,3 +155,14 @@ def test_one_test_row_proves_nothing(tmp_path: Path, text_model: Source) -> None
 def test_a_limit_that_leaves_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(OverBudget, match="bytes are written"):
         shelves.solved(shelves.tickets(20, 10), None, tmp_path / "out", budget=Budget(disk="1 KB"))
+
+
+def test_sources_for_other_inputs_are_left_out_in_one_sentence(tmp_path: Path, image_model: Source) -> None:
+    shelf = [shelves.named(image_model, f"eyes {n}") for n in range(7)]
+    result = shelves.solved(shelves.tickets(), shelf, tmp_path / "out")
+    told = [w for w in result.receipt.warnings if "left out" in w]
+    assert told == [
+        "7 sources were left out: for images, and the target has texts "
+        "(`eyes 0`, `eyes 1`, `eyes 2`, `eyes 3`, `eyes 4` …)"
+    ]
+    assert not any("routes" in w for w in result.receipt.warnings)
