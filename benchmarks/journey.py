@@ -4,8 +4,8 @@
         [--sets trec6,penguins] [--sizes 8,32,128] [--minutes 2] [--runs 54] [--setfit-python PYTHON] [--data DIR]
 
 Prints Markdown. Raw results go to the JSON file after every cell, and what stands there is not done again, so that a
-run may be stopped at any time and taken up; `--only report` prints the tables of a file. `benchmarks/README.md` says
-how long it takes and how each figure is made.
+run may be stopped at any time and taken up; `--only report` prints the tables of a file, and `--only brief` the one in
+the README. `benchmarks/README.md` says how long it takes and how each figure is made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import journey_sets as sets
-from journey_report import report
+from journey_report import brief, report
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -377,7 +377,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=Path("journey.json"), help="raw results; gone on with if there")
     parser.add_argument("--work", type=Path, default=Path("journey-work"), help="folder for cut sets and made sources")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the sets")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}; or report")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}; or report, or brief")
     parser.add_argument("--quick", action="store_true", help="try everything on little, in three minutes")
     parser.add_argument("--sets", default="")
     parser.add_argument("--sizes", default="8,32,128", help="labels of each class; regression: 50, 200, 1000 rows")
@@ -394,8 +394,8 @@ def _asked() -> argparse.Namespace:
 def main() -> int:
     asked = _asked()
     parts = [p for p in asked.only.split(",") if p]
-    if wrong := sorted(set(parts) - {*PARTS, "report"}):
-        print(f"error: there is no part {', '.join(wrong)}; use {', '.join(PARTS)}, report", file=sys.stderr)
+    if wrong := sorted(set(parts) - {*PARTS, "report", "brief"}):
+        print(f"error: there is no part {', '.join(wrong)}; use {', '.join(PARTS)}, report, brief", file=sys.stderr)
         return 2
     if {"budget", "solve"} & set(parts) and not (asked.data / "CARD.md").exists():
         print(f"error: the sets are not in `{asked.data}`; give their folder with --data", file=sys.stderr)
@@ -427,7 +427,7 @@ def main() -> int:
             keep=asked.keep,
         )
         solve(record, asked.data, work, plan)
-    print(report(record.begun))
+    print((brief if "brief" in parts else report)(record.begun))
     return 0
 
 

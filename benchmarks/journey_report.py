@@ -23,6 +23,25 @@ def report(document: Mapping[str, Any]) -> str:
     return "\n".join(told)
 
 
+def brief(document: Mapping[str, Any]) -> str:
+    """Markdown: one line for each set and size, for the README."""
+    cells: Cells = document["cells"]
+    rows = []
+    for key in _solved_keys(cells):
+        one = Scored(cells, key)
+        if not one.solve or "summary" not in one.solve:
+            continue
+        _, plain = _no_transfer(one.solve)
+        peers = [_span(one.score(one.peers[form])) for form in ("recipe", "setfit")]
+        about, verdict = one.about, one.solve["summary"]["verdict"] or "no verdict"
+        asked = str(about["size"]) if about["classes"] else f"{about['rows']} rows"
+        metric = str(about["metric"]).replace("_", "-")
+        mine = _span(one.score(one.solve))
+        rows.append([one.name, metric, asked, verdict, mine, _span(plain), *peers, f"{one.solve['seconds']:.0f} s"])
+    head = ["set", "metric", "labels a class", "verdict", "`solve`", "no transfer", "plain recipe", "SetFit", "time"]
+    return "\n".join(_table(head, rows))
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
 
@@ -171,11 +190,16 @@ def _signed(gain: Any) -> str:
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def _solve(cells: Cells) -> list[str]:
-    keys = sorted(
+def _solved_keys(cells: Cells) -> list[str]:
+    """Sets and sizes with a result, by modality, name and size."""
+    return sorted(
         (k for k in cells if k.startswith("solve/") and k.count("/") == 2 and f"{k}/headstart" in cells),
         key=lambda k: (("text", "image", "table").index(cells[k]["modality"]), k.split("/")[1], cells[k]["size"]),
     )
+
+
+def _solve(cells: Cells) -> list[str]:
+    keys = _solved_keys(cells)
     if not keys:
         return []
     scored = [Scored(cells, key) for key in keys]
