@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh
 
-from .moments import Moments
+from headstart.core import View
+
+from .moments import Moments, targets_of
 
 Array = np.ndarray[Any, Any]
 
@@ -29,6 +31,17 @@ class Spectrum:
     projected: Array
     shares: Array
     rest: Array
+
+    @classmethod
+    def of_view(cls, view: View) -> Spectrum:
+        """On the smaller side: from the view's moments when N >= D, else from its features."""
+        rows, width = view.features.shape
+        if rows >= width:
+            return cls.of_moments(view.moments)
+        f = np.asarray(view.features, dtype=np.float64)
+        f = f - f.mean(axis=0)
+        y = targets_of(view.labels, view.classes)
+        return cls.of_kernel(f @ f.T, y - y.mean(axis=0), width)
 
     @classmethod
     def of_moments(cls, moments: Moments) -> Spectrum:

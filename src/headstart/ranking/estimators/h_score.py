@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import targets_of
 from headstart.numerics.spectrum import Spectrum
@@ -34,14 +32,7 @@ class HScore:
     cites = "doi:10.1109/ICIP.2019.8803726"
 
     def __call__(self, view: View) -> Score:
-        rows, width = view.features.shape
-        if rows >= width:
-            spectrum = Spectrum.of_moments(view.moments)
-        else:
-            f = np.asarray(view.features, dtype=np.float64)
-            f = f - f.mean(axis=0)
-            y = targets_of(view.labels, view.classes)
-            spectrum = Spectrum.of_kernel(f @ f.T, y - y.mean(axis=0), width)
+        spectrum, rows = Spectrum.of_view(view), len(view.features)
         rank = len(spectrum.values)
         if rank >= rows - 1:
             raise Unfit(

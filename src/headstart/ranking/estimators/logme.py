@@ -12,7 +12,7 @@ from math import pi
 import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
-from headstart.numerics.moments import Array, targets_of
+from headstart.numerics.moments import Array
 from headstart.numerics.spectrum import Spectrum
 
 
@@ -51,14 +51,7 @@ class LogME:
             )
 
     def __call__(self, view: View) -> Score:
-        rows, width = view.features.shape
-        if rows >= width:
-            spectrum = Spectrum.of_moments(view.moments)
-        else:
-            f = np.asarray(view.features, dtype=np.float64)
-            f = f - f.mean(axis=0)
-            y = targets_of(view.labels, view.classes)
-            spectrum = Spectrum.of_kernel(f @ f.T, y - y.mean(axis=0), width)
+        spectrum, rows = Spectrum.of_view(view), len(view.features)
         energy = spectrum.shares.sum(axis=0) + spectrum.rest
         varying = energy > 0
         if not varying.any():
