@@ -116,6 +116,30 @@ def near(a: Array, b: Array, modality: str) -> bool:
 
 def recall(database: Database, signature: Array, task_type: str, modality: str) -> list[Recalled]:
     """Past targets of this task type and modality, most similar first, by signatures of this version."""
+    with database.reading() as connection:
+        return [
+            Recalled(**one, sources=_best(connection, one["target"], one["metric"]))
+            for one in _alike(connection, signature, task_type, modality)
+        ]
+
+
+def similar(database: Database, signature: Array, task_type: str, modality: str) -> list[Past]:
+    """Past targets, most similar first, with the systems that did best there and how the runs ended."""
+    from sqlalchemy import select
+
+    from .tables import runs
+
+    found = []
+    with database.reading() as connection:
+        for one in _alike(connection, signature, task_type, modality):
+            systems = _best(connection, one["target"], one["metric"], systems=True)[:SYSTEMS_SHOWN]
+            ended = select(runs.c.verdict).where(runs.c.target == one["target"]).order_by(runs.c.at.desc())
+            found.append(Past(**one, systems=systems, verdicts=tuple(connection.execute(ended).scalars())))
+    return found
+
+
+def _alike(connection: Any, signature: Array, task_type: str, modality: str) -> list[dict[str, Any]]:
+    """The fields that `Recalled` and `Past` share, most similar first."""
     import numpy as np
     from sqlalchemy import select
 
@@ -131,47 +155,20 @@ def recall(database: Database, signature: Array, task_type: str, modality: str) 
         .order_by(targets.c.added, targets.c.fingerprint)
     )
     found = []
-    with database.reading() as connection:
-        for fingerprint, name, metric, vector in connection.execute(query).all():
-            past = np.frombuffer(vector, dtype="<f8")
-            if past.shape != np.shape(signature):
-                continue  # not of the shape that this version writes: damaged, and of no use here
-            found.append(
-                Recalled(
-                    target=fingerprint,
-                    name=name,
-                    metric=metric,
-                    similarity=similarity(signature, past, modality),
-                    near=near(signature, past, modality),
-                    sources=_best(connection, fingerprint, metric),
-                )
-            )
-    return sorted(found, key=lambda one: -one.similarity)
-
-
-def similar(database: Database, signature: Array, task_type: str, modality: str) -> list[Past]:
-    """Past targets, most similar first, with the systems that did best there and how the runs ended."""
-    from sqlalchemy import select
-
-    from .tables import runs
-
-    found = []
-    past = recall(database, signature, task_type, modality)
-    with database.reading() as connection:
-        for one in past:
-            ended = select(runs.c.verdict).where(runs.c.target == one.target).order_by(runs.c.at.desc())
-            found.append(
-                Past(
-                    target=one.target,
-                    name=one.name,
-                    metric=one.metric,
-                    similarity=one.similarity,
-                    near=one.near,
-                    systems=_best(connection, one.target, one.metric, systems=True)[:SYSTEMS_SHOWN],
-                    verdicts=tuple(connection.execute(ended).scalars()),
-                )
-            )
-    return found
+    for fingerprint, name, metric, vector in connection.execute(query).all():
+        past = np.frombuffer(vector, dtype="<f8")
+        if past.shape != np.shape(signature):
+            continue  # not of the shape that this version writes: damaged, and of no use here
+        found.append(
+            {
+                "target": fingerprint,
+                "name": name,
+                "metric": metric,
+                "similarity": similarity(signature, past, modality),
+                "near": near(signature, past, modality),
+            }
+        )
+    return sorted(found, key=lambda one: -one["similarity"])
 
 
 def order(sources: Sequence[Source], recalled: Sequence[Recalled]) -> tuple[Source, ...]:
