@@ -219,6 +219,14 @@ class Moments:
         return np.asarray(self.shift + self.sums / np.maximum(self.counts, 1.0)[:, None])
 
     @property
+    def class_variances(self) -> Array:
+        """(C, D) with 1/rows of the class; 0 for a class without rows. Raises `Unfit` without second moments."""
+        if self.second is None:
+            raise Unfit("these moments have no second moments", where="Moments", fix="accumulate with second=True")
+        counts = np.maximum(self.counts, 1.0)[:, None]
+        return np.maximum(self.second / counts - (self.sums / counts) ** 2, 0.0)
+
+    @property
     def centred_gram(self) -> Array:
         """(D, D) of (x - mean)(x - mean)'. Raises `Unfit` when no Gram was accumulated."""
         if self.gram is None:

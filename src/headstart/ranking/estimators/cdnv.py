@@ -34,13 +34,11 @@ class CDNV:
 
     def __call__(self, view: View) -> Score:
         moments = Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
-        assert moments.second is not None  # asked for
         present = moments.counts > 0
         if present.sum() < 2 or not moments.inverse_deviation().any():
             return Score(0.0)
-        counts = moments.counts[present][:, None]
-        means = moments.sums[present] / counts
-        spread = np.maximum(moments.second[present] / counts - means**2, 0.0).sum(axis=1)
+        means = moments.sums[present] / moments.counts[present][:, None]
+        spread = moments.class_variances[present].sum(axis=1)
         lengths = np.square(means).sum(axis=1)
         one, other = np.triu_indices(len(means), 1)
         apart = np.maximum(lengths[one] + lengths[other] - 2 * (means @ means.T)[one, other], 0.0)

@@ -37,14 +37,12 @@ class GBC:
 
     def __call__(self, view: View) -> Score:
         moments = Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
-        assert moments.second is not None  # asked for
         present = moments.counts > 0
         alive = moments.inverse_deviation() > 0
         if present.sum() < 2 or not alive.any():
             return Score(0.0)
-        counts = moments.counts[present][:, None]
-        means = moments.sums[present][:, alive] / counts
-        variances = np.maximum(moments.second[present][:, alive] / counts - means**2, 0.0)
+        means = moments.sums[present][:, alive] / moments.counts[present][:, None]
+        variances = moments.class_variances[present][:, alive]
         if self.covariance == "spherical":
             variances = np.broadcast_to(variances.mean(axis=1, keepdims=True), variances.shape)
         variances = np.maximum(variances, 1e-4 * moments.variance[alive].mean())
