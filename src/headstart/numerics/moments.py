@@ -6,8 +6,8 @@ let y be the row's targets: one column a class (0 or 1), or one column with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from headstart.core import Unfit
 from .shrinkage import ledoit_wolf
 
 Array = np.ndarray[Any, Any]
+SINGLE_ROWS = 512  # rows of a product in float32; its error grows with them
+SINGLE_RANGE = 1e-12, 1e12  # of the largest number in a block, so that no square leaves float32
 
 
 def targets_of(labels: Array, classes: int) -> Array:
@@ -33,6 +35,28 @@ def targets_of(labels: Array, classes: int) -> Array:
     hot = np.zeros((len(given), classes))
     hot[np.arange(len(given)), given.astype(np.int64)] = 1.0
     return hot
+
+
+def product(left: Array, right: Array, *, single: bool = False) -> Array:
+    """left' right of (rows, K) and (rows, D) float64, in float64; with `single` multiplied in float32.
+
+    In float32, blocks of at most 512 rows are multiplied and summed in float64. The error of entry (i, j) is then at
+    most 2⁻²⁴ · (rows of a block + 2) · √(Σ left_i² · Σ right_j²), so below 3.1e-5 of that root, and in practice far
+    less. A block whose largest number is not from 1e-12 to 1e12 is multiplied in float64.
+
+    >>> product(np.ones((3, 1)), np.full((3, 1), 2.0), single=True).tolist()
+    [[6.0]]
+    """
+    if not single:
+        return np.asarray(left.T @ right)
+    total = np.zeros((left.shape[1], right.shape[1]))
+    for s in slices(len(left), SINGLE_ROWS):
+        a, b = left[s], right[s]
+        low, high = SINGLE_RANGE
+        fits = all(low <= np.abs(x).max(initial=0.0) <= high for x in (a, b))
+        near = a.astype(np.float32) if fits else a
+        total += near.T @ (near if a is b or left is right else b.astype(np.float32) if fits else b)
+    return total
 
 
 def slices(rows: int, block: int) -> Iterator[slice]:
@@ -77,14 +101,17 @@ class Moments:
         gram: bool = True,
         second: bool = False,
         norms: bool = False,
+        single: bool = False,
     ) -> Moments:
         """Of features (rows, width) of any float type, read in blocks of rows; classes 0 means regression.
+
+        single: multiply the Gram matrix in float32, with the bound that `product` states.
 
         >>> Moments.of(np.array([[1.0], [3.0]]), np.array([0, 1]), 2).mean.tolist()
         [2.0]
         """
         batches = ((features[s], labels[s]) for s in slices(len(features), block))
-        return cls.from_batches(batches, classes, gram=gram, second=second, norms=norms)
+        return cls.from_batches(batches, classes, gram=gram, second=second, norms=norms, single=single)
 
     @classmethod
     def from_batches(
@@ -95,8 +122,14 @@ class Moments:
         gram: bool = True,
         second: bool = False,
         norms: bool = False,
+        single: bool = False,
+        shift: Array | None = None,
+        target_shift: Array | None = None,
     ) -> Moments:
-        """Of (features, labels) pairs; only what is asked is accumulated. Raises `Unfit` when there are no rows."""
+        """Of (features, labels) pairs; only what is asked is accumulated. Raises `Unfit` when there are no rows.
+
+        shift, target_shift: what the rows are taken less of; by default the first batch's means.
+        """
         if second and not classes:
             raise Unfit(
                 "second moments by class of a regression target",
@@ -108,11 +141,10 @@ class Moments:
             if not len(features):
                 continue
             y = targets_of(labels, classes)
-            if sum_of is None:
+            if shift is None:
                 shift = np.asarray(features, dtype=np.float64).mean(axis=0)
+            if target_shift is None:
                 target_shift = np.zeros(y.shape[1]) if classes else y.mean(axis=0)
-            else:
-                shift, target_shift = sum_of.shift, sum_of.target_shift
             y = y - target_shift
             u = np.subtract(features, shift, dtype=np.float64)
             lengths = np.einsum("nd,nd->n", u, u) if norms else np.empty(0)
@@ -126,7 +158,7 @@ class Moments:
                 counts=y.sum(axis=0),
                 energy=(y * y).sum(axis=0),
                 sums=y.T @ u,
-                gram=u.T @ u if gram else None,
+                gram=product(u, u, single=single) if gram else None,
                 second=y.T @ (u * u) if second else None,
                 norms=(float(lengths @ lengths), lengths @ u) if norms else None,
             )
@@ -134,6 +166,72 @@ class Moments:
         if sum_of is None:
             raise Unfit("no rows to take moments of", where="Moments", fix="give at least one labelled row")
         return sum_of
+
+    def updated(self, features: Array, labels: Array) -> Moments:
+        """With more rows: the same statistics of them, about the same shift."""
+        one = Moments.from_batches(
+            [(features, labels)],
+            self.classes,
+            gram=self.gram is not None,
+            second=self.second is not None,
+            norms=self.norms is not None,
+            shift=self.shift,
+            target_shift=self.target_shift,
+        )
+        return self + one
+
+    def times(self, weight: int) -> Moments:
+        """As if each row were there this many times, at least once.
+
+        >>> Moments.of(np.array([[1.0], [3.0]]), np.array([0, 1]), 2).times(3).counts.tolist()
+        [3.0, 3.0]
+        """
+        return Moments(
+            rows=weight * self.rows,
+            classes=self.classes,
+            shift=self.shift,
+            target_shift=self.target_shift,
+            total=weight * self.total,
+            squares=weight * self.squares,
+            counts=weight * self.counts,
+            energy=weight * self.energy,
+            sums=weight * self.sums,
+            gram=None if self.gram is None else weight * self.gram,
+            second=None if self.second is None else weight * self.second,
+            norms=None if self.norms is None else (weight * self.norms[0], weight * self.norms[1]),
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything by name as float64 arrays, for a file; `of_arrays` reads it back, bit for bit."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "classes", "norms")}
+        if self.norms is not None:
+            kept |= {"fourth": np.array([self.norms[0]]), "cubes": self.norms[1]}
+        kept["sizes"] = np.array([self.rows, self.classes], dtype=np.float64)
+        return {name: np.asarray(value, dtype=np.float64) for name, value in kept.items() if value is not None}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Array]) -> Moments:
+        """From `arrays`. Raises `Unfit` where a name is missing, or shapes do not agree."""
+        held = {name: np.asarray(a, dtype=np.float64) for name, a in arrays.items()}
+        width, columns = held.get("shift", np.empty(0)).size, held.get("counts", np.empty(0)).size
+        shapes: dict[str, tuple[int, ...]] = {
+            "sizes": (2,), "shift": (width,), "target_shift": (columns,), "total": (width,), "squares": (width,),
+            "counts": (columns,), "energy": (columns,), "sums": (columns, width),
+        }  # fmt: skip
+        extra = {"gram": (width, width), "second": (columns, width), "fourth": (1,), "cubes": (width,)}
+        shapes |= {name: shape for name, shape in extra.items() if name in held}
+        wrong = [name for name, shape in shapes.items() if name not in held or held[name].shape != shape]
+        wrong += [name for name in held if name not in shapes]
+        wrong += [name for name, a in held.items() if name in shapes and not np.isfinite(a).all()]
+        if wrong or ("fourth" in held) != ("cubes" in held):
+            raise Unfit(
+                f"these arrays are no moments: {', '.join(sorted(set(wrong))) or 'fourth, cubes'} missing or misshapen",
+                where="Moments.of_arrays",
+                fix="give what `Moments.arrays` gave",
+            )
+        rows, classes = (int(n) for n in held.pop("sizes"))
+        norms = (float(held.pop("fourth")[0]), held.pop("cubes")) if "fourth" in held else None
+        return cls(rows=rows, classes=classes, norms=norms, **held)
 
     def __add__(self, other: Moments) -> Moments:
         return self._combined(other, 1)
