@@ -127,6 +127,6 @@ def test_speed_is_the_slower_route_without_what_a_start_costs(monkeypatch: pytes
     assert found is not None
     assert (found.horizon, found.workers) == (90, 2)
     assert found.seconds == pytest.approx(2.0 + 0.5 * 90)
-    assert [limit for _, _, limit in asked] == [30.0, 30.0, 30.0]
+    assert [limit for _, _, limit in asked] == [60.0, 60.0, 60.0]
     monkeypatch.setattr(adaptation, "fit", lambda *a, **k: [outcome(1.0), outcome(1.0, ok=False)])
     assert measured(PART, SOURCE, Run(600.0)) is None  # type: ignore[arg-type]

@@ -47,6 +47,8 @@ class TinySource:
     def encoder(self) -> TinyEncoder:
         return TinyEncoder()
 
+    def close(self) -> None: ...
+
 
 @contextmanager
 def opened(source: Source) -> Iterator[TinySource]:

@@ -47,6 +47,7 @@ class Doubler:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.closed = False
 
     def backend(self, dtype: str) -> str:
         return f"test-{dtype}"
@@ -58,6 +59,9 @@ class Doubler:
 
     def encoder(self) -> object:
         return object()
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Shelf(dict[str, Any]):
@@ -82,6 +86,15 @@ def test_a_fold_has_its_rows_and_their_features() -> None:
     assert fold.train.labels.tolist() == [i % 3 for i in train]
     assert fold.unlabelled.features[:, 0].tolist() == [1000, 1001, 1002, 1003]
     assert fold.train.columns["x"].to_pylist() == train
+
+
+def test_a_training_holds_one_copy_of_the_source() -> None:
+    """Features come first, from the cache or from a copy that is let go before the one that is trained grows."""
+    for gives, closed in ((("features",), False), (("features", "gradients"), True)):
+        opener, source = opened()
+        one = FoldView(target(), (1, 2), needs=Needs(gives=gives), method="m", opener=opener)
+        assert len(one.train.features) == len(one.train)
+        assert source.closed is closed
 
 
 def test_labels_of_scored_rows_are_never_shown() -> None:

@@ -18,7 +18,7 @@ GRADIENT_ROUTES = ("lp_ft", "lora", "full_finetune")
 SHARE = 0.85  # of the time that everything else leaves, for routes that train weights
 LEAST_STEPS = 60  # a schedule is not cut below this, nor below a tenth
 MEASURED = 60  # steps of the schedule whose beginnings a forecast measures
-FEW, MORE = 4, 12  # steps of it
+FEW, MORE = 2, 8  # steps of it
 WARM_SECONDS = 20.0  # that the first start may take: it imports, and opens the source
 
 
@@ -91,7 +91,7 @@ def _largest(part: Part, able: Sequence[Source], run: Run, parts: float, cached:
         return replace(PLANS[0], reason="no time limit")
     speed = measured(part, able[0], run)
     if speed is None:
-        return Plan(reason="a few steps did not finish in a twentieth of the time left")
+        return Plan(reason="a few steps did not finish in a tenth of the time left")
     left = run.meter.remaining()
     folds = len(adaptation.cells_of(part, ("gradients",)))
     room = SHARE * max(0.0, left - (parts - 1) * cached) / parts
@@ -114,10 +114,10 @@ def measured(part: Part, source: Source, run: Run) -> Speed | None:
     """Timed on a few steps, so that neither imports nor opening the source count as training.
 
     Two routes at once where there are two workers, as a rung has them. None where a few steps take more than a
-    twentieth of the time left: a schedule with its folds would not fit.
+    tenth of the time left: a schedule with its folds would not fit.
     """
     cell = adaptation.cells_of(part, ("gradients",))[:1]
-    share = run.meter.remaining() / 20
+    share = run.meter.remaining() / 10
     names = [n for n in GRADIENT_ROUTES if not catalogue.missing(catalogue.entry(adaptation.ROUTES, n))]
     both = [adaptation.route(source, name, part.target.seed) for name in names[: run.workers]]
 

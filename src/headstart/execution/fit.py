@@ -242,10 +242,10 @@ class _Run:
         return Trained(head, predictions, state, tuple(self.curve), fraction, facts)
 
     def _begin(self, start: Start) -> None:
-        rows = self.inputs.take(self.fit) if self.inner else self.inputs
         labels = self.labels[self.fit]
         ids = [self.view.train.ids[i] for i in self.fit]
-        seen = features(self.encoder, rows, step=0)
+        _poll(0)
+        seen = self.view.train.features[self.fit]  # of the untouched encoder, which may be known already
         self.centre, self.scale = standard(seen)
         numbers = self.link == "identity"
         self.mean = float(labels.mean()) if numbers else 0.0

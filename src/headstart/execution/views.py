@@ -176,8 +176,11 @@ class Side:
     @cached_property
     def features(self) -> Array:
         """(rows, width) float32 of the view's source, in this order."""
-        self._view.require("features", f"view.{self._name}.features")
-        return self._view.pool_of(self._rows).take(self._rows.ids)
+        opener = self._view.require("features", f"view.{self._name}.features")
+        found = self._view.pool_of(self._rows).take(self._rows.ids)
+        if "gradients" in self._view.needs.gives:
+            opener.opened.close()  # the copy that is trained is enough to hold
+        return found
 
     @cached_property
     def _raw(self) -> Any:

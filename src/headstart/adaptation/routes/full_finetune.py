@@ -32,7 +32,7 @@ class FullFinetune:
     good features before it knows what it wants: `lp_ft` is then the better choice.
     """
 
-    needs = Needs(gives=("gradients", "weights"), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features", "gradients", "weights"), tasks=("single_label", "multi_label", "regression"))
     claims = ("resumes", "learns_separable", "flat_head_only")
     cites = "arXiv:1801.06146"
 

@@ -37,7 +37,7 @@ class Lora:
     For small results on a large source. Learning rates are about ten times those of full fine-tuning.
     """
 
-    needs = Needs(gives=("gradients", "weights"), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features", "gradients", "weights"), tasks=("single_label", "multi_label", "regression"))
     claims = ("resumes", "learns_separable", "zero_steps_is_the_probe", "merged_is_the_same")
     cites = "arXiv:2106.09685"
 

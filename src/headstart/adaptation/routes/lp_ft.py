@@ -31,7 +31,7 @@ class LpFt:
     a poor start and `full_finetune` catches up.
     """
 
-    needs = Needs(gives=("gradients", "weights"), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features", "gradients", "weights"), tasks=("single_label", "multi_label", "regression"))
     claims = ("resumes", "learns_separable", "zero_steps_is_the_probe")
     cites = "arXiv:2202.10054"
 
