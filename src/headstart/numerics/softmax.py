@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from .artifacts import Array
 from .steps import Matrix
@@ -67,3 +68,16 @@ def fit_softmax(
     }
     best = minimize(loss, x0, jac=True, method="L-BFGS-B", options=options).x
     return np.ascontiguousarray((best[classes:].reshape(width, classes) * unit).T), best[:classes] * unit_bias
+
+
+def energies(probabilities: Array, temperature: float = 1.0) -> Array:
+    """(rows,) T log mean exp(logits / T) of the logits with mean 0 whose softmax the rows are.
+
+    Probabilities count as 1e-12 at least: float32 holds less, and a head that says 0 means no more by it.
+
+    >>> energies(np.array([[0.5, 0.5]])).tolist()
+    [0.0]
+    """
+    logits = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), 1e-12))
+    logits = (logits - logits.mean(axis=1, keepdims=True)) / temperature
+    return np.asarray(temperature * (logsumexp(logits, axis=1) - np.log(logits.shape[1])))
