@@ -126,6 +126,17 @@ def test_scores_are_of_the_first_rows_and_a_failure_costs_the_others_nothing(run
     assert np.load(found.files / "losses-nmc.npy").shape == (45,)
 
 
+def test_a_likeness_to_a_plain_system_is_scored_with_one_fit_for_all_jobs(run: Run) -> None:
+    estimators = [{"name": name} for name in ("cka", "rsa", "dds")]
+    given = {"source": source_to_dict(SOURCE), "target": "target", "upto": ROWS, "estimators": estimators}
+    first, again = (done(run, "score", {**given, "cache": "shared"}) for _ in range(2))
+    assert set(first.value["scores"]) == {"cka", "rsa", "dds"}
+    assert first.value["scores"] == again.value["scores"]
+    assert all(-1 <= value <= 1 for value in first.value["scores"].values())
+    tables = [np.load(path) for path in (run.folder / "shared").rglob("*.npy")]
+    assert sorted(t.shape for t in tables) == [(ROWS, 3), (ROWS, 8)], "the reference, and the source's features"
+
+
 def test_a_probe_leaves_predictions_of_its_folds(run: Run) -> None:
     found = done(run, "fit", spec("linear_probe", keep=True))
     assert [(f["repeat"], f["fold"], f["rows"]) for f in found.value["folds"]] == [(0, 0, 12), (0, 3, 12)]

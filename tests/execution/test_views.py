@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from headstart.core import METRICS, Columns, Folds, Needs, Rows, Seal, Source, Target, Task, Undeclared
+from headstart.adaptation.baselines.column_linear import ColumnLinear
+from headstart.core import METRICS, Columns, Folds, Needs, Rows, Seal, Source, Steps, Target, Task, Undeclared
 from headstart.execution.specs import chunks
 from headstart.execution.views import FoldView, Opener, Pool, RankView, drawn
 
@@ -151,3 +153,24 @@ def test_an_estimator_sees_the_first_rows_and_the_folds_that_score_them() -> Non
         _ = guarded.predictions
     with pytest.raises(Undeclared, match=r"view\.labels"):
         _ = whole.seen_by(Needs(labels=False), "m").labels
+
+
+def test_the_reference_is_what_a_plain_system_says_out_of_fold_and_is_kept_for_all_sources() -> None:
+    rows, store = drawn(target()).take(range(60)), Shelf()
+    whole = RankView(target(), rows, Pool.of_labelled(opened()[0], target(), None), store)
+    told = whole.seen_by(Needs(reference=True), "m").reference
+    assert told.shape == (60, 3)
+    assert np.isnan(told[whole.folds < 0]).all()
+    part = replace(target(), labelled=rows, folds=Folds(kind="cv", k=5, of=(tuple(whole.folds.tolist()),)))
+    for fold in range(5):
+        fitted = ColumnLinear()(FoldView(part, (0, fold), needs=ColumnLinear.needs), None, Steps())
+        np.testing.assert_allclose(told[whole.folds == fold], fitted.predictions, rtol=1e-6)  # kept in float32
+    ((key, kept),) = store.items()
+    store[key] = kept + 1
+    again = RankView(target(), rows, Pool.of_labelled(opened()[0], target(), None), store)
+    np.testing.assert_array_equal(again.reference, kept + 1)
+    renamed = Rows(rows.ids, rows.content, rows.groups, rows.inputs, (rows.labels + 1) % 3)  # type: ignore[operator]  # they have labels
+    assert RankView(target(), renamed, Pool.of_labelled(opened()[0], target(), None), store).reference is not kept
+    assert len(store) == 2, "other labels, another reference"
+    with pytest.raises(Undeclared, match=r"view\.reference"):
+        _ = whole.seen_by(Needs(gives=("features",)), "m").reference

@@ -79,6 +79,8 @@ def test_a_view_shows_only_what_is_declared() -> None:
         _ = seen(Broken(len, needs=Needs(gives=("features",), labels=False)), f, y).labels
     with pytest.raises(Undeclared):
         _ = seen(Broken(len), f, y).predictions
+    with pytest.raises(Undeclared):
+        _ = seen(Broken(len), f, y).reference
 
 
 def test_the_verb_scores_by_name_and_by_instance() -> None:

@@ -41,3 +41,15 @@ def test_perfect_features_reach_100_only_where_classes_are_equal() -> None:
 def test_of_many_rows_a_part_is_compared() -> None:
     f, y = draw(2, 600, 6, 3, apart=1.0)
     assert score(PARC(rows=200), f, y) == pytest.approx(score(PARC(rows=600), f, y), abs=6)
+
+
+def test_values_are_compared_by_their_difference() -> None:
+    chance = np.random.default_rng(2)
+    f, y = chance.standard_normal((40, 6)), chance.standard_normal(40)
+    upper = np.triu_indices(40, 1)
+    z = (f - f.mean(0)) / f.std(0)
+    want = spearmanr(1 - np.corrcoef(z)[upper], np.abs(y[:, None] - y)[upper]).statistic
+    for unit in (1.0, 1e-12, 1e12):
+        assert score(PARC(), f, unit * y, 0, task="regression") == pytest.approx(100 * want, abs=1e-5)
+    line = np.linspace(-1, 1, 40)[:, None]
+    assert score(PARC(), line, line[:, 0] * 5, 0, task="regression") == pytest.approx(100.0), "one feature, the value"

@@ -130,6 +130,8 @@ class View(Protocol):
 
     labels: as in `Rows.labels`. folds: (rows,) number of the fold that scores each row, -1 for none.
     moments: of the features, by class (or with the value, for regression). classes: their number, 0 for regression.
+    reference: (rows, outputs) predictions of a system without transfer, each row's by a fit without its fold; NaN for
+    rows in no fold.
     """
 
     @property
@@ -146,6 +148,8 @@ class View(Protocol):
     def moments(self) -> Moments: ...
     @property
     def predictions(self) -> Array: ...
+    @property
+    def reference(self) -> Array: ...
 
 
 class FitView(Protocol):

@@ -21,6 +21,7 @@ class Needs:
     gives: what the source must give; empty for methods that use no source.
     tasks, modalities, pairs: the targets that the method can work on; pairs says whether inputs may be text pairs.
     labels: whether labelled rows of the target are read.
+    reference: whether out-of-fold predictions of a system without transfer are read, on the same rows.
     more_rows_than_width: the estimate is meaningless with fewer labelled rows than feature dimensions.
     same_base: all sources derive from one base. whole_tensors: tensors cannot be cut into tiles.
     extras: packages outside the plain install, as (module, extra) pairs.
@@ -31,6 +32,7 @@ class Needs:
     modalities: tuple[str, ...] = MODALITIES
     pairs: bool = True
     labels: bool = True
+    reference: bool = False
     more_rows_than_width: bool = False
     same_base: bool = False
     whole_tensors: bool = False

@@ -96,7 +96,7 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
         pool = Pool.of_rows(open_, first, _store(spec, room))
         at = {name: i for i, name in enumerate(target.labelled.ids)}
         rows = target.labelled.take([at[name] for name in first.ids[: int(spec["upto"])] if name in at])
-        view = RankView(target, rows, pool)
+        view = RankView(target, rows, pool, _store(spec, room))
         for number, one in enumerate(spec["estimators"]):
             if room.stop():
                 raise Halted(number, {"rows": len(rows), "scores": scores, "failed": failed})

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.core import Problem, Source
+from headstart import __version__
+from headstart.core import Problem, Rows, Source, Task
 
 Stop = Literal["time", "memory", "interrupt"]
 
@@ -142,6 +143,16 @@ def chunk_key(identity: str, backend: str, ids: Sequence[str]) -> str:
     """
     rows = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     return hashlib.sha256(canonical([identity, backend, rows]).encode()).hexdigest()
+
+
+def reference_key(system: str, task: Task, rows: Rows, folds: Sequence[int]) -> str:
+    """Name in the feature cache of a plain system's out-of-fold predictions: they depend on the target alone.
+
+    Systems are our own code, so the version is a part of it.
+    """
+    labels = None if rows.labels is None else rows.labels.tolist()
+    what = [__version__, system, task.type, task.classes, rows.ids, labels, list(folds)]
+    return hashlib.sha256(canonical(what).encode()).hexdigest()
 
 
 def source_to_dict(source: Source) -> dict[str, Any]:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from headstart.core import Encoder, Needs, Refused, Rows, Source, Target, TaskType, Undeclared
+from headstart import catalogue
+from headstart.core import Encoder, Folds, Needs, Refused, Rows, Source, Steps, Target, TaskType, Undeclared
 from headstart.numerics.folds import draw_order, folds_for
 from headstart.numerics.moments import Moments
 
-from .specs import chunk_key, chunks
+from .specs import chunk_key, chunks, reference_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Dtype = Literal["float32", "bfloat16"]  # that features are computed in
+# the cheapest system without transfer that learns from the inputs, by modality: what the target teaches on its own,
+# for the price of a few linear fits, where the papers train a network
+PLAIN = {"text": "word_char_tfidf", "image": "hog_logistic", "table": "column_linear"}
 
 
 class Store(Protocol):
@@ -297,11 +302,12 @@ class FoldView:
 class RankView:
     """A `core.View`: what one source says about the first rows of a target, in draw order.
 
-    Features and moments are computed once, and shared by the views that `seen_by` gives.
+    Features and moments are computed once, and shared by the views that `seen_by` gives. store: of references, which
+    are the same for all sources.
     """
 
-    def __init__(self, target: Target, rows: Rows, pool: Pool) -> None:
-        self._target, self._rows, self._pool = target, rows, pool
+    def __init__(self, target: Target, rows: Rows, pool: Pool, store: Store | None = None) -> None:
+        self._target, self._rows, self._pool, self._store = target, rows, pool, store
         self._of = _scored_by(target, rows)
 
     def seen_by(self, needs: Needs, method: str) -> GuardedView:
@@ -336,6 +342,31 @@ class RankView:
     @cached_property
     def predictions(self) -> Array:
         return self._pool.predictions(self._rows.inputs)
+
+    @cached_property
+    def reference(self) -> Array:
+        """(rows, outputs) out-of-fold predictions of a plain system, fitted on these rows alone; from the store."""
+        name = PLAIN[self._target.modality]
+        key = reference_key(name, self._target.task, self._rows, self._of.tolist())
+        found = None if self._store is None else self._store.get(key)
+        if found is None:
+            found = self._out_of_fold(name)
+            if self._store is not None:
+                self._store.put(key, found)
+        return found
+
+    def _out_of_fold(self, name: str) -> Array:
+        method = catalogue.make("adaptation.baselines", name)
+        folds = Folds(kind="cv", k=int(self._of.max(initial=-1)) + 1, of=(tuple(self._of.tolist()),))
+        target = replace(self._target, labelled=self._rows, folds=folds)
+        found = np.full((len(self._rows), target.task.outputs), np.nan, dtype=np.float32)
+        for cell in folds.cells():
+            train, valid = folds.sides(*cell)
+            if train and valid:
+                found[valid] = method(
+                    FoldView(target, cell, needs=method.needs, method=name), None, Steps()
+                ).predictions
+        return found
 
 
 class GuardedView:
@@ -380,6 +411,12 @@ class GuardedView:
     def predictions(self) -> Array:
         self._require("predictions", "predictions")
         return self._view.predictions
+
+    @property
+    def reference(self) -> Array:
+        if not self._needs.reference:
+            raise _undeclared("view.reference", self._method, "add `reference=True` to its needs")
+        return self._view.reference
 
 
 def _scored_by(target: Target, rows: Rows) -> Array:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from headstart.core import Needs, Ranking, Score, TaskType, Undeclared, Unfit
-from headstart.numerics.moments import Moments
+from headstart.numerics.moments import Moments, targets_of
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeenView:
-    """A view of plain arrays, which lets a method touch only what its needs declare."""
+    """A view of plain arrays, which lets a method touch only what its needs declare.
+
+    told: the reference; where there is none, that of a system which is always right.
+    """
 
     needs: Needs
     given: Array
@@ -24,6 +27,7 @@ class SeenView:
     folds: Array
     classes: int
     task: TaskType = "single_label"
+    told: Array | None = None
     kept: dict[str, Moments] = field(default_factory=dict)
 
     def _check(self, name: str, gift: str) -> None:
@@ -55,6 +59,15 @@ class SeenView:
         e = np.exp(self.given - self.given.max(axis=1, keepdims=True))
         return np.asarray(e / e.sum(axis=1, keepdims=True), dtype=np.float64)
 
+    @property
+    def reference(self) -> Array:
+        if not self.needs.reference:
+            raise Undeclared("touches the reference undeclared", where="needs", fix="declare reference=True")
+        if self.told is not None:
+            return self.told
+        right = targets_of(self.known, self.classes)
+        return np.where(self.folds[:, None] >= 0, right, np.nan)
+
 
 def draw(seed: int, rows: int = 60, width: int = 8, classes: int = 3, apart: float = 2.0) -> tuple[Array, Array]:
     """Features (rows, width) float64 around class means that are `apart` standard deviations wide, and labels."""
@@ -77,8 +90,10 @@ def dealt(labels: Array, k: int = 5) -> Array:
 def seen(
     method: Ranking, features: Array, labels: Array, classes: int = 3, task: TaskType = "single_label", **more: Any
 ) -> SeenView:
-    folds = more.get("folds", dealt(labels))
-    return SeenView(needs=method.needs, given=features, known=labels, folds=folds, classes=classes, task=task)
+    folds, told = more.get("folds", dealt(labels)), more.get("told")
+    return SeenView(
+        needs=method.needs, given=features, known=labels, folds=folds, classes=classes, task=task, told=told
+    )
 
 
 def score(method: Ranking, features: Array, labels: Array, classes: int = 3, **more: Any) -> float:
