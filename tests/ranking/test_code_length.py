@@ -43,3 +43,18 @@ def test_it_counts_how_soon_a_probe_is_good() -> None:
 def test_ends_must_rise() -> None:
     with pytest.raises(Unfit, match="rise"):
         CodeLength(ends=(0.5, 0.25))
+
+
+def test_several_labels_are_told_one_by_one() -> None:
+    f, y = draw(3, 64, 5, 3, apart=0.8)
+    hot = np.eye(3, dtype=np.int8)[y] | (f[:, :3] > 0)
+    nats = [np.full(3, np.log(2))] * 16
+    for a, b in ((16, 32), (32, 64)):
+        scale = StandardScaler().fit(f[:a])
+        told = []
+        for c in range(3):
+            fit = LogisticRegression(C=0.1, tol=1e-10, max_iter=9999).fit(scale.transform(f[:a]), hot[:a, c])
+            told.append(fit.predict_proba(scale.transform(f[a:b]))[np.arange(b - a), hot[a:b, c]])
+        nats += list(-np.log((a * np.stack(told, axis=1) + 1) / (a + 2)))
+    made = CodeLength(ends=(0.25, 0.5), strengths=(0.1,))
+    assert score(made, f, hot, 3, task="multi_label") == pytest.approx(-np.mean(nats), rel=1e-4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression
 
 from headstart.core import Unfit
 from headstart.ranking.estimators.h_score import HScore
@@ -55,3 +56,27 @@ def test_refuses_what_gives_the_same_for_noise() -> None:
     assert direct(noise, np.arange(40) % 4) == pytest.approx(3.0)
     with pytest.raises(Unfit, match="rank 39"):
         score(HScore(), noise, np.arange(40) % 4, 4)
+
+
+def test_several_labels_and_values_are_squared_canonical_correlations() -> None:
+    chance = np.random.default_rng(3)
+    f = chance.standard_normal((200, 5))
+    hot = (f[:, :3] + chance.standard_normal((200, 3)) > 0).astype(np.int8)
+    hot = np.hstack([hot, hot[:, :1]])  # a label that stands twice counts once
+    q, _ = np.linalg.qr(f - f.mean(0))
+    u, s, _ = np.linalg.svd(hot - hot.mean(0), full_matrices=False)
+    r = np.linalg.svd(q.T @ u[:, s > 1e-9], compute_uv=False)
+    assert score(HScore(), f, hot, 4, task="multi_label") == pytest.approx(float((r**2).sum()), rel=1e-9)
+    y = 1e6 + 1e-2 * (f[:, 0] + chance.standard_normal(200))
+    fit = LinearRegression().fit(f, y)
+    assert score(HScore(), 1e-6 * f, y, 0, task="regression") == pytest.approx(fit.score(f, y), rel=1e-5)
+    assert score(HScore(), f, np.full(200, 0.1), 0, task="regression") == 0.0
+
+
+def test_several_labels_with_few_rows_are_taken_over_the_rows() -> None:
+    chance = np.random.default_rng(4)
+    f = np.repeat(chance.standard_normal((20, 40)), 2, axis=0)[:39]  # rank 19, of 39 rows
+    hot = (chance.random((39, 3)) < 0.5).astype(np.int8)
+    wide = score(HScore(), f, hot, 3, task="multi_label")
+    axes = np.linalg.svd(f - f.mean(0))[2][:20]
+    assert wide == pytest.approx(score(HScore(), f @ axes.T, hot, 3, task="multi_label"), rel=1e-9)

@@ -70,6 +70,11 @@ class Spectrum:
         """Mean squared length of a row, which neither rotation nor empty features change; 1 where all are zero."""
         return float(self.values.sum()) / self.rows or 1.0
 
+    @property
+    def along(self) -> Array:
+        """(k, K) the targets along the rows' eigenvectors, on either side."""
+        return np.copysign(np.sqrt(self.shares), self.projected)
+
     def residuals(self, penalty: Array | float) -> Array:
         """(K,) squared error of ridge regression on its own rows; penalty a number or one a column."""
         return np.asarray(self.rest + (self.shares * (penalty / (self.values[:, None] + penalty)) ** 2).sum(axis=0))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
+from headstart.numerics.artifacts import Link
 from headstart.numerics.linear import chosen
 
 
@@ -20,7 +21,7 @@ class CodeLength:
 
     Shapes: features (N, D); one regularised logistic fit for each block, on all rows before it.
     Returns: minus the nats a row, 0 at best and -log classes for a source that tells nothing; losses (N,), the nats of
-    each row.
+    each row; where a row has several labels, the mean over labels, each yes or no.
     Errors: `Unfit` for fractions that do not rise in (0, 1].
 
     The rows are told in the order of the view, which is a stratified draw; the first block is told uniformly. Strengths
@@ -28,7 +29,7 @@ class CodeLength:
     less than by `logistic_probe`, which trains on four fifths.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label"))
     claims = ("scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe")
     cites = "arXiv:2003.12298"
 
@@ -48,12 +49,16 @@ class CodeLength:
     def __call__(self, view: View) -> Score:
         features, labels = view.features, np.asarray(view.labels)
         rows = len(labels)
+        several = view.task == "multi_label"
+        link: Link = "sigmoid" if several else "softmax"
+        options = 2 if several else max(view.classes, 1)
         marks = sorted({max(1, round(end * rows)) for end in self.ends} | {rows})
-        losses = np.full(rows, np.log(max(view.classes, 1)))
+        losses = np.full(rows, np.log(options))
         for start, stop in itertools.pairwise(marks):
             ids = [str(i) for i in range(start)]
-            probe = chosen(features[:start], labels[:start], view.classes, ids, "softmax", self.strengths)
-            told = probe.head(features[start:stop])[np.arange(stop - start), labels[start:stop]]
+            probe = chosen(features[:start], labels[:start], view.classes, ids, link, self.strengths)
+            told, new = probe.head(features[start:stop]), labels[start:stop]
+            told = np.where(new > 0, told, 1 - told) if several else told[np.arange(stop - start), new][:, None]
             # a share of the guess is uniform, so that no class that was not seen yet costs everything
-            losses[start:stop] = -np.log((start * told + 1) / (start + view.classes))
+            losses[start:stop] = -np.log((start * told + 1) / (start + options)).mean(axis=1)
         return Score(-float(losses.mean()), losses)

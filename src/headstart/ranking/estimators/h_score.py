@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import targets_of
 from headstart.numerics.spectrum import Spectrum
@@ -14,17 +16,18 @@ from headstart.numerics.spectrum import Spectrum
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HScore:
-    """Between-class over total scatter: the sum of squared canonical correlations of features and classes.
+    """Between-class over total scatter: the sum of squared canonical correlations of features and labels.
 
     Shapes: `view.moments` (D, D) when N >= D, else features (N, D) through their (N, N) kernel; float64, O(min(N, D)³).
-    Returns: tr(S⁺ Sb), from 0 to classes - 1; no per-row losses.
-    Errors: `Unfit` when the features have rank N - 1: any features then give classes - 1, noise too.
+    Returns: tr(S⁺ Sb), from 0 to classes - 1; for several labels a row, or a value, the same sum of correlations, up to
+    their number; for a value it is R² on the rows themselves. No per-row losses.
+    Errors: `Unfit` when the features have rank N - 1: any features then give the most there is, noise too.
 
     Invariant to every invertible linear map of the features. It is fitted and judged on the same rows, and rises with
     the rank whatever the features say; `shrunk_h_score` does not need many more rows than dimensions.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "feature_scale", "translation", "zero_columns",
         "prefers_signal",
@@ -40,6 +43,9 @@ class HScore:
                 where="`h_score`",
                 fix="use `shrunk_h_score`, or label more rows than the source has dimensions",
             )
-        counts = targets_of(view.labels, view.classes).sum(axis=0)
-        present = counts > 0
-        return Score(float((spectrum.shares.sum(axis=0)[present] / counts[present]).sum()))
+        targets = targets_of(view.labels, view.classes)
+        least = 1e-9 * np.abs(targets).max()  # a deviation that may be rounding
+        targets = targets - targets.mean(axis=0)
+        sizes, axes = np.linalg.eigh(targets.T @ targets)
+        kept = sizes > max(rows * np.finfo(np.float64).eps * float(sizes[-1]), rows * least**2)
+        return Score(float((np.square(spectrum.along @ axes[:, kept]) / sizes[kept]).sum()))
