@@ -16,8 +16,15 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from headstart.ranking.estimators.cdnv import CDNV
+from headstart.ranking.estimators.cka import CKA
+from headstart.ranking.estimators.clusterability import Clusterability
+from headstart.ranking.estimators.dds import DDS
 from headstart.ranking.estimators.gbc import GBC
 from headstart.ranking.estimators.h_score import HScore
+from headstart.ranking.estimators.ncti import NCTI
+from headstart.ranking.estimators.pactran import PACTran
+from headstart.ranking.estimators.ped import PED
+from headstart.ranking.estimators.rsa import RSA
 from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
 from headstart.testing.ranking_estimators import score
 from ranking import test_gbc, test_h_score, test_logme, test_shrunk_h_score
@@ -80,6 +87,19 @@ def test_equals_brute_force(name: str, case: tuple[Array, Array, int]) -> None:
 def test_the_h_score_equals_brute_force(case: tuple[Array, Array, int]) -> None:
     f, y, classes = case
     assert score(HScore(), f, y, classes) == pytest.approx(test_h_score.direct(f, y), rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    "method", [CKA(), Clusterability(draws=2), DDS(), NCTI(), PACTran(priors=(10.0,)), PED(), RSA()]
+)
+@settings(max_examples=15)
+@given(case=hard())
+def test_a_score_is_finite_and_of_no_unit(method: Any, case: tuple[Array, Array, int]) -> None:
+    f, y, classes = case
+    found = score(method, f, y, classes)
+    assert np.isfinite(found)
+    assert score(method, f * 2.0**40, y, classes) == pytest.approx(found, rel=1e-7, abs=1e-9)
+    assert np.isfinite(score(method, f.astype(np.float32), y, classes))
 
 
 def highest_evidence(f: Array, y: Array) -> float:
