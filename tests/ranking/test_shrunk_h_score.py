@@ -53,3 +53,12 @@ def test_misleads_with_few_rows_and_wide_noise() -> None:
     f, _ = draw(0, 40, 32, 5, apart=0.8)
     noise = score(ShrunkHScore(), np.random.default_rng(0).standard_normal((40, 1024)), y, 5)
     assert noise > 0.5 * score(ShrunkHScore(), f, y, 5)
+
+
+def test_misleads_with_noise_of_uneven_spectrum() -> None:
+    """What the docstring warns of: variances that fall off are shrunk little, and chance fits 120 rows well."""
+    f, y = draw(0, 120, 32, 4, apart=0.5)
+    chance = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(chance.standard_normal((384, 384)))
+    noise = chance.standard_normal((120, 384)) @ (turn * (np.arange(1, 385) ** -0.7)[:, None])
+    assert score(ShrunkHScore(), noise, y, 4) > score(ShrunkHScore(), f, y, 4)

@@ -27,7 +27,8 @@ class ShrunkHScore:
 
     Every feature is divided by its standard deviation first (constant ones drop out), since shrinkage towards a
     multiple of the identity depends on units; so units do not matter, and a rotation does. It is fitted and judged on
-    the same rows: with few rows a class, wide noise comes near to a good source; held-out estimators do not let it.
+    the same rows: with few rows a class, wide noise comes near to a good source, and noise whose variance lies in few
+    directions, which is then hardly shrunk, passes it; held-out estimators do not let it.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label"))
