@@ -97,7 +97,8 @@ def test_without_outer_folds_a_long_schedule_is_cut(at_speed: Any) -> None:
     assert (cut.routes, cut.horizon) == (("lp_ft",), 500)
     assert plan(Run(0.05 * 4.25 * 100 / plans.SHARE)).routes == ()
     at_speed(Speed(100.0, 100, workers=1))
-    assert plan(Run(0.5 * 4.25 * 100 / plans.SHARE)).routes == (), "60 steps are the least"
+    assert plan(Run(0.31 * 4.25 * 100 / plans.SHARE)).horizon == 31
+    assert plan(Run(0.29 * 4.25 * 100 / plans.SHARE)).routes == (), "30 steps are the least"
 
 
 def test_what_cannot_compete_says_why(at_speed: Any) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GRADIENT_ROUTES = ("lp_ft", "lora", "full_finetune")
 SHARE = 0.85  # of the time that everything else leaves, for routes that train weights
-LEAST_STEPS = 60  # a schedule is not cut below this, nor below a tenth
+LEAST_STEPS = 30  # a schedule is not cut below this, nor below a tenth; the time would be left unused
 MEASURED = 60  # steps of the schedule whose beginnings a forecast measures
 FEW, MORE = 2, 8  # steps of it
 WARM_SECONDS = 20.0  # that the first start may take: it imports, and opens the source
