@@ -389,7 +389,7 @@ def _naive(part: Part, sources: Sequence[Source], ranked: Sequence[Ranked], run:
         return None
     drawn = order[int(unit(part.target.fingerprint, f"headstart naive {part.target.seed}") * len(order))]
     two = [order[0]] if drawn is order[0] else [order[0], drawn]
-    run.do([features_job(part, s, 0, part.root_rows) for s in two], "features")
+    run.do([features_job(part, [s], 0, part.root_rows) for s in two], "features")
     tried = [t for t in adaptation.probes(part, two, run) if t.usable]
     return max(tried, key=lambda t: better(part.target, out_of_fold_score(part.target, t.cells())), default=None)
 

@@ -166,6 +166,12 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     assert "no head" in document["sources"][0]["refused"]["leep"]
     assert "`leep` says nothing of `tiny`" in shell(*asked).err
     assert [f["name"] for f in document["failed"]] == ["bad"]
+    assert document["passes"]["rows"] == document["passes"]["full"]
+    deep = fits(shell(*asked[:4], "--method", "nmc", "--layers", "0,-1", "--pooling", "cls", "--json"), "rank")
+    assert {(s["name"], s["layer"], s["pooling"]) for s in deep["sources"]} == {
+        ("tiny", None, "mean"), ("tiny@0:cls", 0, "cls"), ("tiny@1:cls", 1, "cls"),
+    }  # fmt: skip
+    assert deep["passes"] == document["passes"]
     out = tmp_path / "tuned"
     adapted = shell(
         "adapt", ticket_file, "--source", models / "tiny", "--method", "linear_probe", "--out", out, "--json"

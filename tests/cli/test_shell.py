@@ -88,6 +88,7 @@ def test_the_version(shell: Shell) -> None:
             "is called `logm`",
             "did you mean `logme`?",
         ),
+        (("rank", "tickets.csv", "--sources", "shelf", "--layers", "top"), "neither `all` nor numbers", "0,6,-1"),
         (("solve", "tickets.csv", "--out", "o", "--sources", "shelv"), "there is no folder `shelv`", "`shelf`"),
         (
             ("solve", "tickets.csv", "--out", "o", "--when-unsure", "bets"),

@@ -257,6 +257,8 @@ def rank(
     task: TaskOption = None,
     sources: SourcesOption = None,
     method: Annotated[Optional[str], typer.Option(help="estimators to report: logme,knn_loo,…")] = None,
+    layers: Annotated[Optional[str], typer.Option(help="layers that compete too: all, or numbers: 0,6,-1")] = None,
+    pooling: Annotated[Optional[str], typer.Option(help="poolings that compete too: mean,cls,…")] = None,
     minutes: Minutes = None,
     memory: Memory = None,
     labels: Labels = None,
@@ -266,7 +268,8 @@ def rank(
 ) -> None:
     """Which source will help: a race on growing samples.
 
-    Hopeless sources leave early; those that stay are scored by a cross-validated probe.
+    Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
+    source compete as sources of their own, and share its passes.
     """
     from headstart.catalogue import entry
     from headstart.ranking import PROXIES
@@ -275,6 +278,7 @@ def rank(
     started = time.monotonic()
     budget = _budget(minutes, memory)
     methods = tuple(entry("ranking.estimators", m).name for m in method.split(",")) if method else PROXIES
+    depths, poolings = show.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
     target = _target(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
         **_columns(text, pair),
@@ -283,7 +287,7 @@ def rank(
     at_hand = inventory.sources(target.modality) if found is None else found
     if failed and not at_hand:
         raise failed[0][1]
-    ranked = verb(target, at_hand, budget, methods)
+    ranked = verb(target, at_hand, budget, methods, layers=depths, pooling=poolings)
     show.ranking(ranked, failed, target, time.monotonic() - started, machine=json)
 
 

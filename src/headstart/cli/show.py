@@ -28,9 +28,11 @@ from headstart.cli.printing import (
 )
 from headstart.core import KINDS, METRICS, Prediction, Problem, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
+from headstart.ranking import trunk_of
 
 if TYPE_CHECKING:
     from headstart.inventory.recall import Past
+    from headstart.io.layers import Layers
 
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
@@ -100,10 +102,14 @@ def ranking(
             broken.append({**_error(source.name, known["error"]), "id": source.id})
             continue
         score = source.receipt.scores.get("score")
+        tap = source.facts.get("tap") or {}
         listed.append(
             {
                 "id": source.id,
                 "name": source.name,
+                "layer": tap.get("layer"),
+                "pooling": source.facts.get("pooling"),
+                "rows": known["rows"],
                 "score": score.value if score else None,
                 "low": score.low if score else None,
                 "high": score.high if score else None,
@@ -113,8 +119,9 @@ def ranking(
                 "dropped": known["dropped"],
             }
         )
+    passes = _passes(ranked, len(target.labelled))
     if machine:
-        emit({"sources": listed, "failed": broken})
+        emit({"sources": listed, "failed": broken, "passes": passes})
         return
     scored = [one for one in listed if not one["dropped"]]
     left = [one for one in listed if one["dropped"]]
@@ -138,7 +145,31 @@ def ranking(
     for one in broken:
         warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
     best = f": `{scored[0]['name']}` looks best" if scored else ""
-    saved(f"ranked {_count(len(listed), 'source')} in {seconds:.1f} s{best}")
+    spared = "" if passes["rows"] == passes["full"] else f", {passes['rows'] / passes['full']:.0%} of all passes"
+    saved(f"ranked {_count(len(listed), 'source')} in {seconds:.1f} s{spared}{best}")
+
+
+def _passes(ranked: Sequence[Source], rows: int) -> dict[str, int]:
+    """Rows that went through a model, and that would have if no source had left; layers and poolings share a pass."""
+    used: dict[str, int] = {}
+    for source in ranked:
+        assert source.receipt is not None
+        if not source.receipt.facts["error"]:
+            trunk = trunk_of(source)
+            used[trunk] = max(used.get(trunk, 0), int(source.receipt.facts["rows"]))
+    return {"rows": sum(used.values()), "full": rows * len(used)}
+
+
+def layers(said: str | None) -> Layers | None:
+    """`all`, or numbers with commas between them. Raises `Unfit` for anything else."""
+    if said is None or said == "all":
+        return "all" if said else None
+    try:
+        return [int(number) for number in said.split(",")]
+    except ValueError:
+        raise Unfit(
+            f"`{said}` is neither `all` nor numbers", where="--layers", fix="write --layers all, or --layers 0,6,-1"
+        ) from None
 
 
 def _grouped(listed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:

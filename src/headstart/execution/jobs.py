@@ -2,8 +2,9 @@
 
 Specs (paths absolute, or relative to the run folder; `source` from `specs.source_to_dict`; `cache` a folder or None):
 
-    features  {source, target, rows: "labelled" | "unlabelled" | "test:<folder of rows>", start, stop, cache}
-              fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order.
+    features  {source, target, rows: "labelled" | "unlabelled" | "test:<folder of rows>", start, stop, cache, taps?}
+              fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order; taps:
+              layers and poolings of the source, as sources, that are computed in place of it, in one pass for all.
               value {rows, width, chunks: [keys]}
     score     {source, target, root?, upto, estimators: [{name, settings}], cache}
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
@@ -75,10 +76,14 @@ def _features(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     with opener(source) as open_:
         assert open_ is not None
         pool = Pool.of_rows(open_, rows, _store(spec, room))
+        taps = [source_from_dict(tap) for tap in spec.get("taps", ())]
         for start, stop in wanted:
             if room.stop():
                 raise Halted(start, {"rows": start})
             room.report(f"rows {start}–{stop} of {len(rows)}")
+            if taps:
+                keys += pool.fill(start, stop, taps)
+                continue
             width = pool.chunk(start, stop).shape[1]
             pool.release()
             keys.append(pool.key(start, stop))

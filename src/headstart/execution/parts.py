@@ -68,17 +68,24 @@ def dump_rows(run: Run, rows: Rows, name: str) -> str:
     return folder
 
 
-def features_job(part: Part, source: Source, start: int, stop: int, *, limit_seconds: float | None = None) -> Job:
-    """Features of the root's labelled rows start…stop, in the order of draw, into the cache."""
-    spec = {
-        "source": source_to_dict(source),
+def features_job(
+    part: Part, taps: Sequence[Source], start: int, stop: int, *, limit_seconds: float | None = None
+) -> Job:
+    """Features of the root's labelled rows start…stop, in the order of draw, into the cache.
+
+    taps: a source, or several layers and poolings of one, which share a pass.
+    """
+    spec: dict[str, Any] = {
+        "source": source_to_dict(taps[0]),
         "target": part.root,
         "rows": "labelled",
         "start": start,
         "stop": stop,
         "cache": part.cache,
     }
-    return Job("features", f"features of {source.name}", spec, limit_seconds=limit_seconds)
+    if len(taps) > 1:
+        spec["taps"] = [source_to_dict(tap) for tap in taps]
+    return Job("features", f"features of {taps[0].name}", spec, limit_seconds=limit_seconds)
 
 
 def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Ranking]) -> Job:

@@ -99,10 +99,22 @@ class Pool:
             self._held[start] = found
         return self._held[start]
 
-    def key(self, start: int, stop: int) -> str:
-        """Name of a chunk in the cache."""
+    def fill(self, start: int, stop: int, taps: Sequence[Source]) -> list[str]:
+        """Put one chunk by each of these layers and poolings into the cache, those that it lacks, from one pass."""
+        assert self._store is not None  # what is computed for others must lie somewhere
+        keys = [self.key(start, stop, tap) for tap in taps]
+        lacking = [(key, tap) for key, tap in zip(keys, taps, strict=True) if self._store.get(key) is None]
+        if lacking:
+            inputs = self._inputs.slice(start, stop - start)
+            found = self._opener.opened.tapped(inputs, [tap for _, tap in lacking], dtype=self._dtype)
+            for (key, _), features in zip(lacking, found, strict=True):
+                self._store.put(key, features)
+        return keys
+
+    def key(self, start: int, stop: int, tap: Source | None = None) -> str:
+        """Name of a chunk in the cache, of the source or of one of its layers and poolings."""
         backend = self._opener.opened.backend(self._dtype)
-        return chunk_key(self._opener.source.identity, backend, self.ids[start:stop])
+        return chunk_key((tap or self._opener.source).identity, backend, self.ids[start:stop])
 
     def release(self) -> None:
         """Let go of the chunks in memory; they stay in the cache."""

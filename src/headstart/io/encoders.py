@@ -58,10 +58,23 @@ class OpenedSource:
         dtype: of the arithmetic; `float32` equals the model's own library to 1e-5, `bfloat16` is faster where the
         processor has it and should be probed with `fidelity` first. progress: called with (rows done, rows).
         """
+        return self.tapped(inputs, [self.source], dtype=dtype, threads=threads, progress=progress)[0]
+
+    def tapped(
+        self,
+        inputs: pa.Table,
+        taps: Sequence[Source],
+        *,
+        dtype: Dtype = "float32",
+        threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Array]:
+        """Features by several layers and poolings of this source (see `layers.taps`), from one pass over the rows."""
         if dtype not in self._loaded:
             self._loaded[dtype] = load(self.recipe, self.member)
             self._loaded[dtype].module.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
-        return features(self._loaded[dtype], inputs, threads=threads, progress=progress)
+        recipes = [self.recipe if tap.identity == self.source.identity else recipe_of(tap)[0] for tap in taps]
+        return features_of(self._loaded[dtype], inputs, recipes, threads=threads, progress=progress)
 
     def fidelity(self, inputs: pa.Table, *, dtype: Dtype = "bfloat16", rows: int = 64) -> float:
         """How far a backend is from float32 on the first rows: norm of the difference over norm of centred features."""
@@ -124,16 +137,30 @@ def features(
     progress: Callable[[int, int], None] | None = None,
 ) -> Array:
     """(rows, width) float32 in the order of the rows, from an encoder that is put in eval mode."""
+    return features_of(encoder, inputs, [encoder.recipe], threads=threads, progress=progress)[0]
+
+
+def features_of(
+    encoder: Loaded,
+    inputs: pa.Table,
+    recipes: Sequence[Recipe],
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Array]:
+    """As `features`, by several recipes of the encoder's model at once."""
     encoder.module.eval()
-    out = np.zeros((inputs.num_rows, encoder.width), dtype=np.float32)
+    found = [np.zeros((inputs.num_rows, r.width), dtype=np.float32) for r in recipes]
     done = 0
     with capped(threads), torch.inference_mode():
         for rows in batches(encoder.keys(inputs)):
-            out[rows] = encoder.forward_features(encoder.collate(inputs, rows)).float().numpy()
+            told = encoder.forward_taps(encoder.collate(inputs, rows), recipes)
+            for out, one in zip(found, told, strict=True):
+                out[rows] = one.float().numpy()
             done += len(rows)
             if progress is not None:
                 progress(done, inputs.num_rows)
-    return out
+    return found
 
 
 def batches(keys: Sequence[tuple[int, bytes]], most: int = BATCH_TOKENS, each: int = BATCH_COST) -> list[list[int]]:

@@ -16,7 +16,7 @@ from headstart.core import Batch, Unfit
 from .images import decode, in_parallel
 from .kept import Kept
 from .modules import depths, finish, load_module, low_rank_sites, unreadable
-from .recipes import Recipe
+from .recipes import IMAGE, Recipe
 
 Array = np.ndarray[Any, Any]
 KEPT_BYTES = 256 * 2**20  # processed images of one table that are kept between epochs
@@ -74,12 +74,23 @@ class ImageEncoder:
         return ImageBatch(torch.from_numpy(np.stack([kept[r] if r in kept else fresh[r] for r in wanted])))
 
     def forward_features(self, batch: Batch) -> torch.Tensor:
+        return self.forward_taps(batch, [self.recipe])[0]
+
+    def forward_taps(self, batch: Batch, recipes: Sequence[Recipe]) -> list[torch.Tensor]:
+        """Features by each of these recipes of the same model, from one pass."""
         assert isinstance(batch, ImageBatch)  # made by our collate
         weight = next(self.module.parameters())
-        out = self.module(pixel_values=batch.pixels.to(weight.dtype), return_dict=True)
-        first = self.recipe.pooling[0] == "cls"
-        pooled = out.last_hidden_state[:, 0] if first else out.pooler_output.flatten(1)
-        return finish(self.module, self.recipe.after, pooled)
+        deep = {"output_hidden_states": True} if any(r.layer is not None for r in recipes) else {}
+        out = self.module(pixel_values=batch.pixels.to(weight.dtype), return_dict=True, **deep)
+        found = []
+        for recipe in recipes:
+            mode = recipe.pooling[0]
+            if recipe.layer is not None:
+                pooled = _pool(out.hidden_states[recipe.layer], mode, first_token=IMAGE[recipe.model_type][1] == "cls")
+            else:
+                pooled = out.last_hidden_state[:, 0] if mode == "cls" else out.pooler_output.flatten(1)
+            found.append(finish(self.module, recipe.after, pooled))
+        return found
 
     def _processed(self, inputs: pa.Table, rows: Sequence[int]) -> Sequence[Array]:
         if not rows:
@@ -88,6 +99,18 @@ class ImageEncoder:
         images = in_parallel(_pixels, [column[r].as_py() for r in rows])
         made = self.processor(images=images, return_tensors="np", input_data_format="channels_last")
         return list(np.asarray(made["pixel_values"], dtype=np.float32))
+
+
+def _pool(hidden: torch.Tensor, mode: str, *, first_token: bool) -> torch.Tensor:
+    """(rows, width) from tokens (rows, tokens, width) or a map (rows, width, height, width of the map).
+
+    first_token: whether the first token stands for the image; the mean and the largest are then of the others.
+    """
+    tokens = hidden if hidden.ndim == 3 else hidden.flatten(2).transpose(1, 2)
+    if mode == "cls":
+        return tokens[:, 0]
+    parts = tokens[:, 1:] if first_token else tokens
+    return parts.mean(dim=1) if mode == "mean" else parts.max(dim=1).values
 
 
 def _pixels(image: Mapping[str, Any]) -> Array:

@@ -107,6 +107,7 @@ class Recipe:
     pool_prompt: bool = True
     head: StoredHead | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    layer: int | None = None  # whose output is pooled, 0 the embeddings; None for the last with all that follows it
 
     @property
     def normalise(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core import Gives, Problem, Refused, Source, Unreadable
 
-from . import fingerprints, recipes
+from . import fingerprints, layers, recipes
 from .member_files import Member, is_member, member_of
 from .recipes import Recipe
 from .safetensors_files import PICKLED
@@ -69,7 +69,7 @@ def recipe_of(source: Source) -> tuple[Recipe, Member | None]:
     """How to run a source, read from its folder again; and the member that it is, where it comes from a Result."""
     folder = Path(source.where)
     member = member_of(folder) if is_member(folder) else None
-    return recipes.read(member.encoder if member else folder), member
+    return layers.tapped(recipes.read(member.encoder if member else folder), source), member
 
 
 def _local(origin: str) -> Path:

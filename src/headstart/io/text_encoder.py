@@ -104,11 +104,20 @@ class TextEncoder:
         return TextBatch(tensors)
 
     def forward_features(self, batch: Batch) -> torch.Tensor:
+        return self.forward_taps(batch, [self.recipe])[0]
+
+    def forward_taps(self, batch: Batch, recipes: Sequence[Recipe]) -> list[torch.Tensor]:
+        """Features by each of these recipes of the same model, from one pass."""
         assert isinstance(batch, TextBatch)  # made by our collate
-        hidden = self.module(**batch.tensors, return_dict=True).last_hidden_state
+        deep = {"output_hidden_states": True} if any(r.layer is not None for r in recipes) else {}
+        out = self.module(**batch.tensors, return_dict=True, **deep)
         mask = batch.tensors["attention_mask"]
-        pooled = torch.cat([_pool(hidden, self._pooled(mask), mask, mode) for mode in self.recipe.pooling], dim=-1)
-        return finish(self.module, self.recipe.after, pooled)
+        used, found = self._pooled(mask), []
+        for recipe in recipes:
+            hidden = out.last_hidden_state if recipe.layer is None else out.hidden_states[recipe.layer]
+            pooled = torch.cat([_pool(hidden, used, mask, mode) for mode in recipe.pooling], dim=-1)
+            found.append(finish(self.module, recipe.after, pooled))
+        return found
 
     def _pooled(self, mask: torch.Tensor) -> torch.Tensor:
         if not self._prompt_tokens:

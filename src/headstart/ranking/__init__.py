@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from headstart.execution.parts import Part, Tried
     from headstart.execution.run import Run
+    from headstart.io.layers import Layers
 
     Array = np.ndarray[Any, Any]
 
@@ -49,18 +50,22 @@ def rank(
     budget: Budget,
     method: str | Ranking | Sequence[str | Ranking] = PROXIES,
     *,
+    layers: Layers | None = None,
+    pooling: Sequence[str] | None = None,
     run: Run | None = None,
 ) -> tuple[Source, ...]:
     """The sources, best first, each with a receipt of its score; those that left or failed come last, with the reason.
 
     method: estimators to report beside the score, which is always the cross-validated linear probe in the target's
-    metric. Raises `Refused` when no source can be ranked.
+    metric. layers, pooling: other ways to read each source, see `io.layers.taps`; they compete as sources of their own,
+    and one pass over the rows serves them all. Raises `Refused` when no source can be ranked.
     """
     from headstart.execution.alone import lone_part
 
     names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
+    entered, unable = _tapped(sources, layers, pooling)
     with lone_part(target, budget, run) as (here, part):
-        ranked = race(part, sources, here, names)
+        ranked = [*race(part, entered, here, names), *unable]
     if not any(r.score for r in ranked):
         reasons = "; ".join(f"`{r.source.name}`: {r.error.what if r.error else r.dropped}" for r in ranked)
         raise Refused(
@@ -71,10 +76,31 @@ def rank(
     return tuple(r.source.after(_receipt(r, target, names)) for r in ranked)
 
 
+def _tapped(
+    sources: Sequence[Source], layers: Layers | None, pooling: Sequence[str] | None
+) -> tuple[list[Source], list[Ranked]]:
+    """The sources with their layers and poolings, and those that have not what is asked for."""
+    from headstart.io import layers as rooms
+    from headstart.io.sources import recipe_of
+
+    entered: list[Source] = []
+    unable: list[Ranked] = []
+    for source in sources:
+        try:
+            plain = layers is None and pooling is None
+            entered += [source] if plain else rooms.taps(source, recipe_of(source)[0], layers, pooling)
+        except Problem as problem:
+            unable.append(Ranked(source, error=problem))
+    return entered, unable
+
+
 def race(
     part: Part, sources: Sequence[Source], run: Run, estimators: Sequence[str | Ranking] = PROXIES
 ) -> list[Ranked]:
-    """Features of growing samples; hopeless sources leave early; the rest is scored on all rows, best first."""
+    """Features of growing samples; hopeless sources leave early; the rest is scored on all rows, best first.
+
+    Layers and poolings of one source share its passes: what is still in the race is computed together.
+    """
     from headstart.numerics import race as rule
 
     target = part.target
@@ -121,8 +147,18 @@ def _losses(
 
     share = run.meter.remaining() / 2
     limit = share if share < float("inf") else None
-    jobs = [features_job(part, s, 0, part.drawn(rows), limit_seconds=limit) for s in sources]
-    alive = _alive(sources, run.do(jobs, "features"), failed, seconds)
+    together: dict[str, list[Source]] = {}
+    for source in sources:
+        together.setdefault(trunk_of(source), []).append(source)
+    jobs = [features_job(part, taps, 0, part.drawn(rows), limit_seconds=limit) for taps in together.values()]
+    alive = []
+    for taps, outcome in zip(together.values(), run.do(jobs, "features"), strict=True):
+        for tap in taps:
+            seconds[tap.identity] += outcome.seconds / len(taps)
+            if outcome.ok:
+                alive.append(tap)
+            else:
+                failed[tap.identity] = _problem(outcome, tap)
     scored = run.do([score_job(part, s, part.drawn(rows), [catalogue.make(ESTIMATORS, RACER)]) for s in alive], "rank")
     losses: dict[str, Array] = {}
     for source, outcome in zip(alive, scored, strict=True):
@@ -134,17 +170,10 @@ def _losses(
     return losses
 
 
-def _alive(
-    sources: Sequence[Source], outcomes: Sequence[Any], failed: dict[str, Problem], seconds: dict[str, float]
-) -> list[Source]:
-    alive = []
-    for source, outcome in zip(sources, outcomes, strict=True):
-        seconds[source.identity] += outcome.seconds
-        if outcome.ok:
-            alive.append(source)
-        else:
-            failed[source.identity] = _problem(outcome, source)
-    return alive
+def trunk_of(source: Source) -> str:
+    """Identity of the source whose layer or pooling this is, or its own."""
+    tap = source.facts.get("tap")
+    return str(tap["of"]) if tap else source.identity
 
 
 def _score(

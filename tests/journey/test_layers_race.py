@@ -1,0 +1,60 @@
+"""Layers and poolings in the race: sources of their own, on the passes of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import headstart as hs
+from headstart.core import Source
+from headstart.execution import begin
+from headstart.io import layers, sources
+from headstart.ranking import trunk_of
+from journey import shelves
+
+pytestmark = pytest.mark.usefixtures("light")
+
+
+def test_each_ranks_as_it_would_alone_and_one_pass_serves_all(
+    text_model: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path / "home"))
+    target = shelves.tickets(told=1.0)
+    with begin(tmp_path, hs.Budget(), inputs={}) as run:
+        ranked = hs.rank(target, [text_model], hs.Budget(), "nmc", layers="all", pooling=["mean", "cls"], run=run)
+        jobs = [json.loads(p.read_text()) for p in run.folder.rglob("job.json")]
+    names = {s.name for s in ranked}
+    assert names == {text_model.name, *(f"{text_model.name}@{n}:{p}" for n in (0, 1) for p in ("mean", "cls"))} - {
+        f"{text_model.name}@1:mean"  # the source as it is
+    }
+    assert {trunk_of(s) for s in ranked} == {text_model.identity}
+    computed = [j for j in jobs if j["verb"] == "features"]
+    assert len(computed) == 1
+    assert len(computed[0]["spec"]["taps"]) == len(ranked)
+    scores = [s.receipt.scores["score"].value for s in ranked if s.receipt is not None]
+    assert scores == sorted(scores, reverse=True)
+    one = next(s for s in ranked if s.name.endswith("@1:cls"))
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path / "other"))
+    (alone,) = hs.rank(target, [dataclasses.replace(one, receipt=None)], hs.Budget(), "nmc")
+    assert one.receipt is not None
+    assert alone.receipt is not None
+    assert alone.receipt.facts["proxies"]["nmc"] == pytest.approx(one.receipt.facts["proxies"]["nmc"])
+    assert alone.receipt.scores["score"].value == pytest.approx(one.receipt.scores["score"].value, abs=1e-6)
+
+
+def test_a_source_without_that_pooling_costs_itself_alone(image_model: Source, text_model: Source) -> None:
+    target = shelves.tickets(told=1.0)
+    first, *_, last = hs.rank(target, [image_model, text_model], hs.Budget(), "nmc", pooling=["cls"])
+    assert first.receipt is not None
+    assert first.receipt.facts["error"] is None
+    assert last.receipt is not None
+    assert "cannot be pooled by `cls`" in last.receipt.facts["error"]["what"]
+
+
+def test_taps_open_through_the_source(text_model: Source) -> None:
+    recipe = sources.recipe_of(text_model)[0]
+    (_, tap) = layers.taps(text_model, recipe, [0], ["max"])
+    assert sources.recipe_of(tap)[0].layer == 0
