@@ -155,6 +155,12 @@ def test_an_estimator_sees_the_first_rows_and_the_folds_that_score_them() -> Non
         _ = whole.seen_by(Needs(labels=False), "m").labels
 
 
+def test_a_frozen_fit_scores_the_rows_after_its_own() -> None:
+    rows = drawn(target()).take(range(30))
+    view = RankView(target(), rows, Pool.of_labelled(opened()[0], target(), None), frozen=20)
+    assert view.folds.tolist() == [-1] * 20 + [0] * 10
+
+
 def test_the_reference_is_what_a_plain_system_says_out_of_fold_and_is_kept_for_all_sources() -> None:
     rows, store = drawn(target()).take(range(60)), Shelf()
     whole = RankView(target(), rows, Pool.of_labelled(opened()[0], target(), None), store)

@@ -6,7 +6,9 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import headstart as hs
 from headstart.core import Source
@@ -52,6 +54,24 @@ def test_a_source_without_that_pooling_costs_itself_alone(image_model: Source, t
     assert first.receipt.facts["error"] is None
     assert last.receipt is not None
     assert "cannot be pooled by `cls`" in last.receipt.facts["error"]["what"]
+
+
+def test_the_rule_of_the_race(text_model: Source, tmp_path: Path) -> None:
+    """An encoder that says nothing leaves sooner by standard errors than by a bound; without a rule nobody leaves."""
+    target = shelves.tickets(1600, test=20, told=1.0)
+    blank = shelves.model(tmp_path / "blank")
+    weights = load_file(tmp_path / "blank" / "model.safetensors")
+    save_file({k: np.zeros_like(v) for k, v in weights.items()}, tmp_path / "blank" / "model.safetensors")
+    (blank,), _ = sources.scan(tmp_path / "blank")
+    rows = {}
+    for rule in ("paired", "bernstein", "none"):
+        ranked = hs.rank(target, [text_model, blank], hs.Budget(), "nmc", rule=rule)
+        assert [s.identity for s in ranked] == [text_model.identity, blank.identity]
+        facts = [s.receipt.facts for s in ranked if s.receipt is not None]
+        assert facts[0]["dropped"] is None
+        rows[rule] = facts[1]["rows"]
+        assert (facts[1]["dropped"] is None) == (rule == "none")
+    assert rows["paired"] < rows["bernstein"] < rows["none"] == 1600
 
 
 def test_taps_open_through_the_source(text_model: Source) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.numerics.race import leavers, race, rungs
+from headstart.numerics.race import bernstein_leavers, leavers, race, rungs
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from headstart.testing.ranking_estimators import dealt, seen
 
@@ -134,3 +134,32 @@ def test_on_a_toy_zoo_the_race_keeps_the_best_as_often_as_full_scoring() -> None
     assert race_hits >= full_hits - 1
     assert full_hits >= 35  # the zoo tells something
     assert spent < 0.75 * 50 * 4 * 512
+
+
+def test_the_bernstein_radius_is_that_of_the_paper() -> None:
+    chance = np.random.default_rng(0)
+    a, b = chance.random(400) * 0.2, 0.5 + chance.random(400) * 0.4
+    gap = b - a
+    unlikely = np.log(2 * 12 / 0.05)
+    radius = np.sqrt(2 * gap.var(ddof=1) * unlikely / 400) + 2 * 7 * unlikely / (3 * 399)
+    shift = gap.mean() - radius
+    assert list(bernstein_leavers({"a": a, "b": b - shift + 1e-9}, tries=12)) == ["b"]
+    assert bernstein_leavers({"a": a, "b": b - shift - 1e-9}, tries=12) == {}
+    assert bernstein_leavers({"a": a[:1], "b": b[:1]}) == {}
+    assert bernstein_leavers({"a": np.full(9, np.nan), "b": np.ones(9)}) == {}
+
+
+def test_the_best_stays_as_often_as_it_is_promised() -> None:
+    """Twelve sources, equally good but for one that is a hair better, judged at every rung; and a bad one that goes."""
+    lost = gone = 0
+    for seed in range(300):
+        chance = np.random.default_rng(seed)
+        told = {f"{i}": (chance.random(3200) < 0.3 - 0.001 * (i == 3)).astype(float) for i in range(12)}
+        told["bad"] = (chance.random(3200) < 0.6).astype(float)
+        left: set[str] = set()
+        for rows in (200, 400, 800, 1600, 3200):
+            left |= set(bernstein_leavers({n: t[:rows] for n, t in told.items() if n not in left}, 0.05, 5 * 12))
+        lost += "3" in left
+        gone += "bad" in left
+    assert lost <= 15  # 5 % of 300; the bound is loose, and it is none
+    assert gone == 300

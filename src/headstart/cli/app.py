@@ -25,6 +25,14 @@ class WhenUnsure(StrEnum):
     BEST = "best"
 
 
+class RaceRule(StrEnum):
+    """Who leaves the race of a ranking."""
+
+    PAIRED = "paired"
+    BERNSTEIN = "bernstein"
+    NONE = "none"
+
+
 class TaskName(StrEnum):
     """The task types, as `--task` takes them."""
 
@@ -259,6 +267,9 @@ def rank(
     method: Annotated[Optional[str], typer.Option(help="estimators to report: logme,knn_loo,…")] = None,
     layers: Annotated[Optional[str], typer.Option(help="layers that compete too: all, or numbers: 0,6,-1")] = None,
     pooling: Annotated[Optional[str], typer.Option(help="poolings that compete too: mean,cls,…")] = None,
+    race: Annotated[
+        RaceRule, typer.Option(help="who leaves early; bernstein is slow to say so, and sure")
+    ] = RaceRule.PAIRED,
     minutes: Minutes = None,
     memory: Memory = None,
     labels: Labels = None,
@@ -287,7 +298,7 @@ def rank(
     at_hand = inventory.sources(target.modality) if found is None else found
     if failed and not at_hand:
         raise failed[0][1]
-    ranked = verb(target, at_hand, budget, methods, layers=depths, pooling=poolings)
+    ranked = verb(target, at_hand, budget, methods, layers=depths, pooling=poolings, rule=race.value)
     show.ranking(ranked, failed, target, time.monotonic() - started, machine=json)
 
 

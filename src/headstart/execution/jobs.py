@@ -6,9 +6,10 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order; taps:
               layers and poolings of the source, as sources, that are computed in place of it, in one pass for all.
               value {rows, width, chunks: [keys]}
-    score     {source, target, root?, upto, estimators: [{name, settings}], cache}
+    score     {source, target, root?, upto, estimators: [{name, settings}], cache, frozen?}
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
-              fold of one). value {rows, scores: {name: value}, failed: {name: error}}; files losses-NAME.npy
+              fold of one); frozen: score the rows after the first so many, by a fit on these.
+              value {rows, scores: {name: value}, failed: {name: error}}; files losses-NAME.npy
     fit       {kind, name, settings, seed, source | None, target, root?, cells: [[repeat, fold], …] | "all", steps,
                keep?, keep_state?, state?: folder of an earlier rung, test?: folder of rows, cache}
               value {folds: [{repeat, fold, rows, curve, fraction, facts}], artifact: "artifact" | None}; files
@@ -101,7 +102,7 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
         pool = Pool.of_rows(open_, first, _store(spec, room))
         at = {name: i for i, name in enumerate(target.labelled.ids)}
         rows = target.labelled.take([at[name] for name in first.ids[: int(spec["upto"])] if name in at])
-        view = RankView(target, rows, pool, _store(spec, room))
+        view = RankView(target, rows, pool, _store(spec, room), frozen=spec.get("frozen"))
         for number, one in enumerate(spec["estimators"]):
             if room.stop():
                 raise Halted(number, {"rows": len(rows), "scores": scores, "failed": failed})

@@ -88,10 +88,13 @@ def features_job(
     return Job("features", f"features of {taps[0].name}", spec, limit_seconds=limit_seconds)
 
 
-def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Ranking]) -> Job:
-    """Estimators on the labelled rows of the part that are among the first `rows` that are drawn of the root."""
+def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Ranking], frozen: int | None = None) -> Job:
+    """Estimators on the labelled rows of the part that are among the first `rows` that are drawn of the root.
+
+    frozen: what is fitted sees the first so many rows of the part alone, and the others are scored.
+    """
     names = [catalogue.name_of(e) for e in estimators]
-    spec = {
+    spec: dict[str, Any] = {
         "source": source_to_dict(source),
         "target": part.folder,
         "root": part.root,
@@ -101,6 +104,8 @@ def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Rankin
         ],
         "cache": part.cache,
     }
+    if frozen is not None:
+        spec["frozen"] = frozen
     own = {name: e for name, e in zip(names, estimators, strict=True) if name.startswith("?")}
     return Job("score", f"scores of {source.name}", spec, methods=own)
 

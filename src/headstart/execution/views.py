@@ -315,12 +315,14 @@ class RankView:
     """A `core.View`: what one source says about the first rows of a target, in draw order.
 
     Features and moments are computed once, and shared by the views that `seen_by` gives. store: of references, which
-    are the same for all sources.
+    are the same for all sources. frozen: what is scored are the rows after the first so many, by what these tell.
     """
 
-    def __init__(self, target: Target, rows: Rows, pool: Pool, store: Store | None = None) -> None:
+    def __init__(
+        self, target: Target, rows: Rows, pool: Pool, store: Store | None = None, *, frozen: int | None = None
+    ) -> None:
         self._target, self._rows, self._pool, self._store = target, rows, pool, store
-        self._of = _scored_by(target, rows)
+        self._of = _scored_by(target, rows) if frozen is None else np.where(np.arange(len(rows)) < frozen, -1, 0)
 
     def seen_by(self, needs: Needs, method: str) -> GuardedView:
         """This view, for a method that may touch only what it declares."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import catalogue
 from headstart.core import Budget, Measured, Problem, Ranking, Receipt, Refused, Source, Target, problem_from
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PROXIES = ("logme", "shrunk_h_score", "nmc", "lda", "ridge_probe", "logistic_probe", "knn_loo")
 RACER = "ridge_probe"  # its losses decide who leaves; see `numerics.race`
+Rule = Literal["paired", "bernstein", "none"]
+MOST_LOSS = 2.0  # of a row, where a bound needs one: a head that is sure of the wrong one of two classes
 PROBE, ESTIMATORS = "linear_probe", "ranking.estimators"
 
 
@@ -52,20 +54,23 @@ def rank(
     *,
     layers: Layers | None = None,
     pooling: Sequence[str] | None = None,
+    rule: Rule = "paired",
     run: Run | None = None,
 ) -> tuple[Source, ...]:
     """The sources, best first, each with a receipt of its score; those that left or failed come last, with the reason.
 
     method: estimators to report beside the score, which is always the cross-validated linear probe in the target's
     metric. layers, pooling: other ways to read each source, see `io.layers.taps`; they compete as sources of their own,
-    and one pass over the rows serves them all. Raises `Refused` when no source can be ranked.
+    and one pass over the rows serves them all. rule: who leaves the race; `paired` (more than 3 standard errors behind
+    the leader), `bernstein` (with 95 % probability the best is not among them; see `numerics.race`), or `none`. Raises
+    `Refused` when no source can be ranked.
     """
     from headstart.execution.alone import lone_part
 
     names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
     entered, unable = _tapped(sources, layers, pooling)
     with lone_part(target, budget, run) as (here, part):
-        ranked = [*race(part, entered, here, names), *unable]
+        ranked = [*race(part, entered, here, names, rule), *unable]
     if not any(r.score for r in ranked):
         reasons = "; ".join(f"`{r.source.name}`: {r.error.what if r.error else r.dropped}" for r in ranked)
         raise Refused(
@@ -95,13 +100,19 @@ def _tapped(
 
 
 def race(
-    part: Part, sources: Sequence[Source], run: Run, estimators: Sequence[str | Ranking] = PROXIES
+    part: Part,
+    sources: Sequence[Source],
+    run: Run,
+    estimators: Sequence[str | Ranking] = PROXIES,
+    rule: Rule = "paired",
 ) -> list[Ranked]:
     """Features of growing samples; hopeless sources leave early; the rest is scored on all rows, best first.
 
     Layers and poolings of one source share its passes: what is still in the race is computed together.
     """
-    from headstart.numerics import race as rule
+    import numpy as np
+
+    from headstart.numerics import race as races
 
     target = part.target
     wanted = _fitting(estimators, target)
@@ -122,10 +133,19 @@ def race(
             spent = run.meter.spent_by_stage["features"]
             run.forecast("features", spent * part.root_rows / part.drawn(rungs[0]))
         rungs.append(rows)
-        return _losses(part, [able[n] for n in names], rows, run, failed, seconds)
+        return _losses(part, [able[n] for n in names], rows, run, failed, seconds, frozen)
 
     widths = {name: int(s.facts.get("width") or 1) for name, s in able.items()}
-    raced = rule.race(widths, len(target.labelled), losses_at)
+    sizes = races.rungs(len(target.labelled), min(widths.values(), default=0))
+    frozen = sizes[0] if rule == "bernstein" else None
+
+    def leave(losses: Mapping[str, Array]) -> Mapping[str, str]:
+        if rule == "bernstein":
+            bounded = {name: np.clip(one, 0, MOST_LOSS) / MOST_LOSS for name, one in losses.items()}
+            return races.bernstein_leavers(bounded, tries=len(sizes) * max(len(widths) - 1, 1))
+        return races.leavers(losses) if rule == "paired" else {}
+
+    raced = races.race(widths, len(target.labelled), losses_at, leave)
     kept = [able[name] for name in raced.kept if name not in failed]
     scored = _score(part, kept, wanted, run, failed, seconds)
     left = [
@@ -138,9 +158,18 @@ def race(
 
 
 def _losses(
-    part: Part, sources: Sequence[Source], rows: int, run: Run, failed: dict[str, Problem], seconds: dict[str, float]
+    part: Part,
+    sources: Sequence[Source],
+    rows: int,
+    run: Run,
+    failed: dict[str, Problem],
+    seconds: dict[str, float],
+    frozen: int | None,
 ) -> dict[str, Array]:
-    """Per-row losses of the racing estimator on the first rows of the draw; failures are noted and left out."""
+    """Per-row losses of the racing estimator on the first rows of the draw; failures are noted and left out.
+
+    frozen: so many of them fit the heads, for all rungs, and only the rows after them have losses.
+    """
     import numpy as np
 
     from headstart.execution.parts import features_job, score_job
@@ -159,7 +188,10 @@ def _losses(
                 alive.append(tap)
             else:
                 failed[tap.identity] = _problem(outcome, tap)
-    scored = run.do([score_job(part, s, part.drawn(rows), [catalogue.make(ESTIMATORS, RACER)]) for s in alive], "rank")
+    if frozen is not None and rows <= frozen:
+        return {s.identity: np.full(rows, np.nan) for s in alive}
+    racer = [catalogue.make(ESTIMATORS, RACER)]
+    scored = run.do([score_job(part, s, part.drawn(rows), racer, frozen) for s in alive], "rank")
     losses: dict[str, Array] = {}
     for source, outcome in zip(alive, scored, strict=True):
         seconds[source.identity] += outcome.seconds
