@@ -70,7 +70,7 @@ def rank(
     names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
     entered, unable = _tapped(sources, layers, pooling)
     with lone_part(target, budget, run) as (here, part):
-        ranked = [*race(part, entered, here, names, rule), *unable]
+        ranked = [*race(part, entered, here, names, rule=rule), *unable]
     if not any(r.score for r in ranked):
         reasons = "; ".join(f"`{r.source.name}`: {r.error.what if r.error else r.dropped}" for r in ranked)
         raise Refused(
@@ -104,6 +104,7 @@ def race(
     sources: Sequence[Source],
     run: Run,
     estimators: Sequence[str | Ranking] = PROXIES,
+    *,
     rule: Rule = "paired",
 ) -> list[Ranked]:
     """Features of growing samples; hopeless sources leave early; the rest is scored on all rows, best first.
