@@ -232,8 +232,11 @@ def test_the_default_is_under_headstart_home(tmp_path: Path, monkeypatch: pytest
 def test_an_older_bank_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
     with Inventory(tmp_path / "a.db") as bank:
         bank.add_source(a_source("m"))
-    with sqlite3.connect(tmp_path / "a.db") as raw:  # back to version 1, which had no index of the cache
+    with sqlite3.connect(
+        tmp_path / "a.db"
+    ) as raw:  # back to version 1, which had no index of the cache, and no records of others
         raw.execute("DROP TABLE cached")
+        raw.execute("DROP TABLE records")
         raw.execute("UPDATE headstart_version SET version_num = '0001'")
     with Inventory(tmp_path / "a.db") as bank:
         assert [s.name for s in bank.sources()] == ["m"]

@@ -441,12 +441,35 @@ def inventory_add(
     return show.added(added, failed, inventory.where, machine=json)
 
 
+@shelf.command("import")
+def inventory_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or parquet, one run a row")],
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
+    """Keep records of transfer runs that were made elsewhere.
+
+    All rows are checked first; one that cannot be is named, and nothing is kept. Importing a file again adds nothing.
+    """
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    show.imported(inventory.import_records(file), inventory.where, machine=json)
+
+
 @shelf.command("list")
-def inventory_list(bank: Bank = None, json: Json = False) -> None:
+def inventory_list(
+    records: Annotated[bool, typer.Option("--records", help="what was imported, in place of sources")] = False,
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
     """What is on the shelf."""
     from headstart.inventory import Inventory
 
     inventory = Inventory(bank)
+    if records:
+        show.origins(inventory.origins(), inventory.where, machine=json)
+        return
     show.sources(inventory.sources(), inventory.where, machine=json)
 
 

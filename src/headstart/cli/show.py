@@ -31,6 +31,7 @@ from headstart.numerics.plain_text import plain
 from headstart.ranking import trunk_of
 
 if TYPE_CHECKING:
+    from headstart.inventory.imports import Imported, Origin
     from headstart.inventory.recall import Past
     from headstart.io.layers import Layers
 
@@ -435,6 +436,44 @@ def sources(listed: Iterable[Source], where: str, *, machine: bool) -> None:
         draw(table("id", "name", "kind", "reads", "gives", "licence", rows=rows), "")
     hint = "" if rows else "; add some with `headstart inventory add FOLDER`"
     saved(f"listed {_count(len(rows), 'source')} of {where}{hint}")
+
+
+def imported(found: Imported, where: str, *, machine: bool) -> None:
+    """What an import added."""
+    document = {"rows": found.rows, "added": found.added, "origins": list(found.origins)}
+    named = ", ".join(f"`{_short(name)}`" for name in found.origins[:SHOWN])
+    known = f"; {found.rows - found.added} were known" if found.added < found.rows else ""
+    made(document, f"imported {_count(found.added, 'record')} of {named} into {where}{known}", machine=machine)
+
+
+def origins(listed: Sequence[Origin], where: str, *, machine: bool) -> None:
+    """What was imported."""
+    if machine:
+        emit(
+            {
+                "origins": [
+                    {
+                        "name": one.name,
+                        "records": one.records,
+                        "valid": one.valid,
+                        "targets": one.targets,
+                        "sources": one.sources,
+                        "keys": [{"method": method, "metric": metric} for method, metric in one.keys],
+                    }
+                    for one in listed
+                ]
+            }
+        )
+        return
+    rows = []
+    for one in listed:
+        shown = ", ".join(f"{method}: {metric}" for method, metric in one.keys[:SHOWN])
+        more = f" and {len(one.keys) - SHOWN} more" if len(one.keys) > SHOWN else ""
+        rows.append((_short(one.name), one.records, one.targets, one.sources, shown + more))
+    if rows:
+        draw(table("origin", ">records", ">targets", ">sources", "what was measured", rows=rows), "")
+    hint = "" if rows else "; add some with `headstart inventory import FILE`"
+    saved(f"listed records of {_count(len(rows), 'origin')} in {where}{hint}")
 
 
 def similar(past: Sequence[Past], where: str, *, machine: bool) -> None:

@@ -12,6 +12,7 @@ from .kinds import (
     Fitting,
     FitView,
     Fusing,
+    Known,
     Merging,
     Method,
     Ranking,
@@ -32,8 +33,9 @@ from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
     "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Batch", "Budget",
-    "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives", "Measured",
-    "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "Prediction", "Problem", "Ranking", "Raw",
-    "Receipt", "Refused", "Result", "Rows", "Score", "Seal", "Source", "Split", "State", "Steps", "Target", "Task",
-    "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+    "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives", 
+    "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "Prediction", "Problem",
+    "Ranking", "Raw", "Receipt", "Refused", "Result", "Rows", "Score", "Seal", "Source", "Split", "State",
+    "Steps", "Target", "Task", "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of",
+    "metric_for", "problem_from",
 ]  # fmt: skip

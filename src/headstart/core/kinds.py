@@ -197,6 +197,19 @@ class Finding:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Known:
+    """What is known of a new target, beside records of T past targets and S sources.
+
+    similarities: (T,) to each past target, higher is more alike, NaN where unknown. values: (S,) its own figures in its
+    metric, NaN where a source was not tried. between: (T, T) similarities among the past targets, in the same measure.
+    """
+
+    similarities: Array | None = None
+    values: Array | None = None
+    between: Array | None = None
+
+
 class Method(Protocol):
     @property
     def needs(self) -> Needs: ...

@@ -7,15 +7,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from headstart.core import Modality, Problem, Source, Target, TaskType
+from headstart.core import Known, Modality, Problem, Source, Target, TaskType
 
 if TYPE_CHECKING:
     import numpy as np
 
     from headstart.io.cache import Cache
+    from headstart.numerics.records import Records
 
     from .contamination import Trained
     from .files import Damage
+    from .imports import Imported, Origin
     from .recall import Past, Recalled
     from .records import Cost, ProxyScore, Run, Trial
 
@@ -149,6 +151,46 @@ class Inventory:
         from . import records
 
         return records.count_opening(self._database, test, run)
+
+    # -- transfers -----------------------------------------------------------------------------------------------------
+
+    def import_records(self, path: str | Path) -> Imported:
+        """Keeps records of runs that were made elsewhere, all of the file or nothing; again, and nothing is added."""
+        from . import imports
+
+        return imports.import_records(self._database, path)
+
+    def origins(self) -> list[Origin]:
+        """What was imported, by origin."""
+        from . import imports
+
+        return imports.origins(self._database)
+
+    def transfers(
+        self,
+        method: str,
+        metric: str,
+        *,
+        origin: str = "headstart",
+        model: str | None = None,
+        task_type: TaskType | None = None,
+        modality: Modality | None = None,
+    ) -> Records:
+        """How sources did on past targets, as `numerics.records.Records`: this bank's own runs, or one origin's."""
+        from . import transfers
+
+        return transfers.transfers(
+            self._database, method, metric, origin=origin, model=model, task_type=task_type, modality=modality
+        )
+
+    def known(self, records: Records, target: Target, values: Array | None = None) -> Known:
+        """What is known of a new target beside the bank's own records: how alike it is to each past one."""
+        from . import recall, transfers
+
+        signature = recall.signature_of(target)
+        if signature is None:
+            return Known(values=values)
+        return transfers.known(self._database, records, signature, target.modality, values)
 
     # -- what solve reads --------------------------------------------------------------------------------------------
 

@@ -151,3 +151,24 @@ cached = Table(
     Column("used", Float, nullable=False),
     Index("cached_by_use", "folder", "used"),
 )
+
+records = Table(
+    "records",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("origin", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("sign", Integer, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("seed", Number),
+    Column("rows", Number),
+    Column("seconds", Float),
+    Column("split", Text, nullable=False),
+    Column("extra", Text, nullable=False),
+    Column("added", Float, nullable=False),
+    Index("records_by_origin", "origin", "method", "metric"),
+)

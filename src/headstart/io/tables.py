@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -67,7 +68,7 @@ def read(data: Any) -> Read:
 def read_path(path: Path) -> Read:
     """Rows from a file, by the ending of its name, or from a folder."""
     path = path.expanduser()
-    try:
+    with _readable(path):
         if path.is_dir():
             from .folders import read_folder
 
@@ -75,6 +76,25 @@ def read_path(path: Path) -> Read:
         if not path.is_file():
             raise _missing(path)
         return canonical(read_file(path))
+
+
+def read_rows(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """The columns of a file, and its rows as dictionaries with all that they hold, nested values too."""
+    path = path.expanduser()
+    with _readable(path):
+        if not path.is_file():
+            raise _missing(path)
+        found = read_file(path)
+        unique(found.table.column_names, found.where)
+        table = found.table
+    return table.column_names, (row for batch in table.to_batches() for row in batch.to_pylist())
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What a damaged or forbidden file raises, as a sentence."""
+    try:
+        yield
     except Problem:
         raise
     except (OSError, pa.ArrowException, UnicodeError, zipfile.BadZipFile, MemoryError) as error:

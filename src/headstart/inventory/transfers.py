@@ -1,0 +1,142 @@
+"""Past transfers as one table, from the bank's own runs or from what was imported; see `numerics.records`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from headstart.core import METRICS, Known, Refused
+
+from .database import Database
+from .imports import HERE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.numerics.records import Records
+
+    Array = np.ndarray[Any, Any]
+
+Run = tuple[str, str | None, str | None, float]
+
+
+def transfers(
+    database: Database,
+    method: str,
+    metric: str,
+    *,
+    origin: str = HERE,
+    model: str | None = None,
+    task_type: str | None = None,
+    modality: str | None = None,
+) -> Records:
+    """How sources did on past targets by one method, in one metric.
+
+    origin: `headstart` for this bank's own runs, by fingerprints and identities; else what was imported under that
+    name, by names. model: of imported records, one alone. task_type, modality: of the bank's own targets. Raises
+    `Refused` where there is nothing.
+    """
+    from headstart.numerics.records import tabulated
+
+    if origin == HERE:
+        runs, tests, sign = _own(database, method, metric, task_type, modality), set[str](), _sign(metric)
+    else:
+        runs, tests, sign = _imported(database, method, metric, origin, model)
+    table = tabulated(runs, sign, tests)
+    if not table.sources:
+        raise Refused(
+            f"there is no record of `{method}` in `{metric}`",
+            where=f"records of `{origin}` in {database.where}",
+            fix="solve a target, or see what was imported with `headstart inventory list --records`",
+        )
+    return table
+
+
+def known(database: Database, records: Records, signature: Array, modality: str, values: Array | None = None) -> Known:
+    """What the bank's own past targets have to do with a new one, by signatures; NaN for those without."""
+    import numpy as np
+    from sqlalchemy import select
+
+    from headstart.numerics.signatures import SIGNATURE_VERSION
+
+    from .recall import similarity
+    from .tables import signatures
+
+    query = select(signatures.c.fingerprint, signatures.c.vector).where(signatures.c.version == SIGNATURE_VERSION)
+    with database.reading() as connection:
+        kept = {f: np.frombuffer(vector, dtype="<f8") for f, vector in connection.execute(query)}
+    past = [kept.get(name) for name in records.targets]
+    whole = [v if v is not None and v.shape == np.shape(signature) else None for v in past]
+
+    def alike(one: Array | None, other: Array | None) -> float:
+        return float("nan") if one is None or other is None else similarity(one, other, modality)
+
+    between = np.array([[alike(one, other) for other in whole] for one in whole])
+    return Known(np.array([alike(signature, one) for one in whole]), values, between)
+
+
+def _own(database: Database, method: str, metric: str, task_type: str | None, modality: str | None) -> Iterable[Run]:
+    """Validation figures of trials; a fitting without a source is direct training."""
+    from sqlalchemy import select
+
+    from .tables import runs, targets, trials
+
+    query = (
+        select(runs.c.target, trials.c.source, trials.c.method, trials.c.kind, trials.c.valid)
+        .join(runs, runs.c.id == trials.c.run)
+        .join(targets, targets.c.fingerprint == runs.c.target)
+        .where(targets.c.metric == metric, trials.c.valid.is_not(None))
+        .order_by(runs.c.at, trials.c.run, trials.c.number)
+    )
+    if task_type is not None:
+        query = query.where(targets.c.task == task_type)
+    if modality is not None:
+        query = query.where(targets.c.modality == modality)
+    with database.reading() as connection:
+        found = connection.execute(query).all()
+    best: dict[str, float] = {}
+    for target, source, _, kind, value in found:
+        if source is None and kind == "adaptation.baselines":
+            best[target] = max(best.get(target, -float("inf")), _sign(metric) * value)
+    transferred: list[Run] = [(t, s, None, v) for t, s, m, _, v in found if s is not None and m == method]
+    # what one does without a source is the best of what was tried without one
+    asked = {target for target, *_ in transferred}
+    return [*transferred, *((t, None, None, _sign(metric) * v) for t, v in best.items() if t in asked)]
+
+
+def _imported(
+    database: Database, method: str, metric: str, origin: str, model: str | None
+) -> tuple[list[Run], set[str], int]:
+    """Runs, the targets that have figures of test rows alone, and the metric's sign.
+
+    A target with any figure of validation rows is described by these alone. Figures of test rows lead the search for
+    want of others: they are of other targets, so the choice for a new one has still seen none of its own test.
+    """
+    from sqlalchemy import select
+
+    from .tables import records as t
+
+    query = select(t.c.target, t.c.source, t.c.model, t.c.value, t.c.split, t.c.sign).order_by(t.c.key)
+    query = query.where(t.c.origin == origin, t.c.method == method, t.c.metric == metric)
+    if model is not None:
+        query = query.where(t.c.model == model)
+    with database.reading() as connection:
+        found = connection.execute(query).all()
+    signs = {sign for *_, sign in found}
+    if len(signs) > 1:
+        raise Refused(
+            f"some records of `{metric}` say that higher is better, and some that lower is",
+            where=f"records of `{origin}` in {database.where}",
+            fix="give the two meanings two names, and import them again",
+        )
+    valid = {target for target, _, _, _, split, _ in found if split == "valid"}
+    runs = [
+        (target, source or None, model or None, value)
+        for target, source, model, value, split, _ in found
+        if split == "valid" or target not in valid
+    ]
+    return runs, {target for target, *_ in found} - valid, signs.pop() if signs else 1
+
+
+def _sign(metric: str) -> int:
+    return METRICS[metric].sign if metric in METRICS else 1
