@@ -29,6 +29,7 @@ from headstart.core import KINDS
 HERE = Path(__file__).parent
 METHODS, COMMANDS, SCHEMAS = "reference/methods", "reference/commands.md", "<!-- the list of schemas -->"
 KIND_TITLES = {
+    "recall.sources": "Recall: sources",
     "ranking.estimators": "Ranking: estimators",
     "adaptation.baselines": "Adaptation: no-transfer systems",
     "adaptation.routes": "Adaptation: routes",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "src" / "headstart"
-STAGES = {"inspection", "ranking", "adaptation", "combination"}
+STAGES = {"inspection", "recall", "ranking", "adaptation", "combination"}
 BELOW: dict[str, set[str]] = {
     "core": set(),
     "numerics": {"core"},
@@ -32,6 +32,7 @@ BELOW["cli"] = BELOW["__init__"] | {"__init__", "numerics", "demonstration"}
 BELOW["__main__"] = {"cli"}
 BELOW["demonstration"] = BELOW["__init__"] | {"__init__", "numerics"}
 KIND_FOLDERS = (
+    "recall/sources",
     "ranking/estimators",
     "adaptation/baselines",
     "adaptation/routes",

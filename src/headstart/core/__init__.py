@@ -12,11 +12,13 @@ from .kinds import (
     Fitting,
     FitView,
     Fusing,
+    Guess,
     Known,
     Merging,
     Method,
     Ranking,
     Raw,
+    Recalling,
     Score,
     Split,
     State,
@@ -33,9 +35,9 @@ from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
     "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Batch", "Budget",
-    "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives", 
+    "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives", "Guess",
     "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "Prediction", "Problem",
-    "Ranking", "Raw", "Receipt", "Refused", "Result", "Rows", "Score", "Seal", "Source", "Split", "State",
+    "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Result", "Rows", "Score", "Seal", "Source", "Split", "State",
     "Steps", "Target", "Task", "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of",
     "metric_for", "problem_from",
 ]  # fmt: skip

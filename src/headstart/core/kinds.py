@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from headstart.numerics.artifacts import Artifact
     from headstart.numerics.moments import Moments
+    from headstart.numerics.records import Records
 
     Array = np.ndarray[Any, Any]
 
@@ -210,6 +211,19 @@ class Known:
     between: Array | None = None
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Guess:
+    """What a recall expects of each source on the new target.
+
+    values: (S,) higher is better, NaN for a source without any record. errors: (S,) standard errors of the values, for
+    methods that have them. facts: JSON values for the receipt.
+    """
+
+    values: Array
+    errors: Array | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Method(Protocol):
     @property
     def needs(self) -> Needs: ...
@@ -257,7 +271,14 @@ class Checking(Method, Protocol):
     ) -> Finding: ...
 
 
+class Recalling(Method, Protocol):
+    """Predicts from records of past transfers how each source will do on a new target."""
+
+    def __call__(self, records: Records, target: Known) -> Guess: ...
+
+
 KINDS: dict[str, str] = {
+    "recall.sources": "Recalling",
     "ranking.estimators": "Ranking",
     "adaptation.baselines": "Fitting",
     "adaptation.routes": "Fitting",

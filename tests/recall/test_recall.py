@@ -1,0 +1,96 @@
+"""The verb: sources in recalled order, with receipts that say what is known, and nothing left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart.core import Budget, Known, Measured, OverBudget, Refused, Source, Target, Unfit
+from headstart.inventory import Inventory
+from headstart.inventory.records import Run, Trial
+from headstart.numerics.records import tabulated
+from headstart.recall import recall
+from inventory.shelves import a_source, a_target
+
+CARDS = [f"my card {n} was declined at the shop, please help me with the payment" for n in range(60)]
+FREIGHT = [f"перевозка грузов по железной дороге, накладная {n}" for n in range(60)]
+SHELF = [a_source(name) for name in ("new", "freight", "cards", "fair")]
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Iterator[Inventory]:
+    with Inventory(tmp_path / "bank.db") as opened:
+        yield opened
+
+
+def remember(bank: Inventory, name: str, texts: list[str], **valid: float) -> Target:
+    """A past target with one probe for each source."""
+    from headstart.inventory.recall import signature_of
+
+    target = a_target(name, train=texts[:40], test=texts[40:])
+    bank.record_target(target, signature_of(target))
+    trials = [
+        Trial(
+            name=s, kind="adaptation.routes", method="linear_probe", source=a_source(s).identity,
+            valid=Measured(v, v, v, 40),
+        )
+        for s, v in valid.items()
+    ]  # fmt: skip
+    bank.record_run(Run(id=name, target=target.fingerprint), trials=trials)
+    return target
+
+
+def names(found: tuple[Source, ...]) -> list[str]:
+    return [source.name for source in found]
+
+
+def test_what_did_well_on_alike_targets_comes_first_and_the_unknown_last(bank: Inventory) -> None:
+    remember(bank, "bank", CARDS, cards=0.9, fair=0.8, freight=0.3)
+    remember(bank, "rail", FREIGHT, freight=0.9, fair=0.8, cards=0.3)
+    for start, best in (("say again: ", "cards"), ("еще раз: ", "freight")):
+        texts = [start + text for text in (CARDS if best == "cards" else FREIGHT)]
+        target = a_target("next", train=texts[:40], test=texts[40:])
+        found = recall(target, SHELF, Budget(), inventory=bank)
+        assert names(found)[0] == best
+        assert names(found)[-1] == "new"
+        receipts = {s.name: s.receipt for s in found if s.receipt is not None}
+        assert receipts[best].method == "nearest_tasks"
+        assert receipts[best].facts["runs"] == 2
+        assert receipts[best].facts["value"] > receipts["fair"].facts["value"]
+        assert receipts["new"].facts["value"] is None
+        assert receipts[best].warnings == ()
+
+
+def test_a_targets_own_figures_are_read_and_no_past_target_is_itself(bank: Inventory) -> None:
+    target = remember(bank, "bank", CARDS, cards=0.9, fair=0.8, freight=0.3)
+    with pytest.raises(Refused, match="records of `bank` alone"):
+        recall(target, SHELF, Budget(), inventory=bank)
+    remember(bank, "rail", FREIGHT, freight=0.9, fair=0.8, cards=0.3)
+    assert names(recall(target, SHELF, Budget(), "transfer_matrix", inventory=bank))[-1] == "new"
+    assert names(recall(target, SHELF, Budget(), "portfolio", inventory=bank))[0] == "freight"
+
+
+def test_imported_records_are_asked_for_and_know_sources_by_name(bank: Inventory) -> None:
+    target = a_target("next", train=["a", "b"], test=["c"])
+    past = tabulated(
+        [("x", "cards", None, 0.9), ("x", "fair", None, 0.5), ("y", "cards", None, 0.7), ("y", "fair", None, 0.8)],
+        tests=["x"],
+    )
+    found = recall(target, SHELF, Budget(), inventory=bank, records=past, known=Known(np.array([0.9, 0.0])))
+    assert names(found) == ["cards", "fair", "new", "freight"]
+    assert found[0].receipt is not None
+    assert "1 of 2 past targets" in found[0].receipt.warnings[0]
+    with pytest.raises(Unfit, match="similarities"):
+        recall(target, SHELF, Budget(), inventory=bank, records=past, known=Known(np.zeros(3)))
+    with pytest.raises(Refused, match="none of the 1 sources"):
+        recall(target, SHELF[:1], Budget(), inventory=bank, records=past, known=Known())
+    with pytest.raises(OverBudget):
+        recall(target, SHELF, Budget(memory=10), inventory=bank, records=past, known=Known())
+
+
+def test_an_empty_bank_says_so(bank: Inventory) -> None:
+    with pytest.raises(Refused, match="no record of `linear_probe`"):
+        recall(a_target("next", train=["a", "b"], test=["c"]), SHELF, Budget(), inventory=bank)
