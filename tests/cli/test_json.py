@@ -13,7 +13,7 @@ from referencing import Registry, Resource
 
 import headstart as hs
 import tiny_models
-from cli.conftest import Said, Shell, houses, tickets
+from cli.conftest import Said, Shell, houses, table, tickets
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -122,6 +122,22 @@ def test_the_shelf(shell: Shell, models: Path, tmp_path: Path) -> None:
     removed = fits(shell("inventory", "remove", "tiny", "--json"), "inventory-remove")
     assert removed["removed"]["id"] == added["sources"][0]["id"]
     assert fits(shell("inventory", "list", "--json"), "inventory-list") == {"sources": []}
+
+
+def test_records_of_runs_from_elsewhere(shell: Shell, tmp_path: Path) -> None:
+    runs = [("rte", "mnli", "lora", "accuracy", 0.7), ("rte", "qqp", "lora", "accuracy", 0.6)]
+    file = table(tmp_path / "runs.csv", ("target", "source", "method", "metric", "value"), runs)
+    assert fits(shell("inventory", "list", "--records", "--json"), "inventory-list-records") == {"origins": []}
+    assert "headstart inventory import" in shell("inventory", "list", "--records").out
+    first = fits(shell("inventory", "import", file, "--json"), "inventory-import")
+    assert first == {"rows": 2, "added": 2, "origins": ["runs"]}
+    assert "2 were known" in shell("inventory", "import", file).out
+    (one,) = fits(shell("inventory", "list", "--records", "--json"), "inventory-list-records")["origins"]
+    assert one == {"name": "runs", "records": 2, "valid": 0, "targets": 1, "sources": 2,
+                   "keys": [{"method": "lora", "metric": "accuracy"}]}  # fmt: skip
+    assert "lora: accuracy" in shell("inventory", "list", "--records").out
+    wrong = shell("inventory", "import", table(tmp_path / "bad.csv", ("target", "sauce"), [("a", "b")]), "--json")
+    assert (wrong.code, fits(wrong, "error")["error"]["class"]) == (1, "Unfit")
 
 
 def test_past_targets_that_are_alike(shell: Shell, ticket_file: Path, tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ def adapt(
 def methods(
     words: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="STAGE", help="ranking, adaptation, combination, evidence, or a kind"),
+        typer.Argument(metavar="STAGE", help="recall, ranking, adaptation, combination, evidence, or a kind"),
     ] = None,
     fits: Annotated[
         Optional[list[str]],
