@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 METHODS, COMMANDS, SCHEMAS = "reference/methods", "reference/commands.md", "<!-- the list of schemas -->"
 KIND_TITLES = {
     "recall.sources": "Recall: sources",
+    "recall.priors": "Recall: priors",
     "ranking.estimators": "Ranking: estimators",
     "adaptation.baselines": "Adaptation: no-transfer systems",
     "adaptation.routes": "Adaptation: routes",

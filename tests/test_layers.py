@@ -33,6 +33,7 @@ BELOW["__main__"] = {"cli"}
 BELOW["demonstration"] = BELOW["__init__"] | {"__init__", "numerics"}
 KIND_FOLDERS = (
     "recall/sources",
+    "recall/priors",
     "ranking/estimators",
     "adaptation/baselines",
     "adaptation/routes",

@@ -4,6 +4,7 @@ from .budget import Budget, bytes_of
 from .errors import OverBudget, Problem, Refused, Undeclared, Unfit, Unreadable, problem_from
 from .kinds import (
     KINDS,
+    Advising,
     Batch,
     Checking,
     Encoder,
@@ -16,6 +17,7 @@ from .kinds import (
     Known,
     Merging,
     Method,
+    PastTrials,
     Ranking,
     Raw,
     Recalling,
@@ -34,10 +36,10 @@ from .source import Source
 from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
-    "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Batch", "Budget",
-    "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives", "Guess",
-    "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "Prediction", "Problem",
-    "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Result", "Rows", "Score", "Seal", "Source", "Split", "State",
-    "Steps", "Target", "Task", "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of",
-    "metric_for", "problem_from",
+    "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Advising", "Batch",
+    "Budget", "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives",
+    "Guess", "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "PastTrials",
+    "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Result", "Rows", "Score", "Seal",
+    "Source", "Split", "State", "Steps", "Target", "Task", "TaskType", "TensorContext", "Undeclared", "Unfit",
+    "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
 ]  # fmt: skip

@@ -224,6 +224,14 @@ class Guess:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class PastTrials:
+    """Trials of past targets (T) over settings: of each target, (settings, validation figure), higher is better."""
+
+    targets: tuple[str, ...]
+    trials: tuple[tuple[tuple[Mapping[str, Any], float], ...], ...]
+
+
 class Method(Protocol):
     @property
     def needs(self) -> Needs: ...
@@ -277,8 +285,18 @@ class Recalling(Method, Protocol):
     def __call__(self, records: Records, target: Known) -> Guess: ...
 
 
+class Advising(Method, Protocol):
+    """Weights over settings for a search on a new target, from trials of past ones.
+
+    space: the values that each setting may take. Gives for each setting one weight a value, in order; they sum to one.
+    """
+
+    def __call__(self, past: PastTrials, space: Mapping[str, Sequence[Any]], target: Known) -> dict[str, Array]: ...
+
+
 KINDS: dict[str, str] = {
     "recall.sources": "Recalling",
+    "recall.priors": "Advising",
     "ranking.estimators": "Ranking",
     "adaptation.baselines": "Fitting",
     "adaptation.routes": "Fitting",

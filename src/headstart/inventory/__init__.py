@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from headstart.core import Known, Modality, Problem, Source, Target, TaskType
+from headstart.core import Known, Modality, PastTrials, Problem, Source, Target, TaskType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,14 +183,22 @@ class Inventory:
             self._database, method, metric, origin=origin, model=model, task_type=task_type, modality=modality
         )
 
-    def known(self, records: Records, target: Target, values: Array | None = None) -> Known:
-        """What is known of a new target beside the bank's own records: how alike it is to each past one."""
+    def past_trials(self, target: Target, method: str) -> PastTrials:
+        """Trials of one route on past targets of this one's task, modality and metric, the target's own left out."""
+        from . import transfers
+
+        found = transfers.past_trials(self._database, method, target.metric.name, target.task.type, target.modality)
+        kept = [i for i, fingerprint in enumerate(found.targets) if fingerprint != target.fingerprint]
+        return PastTrials(tuple(found.targets[i] for i in kept), tuple(found.trials[i] for i in kept))
+
+    def known(self, past: Sequence[str], target: Target, values: Array | None = None) -> Known:
+        """How alike a new target is to past ones, by their fingerprints; values: its own figures, if any."""
         from . import recall, transfers
 
         signature = recall.signature_of(target)
         if signature is None:
             return Known(values=values)
-        return transfers.known(self._database, records, signature, target.modality, values)
+        return transfers.known(self._database, past, signature, target.modality, values)
 
     # -- what solve reads --------------------------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import METRICS, Known, Refused
+from headstart.core import METRICS, Known, PastTrials, Refused
 
 from .database import Database
+from .documents import load
 from .imports import HERE
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def transfers(
     return table
 
 
-def known(database: Database, records: Records, signature: Array, modality: str, values: Array | None = None) -> Known:
+def known(
+    database: Database, past: Sequence[str], signature: Array, modality: str, values: Array | None = None
+) -> Known:
     """What the bank's own past targets have to do with a new one, by signatures; NaN for those without."""
     import numpy as np
     from sqlalchemy import select
@@ -65,14 +68,36 @@ def known(database: Database, records: Records, signature: Array, modality: str,
     query = select(signatures.c.fingerprint, signatures.c.vector).where(signatures.c.version == SIGNATURE_VERSION)
     with database.reading() as connection:
         kept = {f: np.frombuffer(vector, dtype="<f8") for f, vector in connection.execute(query)}
-    past = [kept.get(name) for name in records.targets]
-    whole = [v if v is not None and v.shape == np.shape(signature) else None for v in past]
+    found = [kept.get(fingerprint) for fingerprint in past]
+    whole = [v if v is not None and v.shape == np.shape(signature) else None for v in found]
 
     def alike(one: Array | None, other: Array | None) -> float:
         return float("nan") if one is None or other is None else similarity(one, other, modality)
 
     between = np.array([[alike(one, other) for other in whole] for one in whole])
     return Known(np.array([alike(signature, one) for one in whole]), values, between)
+
+
+def past_trials(database: Database, method: str, metric: str, task_type: str, modality: str) -> PastTrials:
+    """The bank's own trials of one route with their settings, by past target; figures of validation rows alone."""
+    from sqlalchemy import select
+
+    from .tables import runs, targets, trials
+
+    query = (
+        select(runs.c.target, trials.c.document, trials.c.valid)
+        .join(runs, runs.c.id == trials.c.run)
+        .join(targets, targets.c.fingerprint == runs.c.target)
+        .where(targets.c.metric == metric, targets.c.task == task_type, targets.c.modality == modality)
+        .where(trials.c.method == method, trials.c.valid.is_not(None))
+        .order_by(targets.c.added, runs.c.target, runs.c.at, trials.c.run, trials.c.number)
+    )
+    found: dict[str, list[tuple[dict[str, Any], float]]] = {}
+    with database.reading() as connection:
+        for target, document, value in connection.execute(query):
+            settings = load(document, database.where)["settings"]
+            found.setdefault(target, []).append((settings, _sign(metric) * value))
+    return PastTrials(tuple(found), tuple(tuple(trials) for trials in found.values()))
 
 
 def _own(database: Database, method: str, metric: str, task_type: str | None, modality: str | None) -> Iterable[Run]:

@@ -175,6 +175,22 @@ def nearness(records: Records, target: Known) -> tuple[Array, Array | None]:
     return near, between
 
 
+def novel(near: Array, between: Array | None, share: float) -> bool:
+    """Whether a target is farther from its nearest past target than this share of these are from theirs.
+
+    near: (T,), between: (T, T), as `nearness` gives them; what is unknown makes nothing novel.
+
+    >>> between = np.array([[1.0, 0.8], [0.8, 1.0]])
+    >>> novel(np.array([0.7, 0.1]), between, 0.95), novel(np.array([0.9, 0.1]), between, 0.95)
+    (True, False)
+    """
+    if between is None or not np.isfinite(near).any():
+        return False
+    known = np.isfinite(between) & ~np.eye(len(between), dtype=bool)
+    others = np.where(known, between, -np.inf).max(axis=1)[known.any(axis=1)]
+    return len(others) > 0 and bool(np.nanmax(near) < np.quantile(others, 1 - share))
+
+
 def mean_by_source(standardised: Array) -> Array:
     """(S,) the mean of what is known of each source; NaN where nothing is.
 

@@ -46,7 +46,7 @@ def recall(
         )
     budget.admit(step="recall", memory=100.0 * rest.values.size)
     if known is None:
-        known = inventory.known(rest, target, own)
+        known = inventory.known(rest.targets, target, own)
     _check(rest, known)
     guess = made(rest, known)
     at = {name: number for number, name in enumerate(rest.sources)}

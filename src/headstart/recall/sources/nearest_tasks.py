@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import Guess, Known, Needs, Unfit
-from headstart.numerics.records import Records, nearness
+from headstart.numerics.records import Records, nearness, novel
 
 Array = np.ndarray[Any, Any]
 
@@ -56,8 +56,8 @@ class NearestTasks:
         figures = records.standardised()
         seen = np.isfinite(figures)
         near, between = nearness(records, target)
-        novel = self._novel(near, between)
-        weights = self._weights(near, novel)
+        far = novel(near, between, self.novelty)
+        weights = self._weights(near, far)
         tried = seen.sum(axis=0)
         kernel = seen * (weights[:, None] + self.general / np.maximum(tried, 1))
         kernel = np.where(kernel.sum(axis=0) > 0, kernel, seen)  # tried on targets of no weight alone
@@ -73,19 +73,12 @@ class NearestTasks:
         return Guess(
             np.where(known, values, np.nan),
             np.where(known, np.sqrt(variance * (1 + 1 / effective)), np.nan),
-            {"novel": novel, "effective_targets": float(1 / np.square(weights).sum())},
+            {"novel": far, "effective_targets": float(1 / np.square(weights).sum())},
         )
 
-    def _weights(self, near: Array, novel: bool) -> Array:
+    def _weights(self, near: Array, far: bool) -> Array:
         known = np.isfinite(near)
-        if novel or not known.any():
+        if far or not known.any():
             return np.full(len(near), 1 / len(near))
         lifted = np.exp((np.where(known, near, -np.inf) - near[known].max()) / self.bandwidth)
         return np.asarray(lifted / lifted.sum())
-
-    def _novel(self, near: Array, between: Array | None) -> bool:
-        if between is None or not np.isfinite(near).any():
-            return False
-        others = np.where(np.eye(len(between), dtype=bool) | ~np.isfinite(between), -np.inf, between).max(axis=1)
-        others = others[np.isfinite(others)]
-        return len(others) > 0 and bool(np.nanmax(near) < np.quantile(others, 1 - self.novelty))
