@@ -103,6 +103,16 @@ def test_three_tasks_by_hand() -> None:
     np.testing.assert_allclose(TaskShop()(table, known).values, want)
 
 
+def test_a_sources_own_task_is_no_pivot() -> None:
+    values = np.random.default_rng(0).standard_normal((3, 4))
+    near = np.array([0.4, 0.1, 0.9])
+    guess = TaskShop(weight=1.0)(plain(values, ("t0", "t1", "t2", "")), Known(near)).values
+    figures, alike = plain(values).standardised(), (near - near.mean()) / near.std()
+    others = {0: [1, 2], 1: [0, 2], 2: [0, 1], 3: [0, 1, 2]}
+    want = [np.mean([(figures[p, s] + alike[p]) / 2 for p in pivots]) for s, pivots in others.items()]
+    np.testing.assert_allclose(guess, want)
+
+
 def test_without_pivots_it_is_the_similarity_of_the_own_task() -> None:
     table, known = three_tasks()
     assert np.argsort(-TaskShop(weight=0.0)(table, known).values).tolist() == [0, 1, 2]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headstart.core import Budget, Known, Measured, OverBudget, Refused, Source, Target, Unfit
+from headstart.core import Budget, Known, Measured, OverBudget, Receipt, Refused, Source, Target, Unfit
 from headstart.inventory import Inventory
 from headstart.inventory.records import Run, Trial
 from headstart.numerics.records import tabulated
@@ -62,6 +63,7 @@ def test_what_did_well_on_alike_targets_comes_first_and_the_unknown_last(bank: I
         assert receipts[best].facts["value"] > receipts["fair"].facts["value"]
         assert receipts["new"].facts["value"] is None
         assert receipts[best].warnings == ()
+        assert Receipt.from_dict(json.loads(receipts[best].json())) == receipts[best]
 
 
 def test_a_targets_own_figures_are_read_and_no_past_target_is_itself(bank: Inventory) -> None:

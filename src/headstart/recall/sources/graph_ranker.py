@@ -1,6 +1,7 @@
 """Graph ranker: a regression on where targets and sources lie in the graph of what was tried.
 
-Li, Xie and others, "Model Selection with Model Zoo via Graph Learning" (TransferGraph), ICDE 2024.
+Li, van der Wilk, Zhan, Khosla, Bozzon and Hai, "Model Selection with Model Zoo via Graph Learning" (TransferGraph),
+ICDE 2024.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class GraphRanker:
     Returns: values (S,), and one standard error for all: the residual on past targets.
     Errors: `Unfit` below `least_records` records or `least_targets` targets, and for settings that cannot be.
 
-    The published code embeds the graph by node2vec or a graph network with the edges that it then predicts still in it,
-    and adds features of models and data sets, which records do not hold. With few targets prefer nearest_tasks.
+    The paper embeds the graph by node2vec or a graph network, and adds features of models and data sets, which records
+    do not hold. Here no pair is fitted in a graph that holds its own edge. With few targets prefer nearest_tasks.
     """
 
     needs = Needs(labels=False)
