@@ -239,6 +239,13 @@ def test_two_kinds_of_targets_are_told_apart_by_a_few_figures() -> None:
     assert abs(np.corrcoef(by_mean[hidden], full[-1, hidden])[0, 1]) < 0.7
 
 
+def test_noise_is_not_explained_by_the_edges_that_are_to_be_predicted() -> None:
+    for seed in range(3):
+        guess = GraphRanker()(plain(np.random.default_rng(seed).standard_normal((5, 80))), Known())
+        assert guess.errors is not None
+        assert guess.errors[0] > 0.95  # a pair whose own edge stands in its features leaves 0.9 or less
+
+
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
