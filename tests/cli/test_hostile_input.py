@@ -296,6 +296,20 @@ def test_hostile_strings_in_every_field_stay_text(shell: Shell, nasty: tuple[Pat
     )
 
 
+def test_hostile_names_in_records_stay_text(shell: Shell, tmp_path: Path) -> None:
+    columns = ("target", "source", "method", "metric", "value", "origin")
+    rows = [[f"{one}{i}", one, one, one, 0.5, one] for i, one in enumerate(NASTY)]
+    said = [
+        shell("inventory", "import", table(tmp_path / "[bold]\x1b[31m.csv", columns, rows)),
+        shell("inventory", "list", "--records"),
+        shell("inventory", "import", table(tmp_path / "bad.csv", columns, [[*rows[0][:4], "\x1b[31m[b]", ""]])),
+        shell("inventory", "import", table(tmp_path / "worse.csv", ("\x1b[31m[b]", *columns), [["", *rows[0]]])),
+    ]
+    assert [one.code for one in said] == [0, 0, 1, 1]
+    for one in said:
+        assert not STEERING.search((one.out + one.err).replace("\n", "")), one
+
+
 def test_predictions_for_a_pipe_are_the_labels_themselves(shell: Shell, tmp_path: Path) -> None:
     import csv
 
