@@ -96,7 +96,7 @@ def test_the_version(shell: Shell) -> None:
             "did you mean `best`?",
         ),
         (("methods", "rankin"), "no stage is called `rankin`", "did you mean `ranking` or"),
-        (("methods", "zzz"), "no stage is called `zzz`", "the stages are: ranking"),
+        (("methods", "zzz"), "no stage is called `zzz`", "the stages are: recall, ranking"),
     ],
 )
 def test_a_wrong_name_is_answered_with_near_ones(
@@ -294,7 +294,7 @@ def test_a_pipe_that_closes_early_is_no_error() -> None:
             ["bash", "-c", command + more], capture_output=True, env=environment, timeout=60, check=True, text=True
         )
         assert done.stderr == ""
-    assert done.stdout.splitlines() == ["ranking.estimators", "0"]
+    assert done.stdout.splitlines() == ["recall.sources", "0"]
 
 
 def test_what_a_library_writes_to_stdout_is_not_in_the_document() -> None:

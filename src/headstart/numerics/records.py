@@ -56,7 +56,10 @@ class Records:
         return np.asarray(self.sign * (self.values - self.direct))
 
     def ranked(self) -> Records:
-        """The same with each figure replaced by its place on its target, the best highest: far outliers weigh less."""
+        """The same with each figure replaced by its place on its target, the best highest: far outliers weigh less.
+
+        Beside this table a new target's own figures are to be such that higher is better.
+        """
         places = np.full_like(self.values, np.nan)
         for place, row in zip(places, self.sign * self.values, strict=True):
             seen = np.isfinite(row)
