@@ -119,6 +119,27 @@ def test_validation_figures_come_first_and_test_figures_are_told(bank: Inventory
     np.testing.assert_array_equal(found.values, [[0.6], [0.7]])
 
 
+def test_runs_of_other_settings_are_told_or_left_out(bank: Inventory, tmp_path: Path) -> None:
+    def row(target: str, value: float, seed: int, **extra: object) -> list[object]:
+        return [target, "mnli", "finetune", "accuracy", value, seed, json.dumps(extra)]
+
+    proxies = [{"logme": 0.1}, {"logme": 0.2}]
+    rows = [
+        row("rte", 0.2, 0, lr=0.1, proxies=proxies[0]), row("rte", 0.6, 0, lr=0.01), row("rte", 0.7, 1, lr=0.01),
+        row("qnli", 0.5, 0, lr=0.01, proxies=proxies[0]), row("qnli", 0.5, 1, lr=0.01, proxies=proxies[1]),
+    ]  # fmt: skip
+    bank.import_records(table(tmp_path / "runs.csv", rows, [*COLUMNS, "seed", "extra"]))
+    both = bank.transfers("finetune", "accuracy", origin="runs")
+    assert both.mixed == ("lr",), "neither seeds nor what estimators said are settings"
+    np.testing.assert_allclose(both.values, [[0.5], [0.5]])
+    one = bank.transfers("finetune", "accuracy", origin="runs", where={"lr": 0.01})
+    assert one.mixed == ()
+    np.testing.assert_allclose(one.values, [[0.5], [0.65]])
+    np.testing.assert_array_equal(one.counts, [[2], [2]])
+    with pytest.raises(Refused, match="no record"):
+        bank.transfers("finetune", "accuracy", origin="runs", where={"epochs": 3})
+
+
 def test_direction_is_the_metrics_own_unless_the_row_says(bank: Inventory, tmp_path: Path) -> None:
     rows = [("t", "s", "m", metric, 1.0, said) for metric, said in (("rmse", ""), ("drift", "no"), ("drift2", ""))]
     bank.import_records(table(tmp_path / "r.csv", rows, [*COLUMNS, "higher_is_better"]))

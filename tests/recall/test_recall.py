@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +82,12 @@ def test_imported_records_are_asked_for_and_know_sources_by_name(bank: Inventory
         [("x", "cards", None, 0.9), ("x", "fair", None, 0.5), ("y", "cards", None, 0.7), ("y", "fair", None, 0.8)],
         tests=["x"],
     )
+    past = replace(past, mixed=("epochs", "lr"))
     found = recall(target, SHELF, Budget(), inventory=bank, records=past, known=Known(np.array([0.9, 0.0])))
     assert names(found) == ["cards", "fair", "new", "freight"]
     assert found[0].receipt is not None
     assert "1 of 2 past targets" in found[0].receipt.warnings[0]
+    assert "differ in epochs, lr;" in found[0].receipt.warnings[1]
     with pytest.raises(Unfit, match="similarities"):
         recall(target, SHELF, Budget(), inventory=bank, records=past, known=Known(np.zeros(3)))
     with pytest.raises(Refused, match="none of the 1 sources"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -173,14 +173,25 @@ class Inventory:
         *,
         origin: str = "headstart",
         model: str | None = None,
+        where: Mapping[str, Any] | None = None,
         task_type: TaskType | None = None,
         modality: Modality | None = None,
     ) -> Records:
-        """How sources did on past targets, as `numerics.records.Records`: this bank's own runs, or one origin's."""
+        """How sources did on past targets, as `numerics.records.Records`: this bank's own runs, or one origin's.
+
+        model, where: of imported records, those of one model and of these settings, such as `{"lr": 0.01}`.
+        """
         from . import transfers
 
         return transfers.transfers(
-            self._database, method, metric, origin=origin, model=model, task_type=task_type, modality=modality
+            self._database,
+            method,
+            metric,
+            origin=origin,
+            model=model,
+            where=where,
+            task_type=task_type,
+            modality=modality,
         )
 
     def past_trials(self, target: Target, method: str) -> PastTrials:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headstart.core import METRICS, Known, PastTrials, Refused
@@ -28,22 +29,25 @@ def transfers(
     *,
     origin: str = HERE,
     model: str | None = None,
+    where: Mapping[str, Any] | None = None,
     task_type: str | None = None,
     modality: str | None = None,
 ) -> Records:
     """How sources did on past targets by one method, in one metric.
 
     origin: `headstart` for this bank's own runs, by fingerprints and identities; else what was imported under that
-    name, by names. model: of imported records, one alone. task_type, modality: of the bank's own targets. Raises
-    `Refused` where there is nothing.
+    name, by names. model, where: of imported records, those of one model, and of these settings (`rows`, or names in
+    `extra`); runs that differ in others are averaged, and `Records.mixed` names these. task_type, modality: of the
+    bank's own targets. Raises `Refused` where there is nothing.
     """
     from headstart.numerics.records import tabulated
 
+    mixed: tuple[str, ...] = ()
     if origin == HERE:
         runs, tests, sign = _own(database, method, metric, task_type, modality), set[str](), _sign(metric)
     else:
-        runs, tests, sign = _imported(database, method, metric, origin, model)
-    table = tabulated(runs, sign, tests)
+        runs, tests, sign, mixed = _imported(database, method, metric, origin, model, where or {})
+    table = replace(tabulated(runs, sign, tests), mixed=mixed)
     if not table.sources:
         raise Refused(
             f"there is no record of `{method}` in `{metric}`",
@@ -130,9 +134,9 @@ def _own(database: Database, method: str, metric: str, task_type: str | None, mo
 
 
 def _imported(
-    database: Database, method: str, metric: str, origin: str, model: str | None
-) -> tuple[list[Run], set[str], int]:
-    """Runs, the targets that have figures of test rows alone, and the metric's sign.
+    database: Database, method: str, metric: str, origin: str, model: str | None, where: Mapping[str, Any]
+) -> tuple[list[Run], set[str], int, tuple[str, ...]]:
+    """Runs, the targets that have figures of test rows alone, the metric's sign, and settings that differ in a cell.
 
     A target with any figure of validation rows is described by these alone. Figures of test rows lead the search for
     want of others: they are of other targets, so the choice for a new one has still seen none of its own test.
@@ -141,12 +145,16 @@ def _imported(
 
     from .tables import records as t
 
-    query = select(t.c.target, t.c.source, t.c.model, t.c.value, t.c.split, t.c.sign).order_by(t.c.key)
+    query = select(t.c.target, t.c.source, t.c.model, t.c.value, t.c.split, t.c.sign, t.c.rows, t.c.extra)
+    query = query.order_by(t.c.key)
     query = query.where(t.c.origin == origin, t.c.method == method, t.c.metric == metric)
     if model is not None:
         query = query.where(t.c.model == model)
     with database.reading() as connection:
-        found = connection.execute(query).all()
+        rows = connection.execute(query).all()
+    settings = [_settings(row.rows, load(row.extra, database.where)) for row in rows]
+    kept = [at for at, said in enumerate(settings) if all(said.get(name) == wanted for name, wanted in where.items())]
+    found, settings = [tuple(rows[at])[:6] for at in kept], [settings[at] for at in kept]
     signs = {sign for *_, sign in found}
     if len(signs) > 1:
         raise Refused(
@@ -155,12 +163,28 @@ def _imported(
             fix="give the two meanings two names, and import them again",
         )
     valid = {target for target, _, _, _, split, _ in found if split == "valid"}
-    runs = [
-        (target, source or None, model or None, value)
-        for target, source, model, value, split, _ in found
-        if split == "valid" or target not in valid
-    ]
-    return runs, {target for target, *_ in found} - valid, signs.pop() if signs else 1
+    runs: list[Run] = []
+    cells: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for (target, source, named, value, split, _), said in zip(found, settings, strict=True):
+        if split == "valid" or target not in valid:
+            runs.append((target, source or None, named or None, value))
+            cells.setdefault((target, source, named), []).append(said)
+    return runs, {target for target, *_ in found} - valid, signs.pop() if signs else 1, _differing(cells.values())
+
+
+def _settings(rows: int | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run was made, as far as the record says; what estimators said of it is no part of that."""
+    told = {name: value for name, value in extra.items() if name != "proxies"}
+    return told if rows is None else {"rows": rows, **told}
+
+
+def _differing(cells: Iterable[list[dict[str, Any]]]) -> tuple[str, ...]:
+    """Names of settings in which some runs of one cell differ."""
+    found: set[str] = set()
+    for runs in cells:
+        names = {name for said in runs for name in said}
+        found |= {name for name in names if any(said.get(name) != runs[0].get(name) for said in runs)}
+    return tuple(sorted(found))
 
 
 def _sign(metric: str) -> int:

@@ -24,7 +24,7 @@ class Records:
     float64 means over repeated runs, NaN where a source was not tried on a target. counts, spread: (T, S) runs behind a
     mean, and their standard deviation (NaN for one run). direct: (T, S) the target's own training from the same model,
     without a source; NaN where unknown. sign: -1 for a metric where lower is better. tests: names of the targets whose
-    figures are of test rows, for want of others.
+    figures are of test rows, for want of others. mixed: names of settings in which runs behind one mean differ.
     """
 
     targets: tuple[str, ...]
@@ -36,6 +36,7 @@ class Records:
     direct: Array
     sign: int = 1
     tests: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
 
     @property
     def own(self) -> Array:

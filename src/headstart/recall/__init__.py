@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SOURCES = "recall.sources"
 PROBE = "linear_probe"  # what every ranked source was fitted by
+MOST_NAMED = 5  # settings in a warning
 
 
 def recall(
@@ -105,7 +106,11 @@ def _facts(values: Any, errors: Any, place: int, records: Records) -> dict[str, 
 
 
 def _warnings(records: Records) -> tuple[str, ...]:
-    if not records.tests:
-        return ()
-    count, every = len(records.tests), len(records.targets)
-    return (f"figures of {count} of {every} past targets are of their test rows: no others were imported",)
+    found = []
+    if records.tests:
+        count, every = len(records.tests), len(records.targets)
+        found.append(f"figures of {count} of {every} past targets are of their test rows: no others were imported")
+    if records.mixed:
+        differ = ", ".join(records.mixed[:MOST_NAMED]) + (" …" if len(records.mixed) > MOST_NAMED else "")
+        found.append(f"some figures are means over runs that differ in {differ}; `transfers(where=…)` takes one kind")
+    return tuple(found)
