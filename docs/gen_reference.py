@@ -32,6 +32,7 @@ KIND_TITLES = {
     "recall.sources": "Recall: sources",
     "recall.priors": "Recall: priors",
     "ranking.estimators": "Ranking: estimators",
+    "ranking.sets": "Ranking: sets",
     "adaptation.baselines": "Adaptation: no-transfer systems",
     "adaptation.routes": "Adaptation: routes",
     "combination.merging": "Combination: merging",

@@ -35,6 +35,7 @@ KIND_FOLDERS = (
     "recall/sources",
     "recall/priors",
     "ranking/estimators",
+    "ranking/sets",
     "adaptation/baselines",
     "adaptation/routes",
     "combination/merging",

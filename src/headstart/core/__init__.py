@@ -6,6 +6,7 @@ from .kinds import (
     KINDS,
     Advising,
     Batch,
+    Candidate,
     Checking,
     Encoder,
     Finding,
@@ -13,6 +14,7 @@ from .kinds import (
     Fitting,
     FitView,
     Fusing,
+    Gathering,
     Guess,
     Known,
     Merging,
@@ -22,6 +24,7 @@ from .kinds import (
     Raw,
     Recalling,
     Score,
+    SetFunction,
     Split,
     State,
     Steps,
@@ -37,9 +40,9 @@ from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
     "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Advising", "Batch",
-    "Budget", "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gives",
-    "Guess", "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "PastTrials",
-    "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Result", "Rows", "Score", "Seal",
-    "Source", "Split", "State", "Steps", "Target", "Task", "TaskType", "TensorContext", "Undeclared", "Unfit",
-    "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+    "Budget", "Candidate", "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds",
+    "Fusing", "Gathering", "Gives", "Guess", "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs",
+    "OverBudget", "PastTrials", "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Result",
+    "Rows", "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task", "TaskType",
+    "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
 ]  # fmt: skip

@@ -153,6 +153,40 @@ class View(Protocol):
     def reference(self) -> Array: ...
 
 
+class Candidate(Protocol):
+    """What one source says about the labelled rows of a target; all candidates for a set speak of the same rows.
+
+    labels, classes, folds, features, moments, predictions: as in `View`. table: (rows, outputs) out-of-fold predictions
+    of the source's cross-validated linear probe, NaN where a row was not scored. own: features and labels of rows that
+    the source learned from, None where they are not at hand.
+    """
+
+    @property
+    def task(self) -> TaskType: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def labels(self) -> Array: ...
+    @property
+    def folds(self) -> Array: ...
+    @property
+    def features(self) -> Array: ...
+    @property
+    def moments(self) -> Moments: ...
+    @property
+    def predictions(self) -> Array: ...
+    @property
+    def table(self) -> Array: ...
+    @property
+    def own(self) -> tuple[Array, Array] | None: ...
+
+
+class SetFunction(Protocol):
+    """How good candidates are together, by their numbers; higher is better, no candidates are worth 0."""
+
+    def __call__(self, members: Sequence[int]) -> float: ...
+
+
 class FitView(Protocol):
     """One fold of a target, and the source to fit on it: never test rows.
 
@@ -247,6 +281,12 @@ class Ranking(Method, Protocol):
     def __call__(self, view: View) -> Score: ...
 
 
+class Gathering(Method, Protocol):
+    """Says how good sources are together on a target, so that the best few can be looked for."""
+
+    def __call__(self, candidates: Sequence[Candidate]) -> SetFunction: ...
+
+
 class Fitting(Method, Protocol):
     """Fits a system on one fold: from a source (routes) or from the rows alone (baselines)."""
 
@@ -298,6 +338,7 @@ KINDS: dict[str, str] = {
     "recall.sources": "Recalling",
     "recall.priors": "Advising",
     "ranking.estimators": "Ranking",
+    "ranking.sets": "Gathering",
     "adaptation.baselines": "Fitting",
     "adaptation.routes": "Fitting",
     "combination.merging": "Merging",

@@ -22,6 +22,8 @@ class Needs:
     tasks, modalities, pairs: the targets that the method can work on; pairs says whether inputs may be text pairs.
     labels: whether labelled rows of the target are read.
     reference: whether out-of-fold predictions of a system without transfer are read, on the same rows.
+    probe: whether features are read through the out-of-fold predictions of a cross-validated linear probe, and only so.
+    own_rows: whether rows that the source learned from are read where they are at hand; seldom they are.
     more_rows_than_width: the estimate is meaningless with fewer labelled rows than feature dimensions.
     same_base: all sources derive from one base. whole_tensors: tensors cannot be cut into tiles.
     extras: packages outside the plain install, as (module, extra) pairs.
@@ -33,6 +35,8 @@ class Needs:
     pairs: bool = True
     labels: bool = True
     reference: bool = False
+    probe: bool = False
+    own_rows: bool = False
     more_rows_than_width: bool = False
     same_base: bool = False
     whole_tensors: bool = False

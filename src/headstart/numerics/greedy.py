@@ -34,7 +34,7 @@ class Found:
 def greedy(value: Value, candidates: int, most: int, *, least: int = 0) -> Found:
     """Add the candidate that gains most, until `most` are in or none gains.
 
-    value: of a set of candidates' numbers, whose order tells nothing; it is not asked of no candidates, which are worth 0.
+    value: of a set of candidates' numbers, whose order tells nothing; no candidates are worth 0, and not asked about.
     least: so many join even at a loss. At most candidates · most evaluations; for monotone submodular functions no
     less than 1 − 1/e of the best (Nemhauser, Wolsey and Fisher, 1978).
 
@@ -88,7 +88,7 @@ def exhaustive(value: Value, candidates: int, most: int, *, least: int = 0) -> F
 
     Raises `Unfit` for more than 12 candidates.
 
-    >>> exhaustive(lambda s: {(): 0.0, (0,): 2.0, (1,): 1.9, (2,): 1.9}.get(s, 3.0 if 0 not in s else 2.5), 3, 2).members
+    >>> exhaustive(lambda s: {(0,): 2.0, (1,): 1.9, (2,): 1.9}.get(s, 2.5 if 0 in s else 3.0), 3, 2).members
     (1, 2)
     """
     if candidates > FEW:

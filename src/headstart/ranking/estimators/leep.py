@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, View
-from headstart.numerics.moments import targets_of
+from headstart.numerics.information import expected_predictions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,10 +31,5 @@ class LEEP:
     cites = "arXiv:2002.12462"
 
     def __call__(self, view: View) -> Score:
-        theta = np.asarray(view.predictions, dtype=np.float64)
-        joint = targets_of(view.labels, view.classes).T @ theta
-        mass = joint.sum(axis=0)
-        given = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
-        likelihood = (theta * given[np.asarray(view.labels)]).sum(axis=1)
-        losses = -np.log(np.maximum(likelihood, np.finfo(np.float64).tiny))
+        losses = -np.log(expected_predictions(view.predictions, view.labels, view.classes))
         return Score(-float(losses.mean()), losses)

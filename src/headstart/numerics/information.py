@@ -1,0 +1,48 @@
+"""What one column of names tells of another: entropies in nats, and labels read through a source's own classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .moments import targets_of
+
+Array = np.ndarray[Any, Any]
+
+
+def entropy(*names: Array) -> float:
+    """Of the frequencies of names, or of their combinations row by row, in nats.
+
+    >>> round(entropy(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])), 6)
+    1.386294
+    """
+    _, counts = np.unique(np.stack(names), axis=1, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum()) + 0.0
+
+
+def left_open(names: Array, given: Array) -> float:
+    """The share of the entropy of names that remains when `given` is known, 0 … 1; 0 where there is none.
+
+    >>> left_open(np.array([0, 0, 1, 1]), np.array([5, 5, 7, 7])), left_open(np.array([0, 1]), np.array([5, 5]))
+    (0.0, 1.0)
+    """
+    whole = entropy(names)
+    return min(max(entropy(names, given) - entropy(given), 0.0) / whole, 1.0) if whole else 0.0
+
+
+def expected_predictions(theta: Array, labels: Array, classes: int) -> Array:
+    """(rows,) probability of each row's label by P(label | source class), counted on these rows, and theta (rows, Z).
+
+    The expected empirical prediction of LEEP (Nguyen et al., 2020).
+
+    >>> expected_predictions(np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 1]), 2).tolist()
+    [0.625, 0.625]
+    """
+    theta = np.asarray(theta, dtype=np.float64)
+    joint = targets_of(labels, classes).T @ theta
+    mass = joint.sum(axis=0)
+    given = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
+    likelihood = (theta * given[np.asarray(labels)]).sum(axis=1)
+    return np.asarray(np.maximum(likelihood, np.finfo(np.float64).tiny))
