@@ -137,6 +137,14 @@ def test_a_likeness_to_a_plain_system_is_scored_with_one_fit_for_all_jobs(run: R
     assert sorted(t.shape for t in tables) == [(ROWS, 3), (ROWS, 8)], "the reference, and the source's features"
 
 
+def test_a_source_tells_of_the_labelled_rows_in_their_order(run: Run) -> None:
+    given = {"source": source_to_dict(SOURCE), "target": "target", "gives": ["features"], "cache": "cache"}
+    found = done(run, "tell", given)
+    assert found.value["rows"] == ROWS
+    inputs = target().labelled.inputs
+    np.testing.assert_array_equal(np.load(found.files / "features.npy"), TinySource().features(inputs, "float32"))
+
+
 def test_a_probe_leaves_predictions_of_its_folds(run: Run) -> None:
     found = done(run, "fit", spec("linear_probe", keep=True))
     assert [(f["repeat"], f["fold"], f["rows"]) for f in found.value["folds"]] == [(0, 0, 12), (0, 3, 12)]

@@ -10,6 +10,8 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
               fold of one); frozen: score the rows after the first so many, by a fit on these.
               value {rows, scores: {name: value}, failed: {name: error}}; files losses-NAME.npy
+    tell      {source, target, root?, gives: ["features" | "predictions"], cache}
+              of the target's labelled rows, in their order. value {rows}; files features.npy, predictions.npy
     fit       {kind, name, settings, seed, source | None, target, root?, cells: [[repeat, fold], …] | "all", steps,
                keep?, keep_state?, state?: folder of an earlier rung, test?: folder of rows, cache}
               value {folds: [{repeat, fold, rows, curve, fraction, facts}], artifact: "artifact" | None}; files
@@ -120,6 +122,18 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     return {"rows": len(rows), "scores": scores, "failed": failed}
 
 
+def _tell(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    target = targets.load(room.path(spec["target"]))
+    rows = target.labelled
+    with opener(source_from_dict(spec["source"])) as open_:
+        assert open_ is not None
+        pool = Pool.of_labelled(open_, _root(spec, target, room), _store(spec, room))
+        for gift in spec["gives"]:
+            told = pool.take(rows.ids) if gift == "features" else pool.predictions(rows.inputs)
+            np.save(room.folder / f"{gift}.npy", told)
+    return {"rows": len(rows)}
+
+
 def _fit(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     target = targets.load(room.path(spec["target"]))
     method = _method(spec["kind"], spec["name"], spec.get("settings", {}), room)
@@ -198,6 +212,7 @@ def _soup(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
 VERBS: dict[str, Callable[[Mapping[str, Any], Room], dict[str, Any]]] = {
     "features": _features,
     "score": _score,
+    "tell": _tell,
     "fit": _fit,
     "predict": _predict,
     "soup": _soup,

@@ -88,6 +88,18 @@ def features_job(
     return Job("features", f"features of {taps[0].name}", spec, limit_seconds=limit_seconds)
 
 
+def tell_job(part: Part, source: Source, gives: Sequence[str]) -> Job:
+    """What a source gives (`features`, `predictions`) of the labelled rows, each as a file."""
+    spec = {
+        "source": source_to_dict(source),
+        "target": part.folder,
+        "root": part.root,
+        "gives": list(gives),
+        "cache": part.cache,
+    }
+    return Job("tell", f"{' and '.join(gives)} of {source.name}", spec)
+
+
 def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Ranking], frozen: int | None = None) -> Job:
     """Estimators on the labelled rows of the part that are among the first `rows` that are drawn of the root.
 
@@ -278,17 +290,41 @@ def better(target: Target, score: float) -> float:
 
 def measured_out_of_fold(target: Target, trial: Tried) -> Measured:
     """The out-of-fold score with a bootstrap interval over groups, of the first repeat (repeats share their rows)."""
+    return measured(target, trial.cells())
+
+
+def measured(target: Target, table: Array) -> Measured:
+    """As `measured_out_of_fold`, of a table."""
     from headstart.numerics.bootstrap import scored
 
-    assert trial.table is not None
+    labels, groups, seen = _first_repeat(target, [table])
+    one = scored(target.metric.name, labels, [table[0][seen]], groups)[0]
+    return _about(one, out_of_fold_score(target, table))
+
+
+def gained_out_of_fold(target: Target, chosen: Array, opponent: Array) -> Measured:
+    """How much better one table is than another on the cells that both have, in pairs of rows; above 0 is better."""
+    from headstart.numerics.bootstrap import gained
+
+    labels, groups, seen = _first_repeat(target, [chosen, opponent])
+    one = gained(target.metric.name, labels, chosen[0][seen], opponent[0][seen], groups)
+    cells = scored_cells([chosen, opponent])
+    mine, other = (out_of_fold_score(target, table, cells) for table in (chosen, opponent))
+    return _about(one, target.metric.sign * (mine - other))
+
+
+def _first_repeat(target: Target, tables: Sequence[Array]) -> tuple[Array, list[str], Array]:
+    """Labels and groups of the rows that all tables have in the first repeat, and which rows these are."""
     labels = target.labelled.labels
     assert labels is not None
-    seen = scored_cells([trial.table])[0]
-    groups = [g for g, s in zip(target.labelled.groups, seen, strict=True) if s]
-    one = scored(target.metric.name, labels[seen], [trial.table[0][seen]], groups)[0]
-    value = out_of_fold_score(target, trial.table)
-    shift = value - one.value  # the interval of one repeat, about the mean of all
-    return Measured(value, one.low + shift, one.high + shift, int(seen.sum()))
+    seen = scored_cells(tables)[0]
+    return labels[seen], [g for g, s in zip(target.labelled.groups, seen, strict=True) if s], seen
+
+
+def _about(one: Measured, value: float) -> Measured:
+    """The interval of one repeat, about the mean of all."""
+    shift = value - one.value
+    return Measured(value, one.low + shift, one.high + shift, one.rows)
 
 
 def probe_of(source: Source) -> System:

@@ -29,25 +29,41 @@ def crossfit(
     >>> blended[0, :, 0].round(3).tolist(), weights.tolist()
     ([0.4, 0.6], [0.5, 0.5])
     """
+
+    def fitted(cells: Array) -> Array:
+        rows = np.nonzero(cells)[1]
+        return fuse([np.asarray(table, dtype=np.float64)[cells] for table in tables], np.asarray(labels)[rows])
+
+    return crossfit_cells(tables, labels, folds, fitted)
+
+
+def crossfit_cells(tables: Array, labels: Array, folds: Array, fitted: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """As `crossfit`, for weights that are fitted to more than tables: fitted is given the cells (repeats, rows) bool.
+
+    >>> two = np.array([[[[0.2], [0.4]]], [[[0.6], [0.8]]]])
+    >>> seen = []
+    >>> def first(cells):
+    ...     seen.append(cells[0].tolist())
+    ...     return np.array([1.0, 0.0])
+    >>> _ = crossfit_cells(two, np.array([0.0, 1.0]), np.array([[0, 1]]), first)
+    >>> seen
+    [[False, True], [True, False], [True, True]]
+    """
     tables, folds = np.asarray(tables, dtype=np.float64), np.asarray(folds)
-    members = len(tables)
     whole = ~np.isnan(tables).any(axis=(0, 3)) & (folds >= 0)
     dealt = _dealt(folds, whole, labels)
     blended = np.full(tables.shape[1:], np.nan)
 
-    def fitted(cells: Array) -> Array:
-        rows = np.nonzero(cells)[1]
-        if not len(rows):
-            return np.full(members, 1 / members)
-        return np.asarray(fuse([table[cells] for table in tables], np.asarray(labels)[rows]), dtype=np.float64)
+    def weights_of(cells: Array) -> Array:
+        return np.asarray(fitted(cells), dtype=np.float64) if cells.any() else np.full(len(tables), 1 / len(tables))
 
     for repeat in range(len(dealt)):
         for fold in np.unique(dealt[repeat][whole[repeat]]):
             rows = dealt[repeat] == fold
-            weights = fitted(whole & ~rows)
+            weights = weights_of(whole & ~rows)
             here = rows & whole[repeat]
             blended[repeat, here] = np.tensordot(weights, tables[:, repeat, here], axes=1)
-    return blended, fitted(whole)
+    return blended, weights_of(whole)
 
 
 def _dealt(folds: Array, whole: Array, labels: Array) -> Array:
