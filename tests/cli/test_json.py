@@ -188,12 +188,32 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
         ("tiny", None, "mean"), ("tiny@0:cls", 0, "cls"), ("tiny@1:cls", 1, "cls"),
     }  # fmt: skip
     assert deep["passes"] == document["passes"]
+    assert document["sets"] == []
     out = tmp_path / "tuned"
     adapted = shell(
         "adapt", ticket_file, "--source", models / "tiny", "--method", "linear_probe", "--out", out, "--json"
     )  # fmt: skip
     assert fits(adapted, "adapt")["method"] == "linear_probe"
     assert out.is_dir()
+
+
+def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "two"
+    shutil.copytree(models / "tiny", shelf / "one")
+    tiny_models.save_model(shelf / "other", "bert", num_hidden_layers=1, seed=1, head=True)
+    asked = ("rank", ticket_file, "--sources", shelf, "--method", "nmc,ensemble-selection,e_leep", "--sets", 2)
+    document = fits(shell(*asked, "--json"), "rank")
+    chosen, by_head = document["sets"]
+    assert (chosen["method"], by_head["method"]) == ("ensemble_selection", "e_leep")
+    assert {m["name"] for m in chosen["members"]} <= {"one", "other"}
+    assert chosen["best"] == {k: document["sources"][0][k] for k in ("id", "name")}
+    assert chosen["gain"]["low"] <= chosen["gain"]["value"] <= chosen["gain"]["high"]
+    assert [m["name"] for m in by_head["members"]] == ["other"]
+    assert "gives features" in by_head["left_out"]["one"]
+    told = shell(*asked, "--exhaustive")
+    assert "set by ensemble_selection" in told.out
+    assert "`e_leep` cannot judge `one`" in told.err
+    assert "no source adds to `other`" in told.out
 
 
 @pytest.mark.parametrize(
@@ -207,6 +227,8 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
         (("solve", "x.csv", "--out", "o", "--minutes", "ten"), 2, "Usage"),
         (("solve", "x.csv", "--out", "o", "--minutes", "0"), 1, "Unfit"),
         (("solve", "x.csv", "--out", "o", "--memory", "much"), 1, "Unfit"),
+        (("rank", "x.csv", "--sets", "1"), 2, "Usage"),
+        (("rank", "x.csv", "--method", "osborn"), 1, "Unfit"),
         (("predict", "nothing", "x.csv"), 1, "Unreadable"),
         (("report", "nothing"), 1, "Unreadable"),
         (("methods", "adaptaton"), 1, "Unfit"),

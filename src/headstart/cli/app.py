@@ -264,7 +264,11 @@ def rank(
     metric: MetricOption = None,
     task: TaskOption = None,
     sources: SourcesOption = None,
-    method: Annotated[Optional[str], typer.Option(help="estimators to report: logme,knn_loo,…")] = None,
+    method: Annotated[
+        Optional[str], typer.Option(help="estimators to report: logme,knn_loo,…; or for sets: ensemble_selection,…")
+    ] = None,
+    sets: Annotated[Optional[int], typer.Option(help="also the best set of up to so many sources", min=2)] = None,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="look at all sets, of 12 sources at most")] = False,
     layers: Annotated[Optional[str], typer.Option(help="layers that compete too: all, or numbers: 0,6,-1")] = None,
     pooling: Annotated[Optional[str], typer.Option(help="poolings that compete too: mean,cls,…")] = None,
     race: Annotated[
@@ -282,13 +286,11 @@ def rank(
     Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
     source compete as sources of their own, and share its passes.
     """
-    from headstart.catalogue import entry
-    from headstart.ranking import PROXIES
-    from headstart.ranking import rank as verb
+    from headstart.ranking import by_kind, rank_sets
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    methods = tuple(entry("ranking.estimators", m).name for m in method.split(",")) if method else PROXIES
+    estimators, gathering = by_kind(method.split(",") if method else (), sets)
     depths, poolings = show.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
     target = _target(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
@@ -298,8 +300,11 @@ def rank(
     at_hand = inventory.sources(target.modality) if found is None else found
     if failed and not at_hand:
         raise failed[0][1]
-    ranked = verb(target, at_hand, budget, methods, layers=depths, pooling=poolings, rule=race.value)
-    show.ranking(ranked, failed, target, time.monotonic() - started, machine=json)
+    ranked, gathered = rank_sets(
+        target, at_hand, budget, sets or 2, gathering, estimators=estimators, exhaustively=exhaustive,
+        layers=depths, pooling=poolings, rule=race.value,
+    )  # fmt: skip
+    show.ranking(ranked, failed, target, time.monotonic() - started, gathered, machine=json)
 
 
 @app.command()

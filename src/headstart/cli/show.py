@@ -26,7 +26,7 @@ from headstart.cli.printing import (
     warn,
     write,
 )
-from headstart.core import KINDS, METRICS, Prediction, Problem, Result, Source, Target, Unfit
+from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
 from headstart.ranking import trunk_of
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
     from headstart.inventory.recall import Past
     from headstart.io.layers import Layers
+    from headstart.ranking.gather import Gathered
 
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
@@ -92,9 +93,15 @@ def _short(text: object) -> str:
 
 
 def ranking(
-    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], target: Target, seconds: float, *, machine: bool
+    ranked: Sequence[Source],
+    failed: Sequence[tuple[str, Problem]],
+    target: Target,
+    seconds: float,
+    gathered: Sequence[Gathered] = (),
+    *,
+    machine: bool,
 ) -> None:
-    """The race: who is expected to help, and who left when and why."""
+    """The race: who is expected to help, who left when and why, and which sets are better than one."""
     listed, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
     for source in ranked:
         assert source.receipt is not None
@@ -122,7 +129,8 @@ def ranking(
         )
     passes = _passes(ranked, len(target.labelled))
     if machine:
-        emit({"sources": listed, "failed": broken, "passes": passes})
+        sets = [_gathered(one) for one in gathered]
+        emit({"sources": listed, "failed": broken, "passes": passes, "sets": sets})
         return
     scored = [one for one in listed if not one["dropped"]]
     left = [one for one in listed if one["dropped"]]
@@ -143,6 +151,8 @@ def ranking(
     if left:
         rows = [(_short(o["name"]), str(o["dropped"])) for o in left]
         draw("", table("left the race", "because", rows=rows))
+    for found in gathered:
+        _tell_set(found, title)
     for one in broken:
         warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
     best = f": `{scored[0]['name']}` looks best" if scored else ""
@@ -171,6 +181,55 @@ def layers(said: str | None) -> Layers | None:
         raise Unfit(
             f"`{said}` is neither `all` nor numbers", where="--layers", fix="write --layers all, or --layers 0,6,-1"
         ) from None
+
+
+def _gathered(found: Gathered) -> dict[str, Any]:
+    return {
+        "method": found.method,
+        "members": [
+            {"id": s.id, "name": s.name, "value": value, "gain": gain}
+            for s, value, gain in zip(found.members, found.values, found.gains, strict=True)
+        ],
+        "score": _span(found.score),
+        "best": {"id": found.best.id, "name": found.best.name} if found.best else None,
+        "gain": _span(found.gain),
+        "verdict": found.verdict,
+        "one_base": found.one_base,
+        "left_out": {name: problem.what for name, problem in found.left_out.items()},
+        "error": found.error.what if found.error else None,
+    }
+
+
+def _span(score: Measured | None) -> dict[str, float] | None:
+    return {"value": score.value, "low": score.low, "high": score.high} if score else None
+
+
+def _tell_set(found: Gathered, title: str) -> None:
+    """The members in the order in which they joined, and what they reach together."""
+    for name, problem in found.left_out.items():
+        warn(f"`{found.method}` cannot judge `{name}`: {problem.what}")
+    if found.error is not None:
+        warn(f"no set by `{found.method}`: {found.error.what}; {found.error.fix}")
+        return
+    rows = [
+        (_short(s.name), number(value), number(gain))
+        for s, value, gain in zip(found.members, found.values, found.gains, strict=True)
+    ]
+    draw("", table(f"set by {found.method}", ">value", ">gain", rows=rows))
+    score, gain, best = _span(found.score), _span(found.gain), found.best
+    assert score is not None
+    assert gain is not None
+    assert best is not None
+    if len(found.members) == 1:
+        line(f"no source adds to `{found.members[0].name}`")
+        return
+    line(f"their probes averaged: {title} {number(score['value'])} ({interval(score)})")
+    line(f"over `{best.name}` alone: {number(gain['value'])} ({interval(gain)}), {found.verdict}")
+    line(
+        "they share one base: their fine-tuned weights can be merged"
+        if found.one_base
+        else "they share no base that is known: use them as an ensemble"
+    )
 
 
 def _grouped(listed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:

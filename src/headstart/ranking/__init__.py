@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import catalogue
-from headstart.core import Budget, Measured, Problem, Ranking, Receipt, Refused, Source, Target, problem_from
+from headstart.core import (
+    Budget,
+    Gathering,
+    Measured,
+    Problem,
+    Ranking,
+    Receipt,
+    Refused,
+    Source,
+    Target,
+    Unfit,
+    problem_from,
+)
+
+from .gather import SETS, Gathered, able, gather
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,12 +80,68 @@ def rank(
     the leader), `bernstein` (with 95 % probability the best is not among them; see `numerics.race`), or `none`. Raises
     `Refused` when no source can be ranked.
     """
+    names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
+    ranked, _ = rank_sets(
+        target, sources, budget, methods=(), estimators=names, layers=layers, pooling=pooling, rule=rule, run=run
+    )
+    return ranked
+
+
+def rank_sets(
+    target: Target,
+    sources: Sequence[Source],
+    budget: Budget,
+    most: int = 3,
+    methods: Sequence[str | Gathering] = ("ensemble_selection",),
+    *,
+    estimators: Sequence[str | Ranking] = PROXIES,
+    exhaustively: bool = False,
+    layers: Layers | None = None,
+    pooling: Sequence[str] | None = None,
+    rule: Rule = "paired",
+    run: Run | None = None,
+) -> tuple[tuple[Source, ...], tuple[Gathered, ...]]:
+    """The ranking, as by `rank`, and by each method the best set of at most so many of its sources.
+
+    exhaustively: all sets are looked at, which is for 12 sources at most; else they join one by one. Raises `Refused`
+    for a method that does not work on this target, and `Unfit` for sets of fewer than 2; both before work starts.
+    """
     from headstart.execution.alone import lone_part
 
-    names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
+    if most < 2:
+        raise Unfit(f"a set of {most}", where="the choice of a set", fix="ask for 2 or more; the ranking tells of each")
+    made = able(methods, target)
     entered, unable = _tapped(sources, layers, pooling)
     with lone_part(target, budget, run) as (here, part):
-        ranked = [*race(part, entered, here, names, rule=rule), *unable]
+        ranked = [*race(part, entered, here, estimators, rule=rule), *unable]
+        gathered = tuple(gather(part, ranked, here, most, one, exhaustively=exhaustively) for one in made)
+    return _receipts(ranked, target, estimators), gathered
+
+
+def by_kind(names: Sequence[str], sets: int | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which names are estimators, and which are methods for sets; the usual ones where none is named.
+
+    sets: the size that was asked for, None for no sets. Raises `Unfit` for an unknown name, or for a method for sets
+    where no size was asked for.
+    """
+    estimators: list[str] = []
+    gathering: list[str] = []
+    for name in names:
+        plain = name.strip().lower().replace("-", "_")
+        near = get_close_matches(plain, [*catalogue.entries(ESTIMATORS), *catalogue.entries(SETS)], n=1)
+        if near and near[0] in catalogue.entries(SETS):
+            gathering.append(catalogue.entry(SETS, name).name)
+        else:
+            estimators.append(catalogue.entry(ESTIMATORS, name).name)
+    if gathering and sets is None:
+        raise Unfit(f"`{gathering[0]}` judges sets, and no size was asked for", where="`--method`", fix="add --sets 3")
+    if sets is not None and not gathering:
+        gathering = ["ensemble_selection"]
+    return tuple(estimators) or PROXIES, tuple(gathering)
+
+
+def _receipts(ranked: Sequence[Ranked], target: Target, names: Sequence[str | Ranking]) -> tuple[Source, ...]:
+    """The sources, each with a receipt. Raises `Refused` when none was ranked."""
     if not any(r.score for r in ranked):
         reasons = "; ".join(f"`{r.source.name}`: {r.error.what if r.error else r.dropped}" for r in ranked)
         raise Refused(

@@ -20,25 +20,26 @@ class EnsembleSelection:
     """What the average of cross-validated probes gains over the shares of the classes, or over the mean.
 
     Shapes: tables (N, C), of which the rows that all candidates have count; time O(N·C) for each member of a set.
-    Returns: by how much the loss of the average is below that of predicting the shares (the mean) for every row: nats
-    a row for `log`, squared error of the probabilities for `brier`; for regression R² of the average, with either.
+    Returns: by how much the loss of the average is below that of predicting the shares (the mean) for every row:
+    squared error of the probabilities for `brier`, nats a row for `log`; for regression R² of the average, with either.
     Errors: `Unfit` when no row has been scored for all candidates.
 
     Works with any source, as a probe needs features alone. The paper selects on the metric at hand and with repetition;
     here a smooth loss decides, which tells sets apart that a metric of few rows cannot, and each source is taken once,
-    so that all weigh the same. No probe has seen the row it predicts, yet the choice has: judge the chosen set on rows
-    of other folds.
+    so that all weigh the same. Sources that each narrow the label down to another half of the classes gain nothing by
+    `log`, which reads the probability of the label alone, though their average names it; by `brier` they do. No probe
+    has seen the row it predicts, yet the choice has: judge the chosen set on rows of other folds.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"), probe=True)
     claims = ("candidate_order", "class_names", "duplicate_adds_nothing", "single_is_rank")
     cites = "doi:10.1145/1015330.1015432"
 
-    loss: Literal["log", "brier"] = "log"
+    loss: Literal["brier", "log"] = "brier"
 
     def __post_init__(self) -> None:
-        if self.loss not in ("log", "brier"):
-            raise Unfit(f"loss is {self.loss!r}", where="EnsembleSelection(loss=…)", fix="use log or brier")
+        if self.loss not in ("brier", "log"):
+            raise Unfit(f"loss is {self.loss!r}", where="EnsembleSelection(loss=…)", fix="use brier or log")
 
     def __call__(self, candidates: Sequence[Candidate]) -> SetFunction:
         if not candidates:

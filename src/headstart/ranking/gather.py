@@ -1,0 +1,176 @@
+"""Gather: which few of the ranked sources to use together, and whether that is better than the best one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from headstart import catalogue
+from headstart.core import Gathering, Measured, Problem, Refused, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.core import Target
+    from headstart.execution.candidates import Told
+    from headstart.execution.parts import Part
+    from headstart.execution.run import Run
+    from headstart.numerics.greedy import Found
+    from headstart.ranking import Ranked
+
+    Array = np.ndarray[Any, Any]
+
+SETS = "ranking.sets"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Gathered:
+    """The set that one method chose.
+
+    members: as they joined. values: of the set after each, on the method's own scale. score: of the average of the
+    members' probes, in the target's metric; each row by a set that was chosen without the rows of its fold. best: the
+    source that is best alone. gain: of the score over the best source's, in pairs of rows; that source was picked on
+    all rows, which favours it. left_out: sources that the method cannot judge. error: why it chose none.
+    """
+
+    method: str
+    members: tuple[Source, ...] = ()
+    values: tuple[float, ...] = ()
+    score: Measured | None = None
+    best: Source | None = None
+    gain: Measured | None = None
+    left_out: Mapping[str, Problem] = field(default_factory=dict)
+    error: Problem | None = None
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """What each member added to those before it."""
+        return tuple(b - a for a, b in zip((0.0, *self.values), self.values, strict=False))
+
+    @property
+    def verdict(self) -> Literal["helps", "hurts", "no-evidence"]:
+        """Whether the set is worth it: the interval of its gain is above 0, below, or neither."""
+        if self.gain is None or len(self.members) < 2:
+            return "no-evidence"
+        return "helps" if self.gain.low > 0 else "hurts" if self.gain.high < 0 else "no-evidence"
+
+    @property
+    def one_base(self) -> bool:
+        """Whether several members are known to come from one base, so that their weights could be merged."""
+        several = len({s.weights for s in self.members}) == len(self.members) > 1  # two layers of one are not
+        return several and len({s.base or s.weights for s in self.members}) == 1
+
+
+def able(methods: Sequence[str | Gathering], target: Target) -> list[Gathering]:
+    """The methods themselves. Raises `Refused` for one that does not work on this target."""
+    made: list[Gathering] = []
+    for method in methods:
+        one: Gathering = catalogue.make(SETS, method)
+        if reason := catalogue.refusal(one.needs, (), target):
+            name = catalogue.name_of(one)
+            raise Refused(f"`{name}` {reason}", where="the choice of a set", fix="see `headstart methods ranking.sets`")
+        made.append(one)
+    return made
+
+
+def gather(
+    part: Part, ranked: Sequence[Ranked], run: Run, most: int, method: Gathering, *, exhaustively: bool = False
+) -> Gathered:
+    """The best set of at most so many sources among those that were ranked to the end, best first.
+
+    The probes of the ranking are used as they are. What a method reads beyond them, sources are asked for once.
+    """
+    import numpy as np
+
+    from headstart.execution.parts import gained_out_of_fold, measured
+    from headstart.numerics.crossfit import crossfit_cells
+
+    name, target = catalogue.name_of(method), part.target
+    probed = [r for r in ranked if r.probe is not None]
+    judged, candidates, left_out = _candidates(part, probed, run, method)
+    if not judged:
+        return Gathered(method=name, left_out=left_out, error=_nobody(name, left_out))
+    labels = target.labelled.labels
+    assert labels is not None
+    chosen: list[Found] = []
+
+    def fitted(cells: Array) -> Array:
+        from headstart.ranking.sets import choose
+
+        rows = np.unique(np.nonzero(cells)[1])
+        among = [c.among(rows) for c in candidates]
+        found = choose(among, most, method, exhaustively=exhaustively)
+        chosen.append(found)
+        return np.isin(np.arange(len(among)), found.members) / len(found.members)
+
+    tables = np.stack([_cells(r) for r in judged])
+    try:
+        blended, _ = crossfit_cells(tables, labels, np.array(target.folds.of), fitted)
+    except Problem as problem:
+        return Gathered(method=name, left_out=left_out, error=problem)
+    final = chosen[-1]  # of all rows
+    return Gathered(
+        method=name,
+        members=tuple(judged[i].source for i in final.members),
+        values=final.values,
+        score=measured(target, blended),
+        best=probed[0].source,
+        gain=gained_out_of_fold(target, blended, _cells(probed[0])),
+        left_out=left_out,
+    )
+
+
+def _candidates(
+    part: Part, probed: Sequence[Ranked], run: Run, method: Gathering
+) -> tuple[list[Ranked], list[Told], dict[str, Problem]]:
+    """Sources that the method can judge, what each of them told, and those that it cannot, with the reason."""
+    import numpy as np
+
+    from headstart.execution.candidates import Told, asked_of
+    from headstart.execution.parts import tell_job
+
+    target, name, gifts = part.target, catalogue.name_of(method), asked_of(method.needs)
+    fitting, left_out = [], {}
+    for one in probed:
+        if reason := catalogue.refusal(method.needs, (one.source,), target):
+            left_out[one.source.name] = Problem(reason, where=f"`{name}`", fix="see `headstart methods ranking.sets`")
+        else:
+            fitting.append(one)
+    outcomes = run.do([tell_job(part, one.source, gifts) for one in fitting], "rank") if gifts else []
+    judged, told = [], []
+    for at, one in enumerate(fitting):
+        if gifts and not outcomes[at].ok:
+            left_out[one.source.name] = outcomes[at].error or Problem(
+                f"stopped for {outcomes[at].stopped} before it was asked", where=f"`{name}`", fix="give more minutes"
+            )
+            continue
+        judged.append(one)
+        told.append(
+            Told(
+                needs=method.needs,
+                method=name,
+                task=target.task.type,
+                classes=len(target.task.classes),
+                rows=np.arange(len(target.labelled)),
+                known=np.asarray(target.labelled.labels),
+                dealt=np.array(target.folds.of[0]),
+                scored=_cells(one)[0],
+                files=outcomes[at].files if gifts else None,
+            )
+        )
+    return judged, told, left_out
+
+
+def _cells(ranked: Ranked) -> Array:
+    assert ranked.probe is not None
+    return ranked.probe.cells()
+
+
+def _nobody(name: str, left_out: Mapping[str, Problem]) -> Problem:
+    reasons = "; ".join(f"`{source}`: {problem.what}" for source, problem in left_out.items())
+    return Refused(
+        f"`{name}` can judge no source ({reasons or 'none was ranked to the end'})",
+        where="the choice of a set",
+        fix="use ensemble_selection, which works with every source",
+    )
