@@ -19,8 +19,7 @@ class Told:
     """A `core.Candidate`: one source, and what it told of some labelled rows; a method sees what it declares.
 
     needs, method: who asks. rows: numbers of the rows. known, dealt, scored: labels, folds and table of all rows.
-    files: where a `tell` job left what the source gives, None where it was not asked. given: features and labels of
-    the source's own rows.
+    files: where a `tell` job left what the source gives, None where it was not asked.
     """
 
     needs: Needs
@@ -32,7 +31,6 @@ class Told:
     dealt: Array
     scored: Array
     files: Path | None = None
-    given: tuple[Array, Array] | None = None
     kept: dict[str, Any] = field(default_factory=dict)
 
     def among(self, rows: Array) -> Told:
@@ -54,9 +52,9 @@ class Told:
         return np.asarray(self.scored[self.rows])
 
     @property
-    def own(self) -> tuple[Array, Array] | None:
+    def own(self) -> None:
+        """Not at hand: of the rows that a source learned from, no more than their hashes is kept."""
         self._require(self.needs.own_rows, "own", "add `own_rows=True` to its needs")
-        return self.given
 
     @property
     def features(self) -> Array:

@@ -85,6 +85,7 @@ def gather(
 
     from headstart.execution.parts import gained_out_of_fold, measured
     from headstart.numerics.crossfit import crossfit_cells
+    from headstart.ranking.sets import choose
 
     name, target = catalogue.name_of(method), part.target
     probed = [r for r in ranked if r.probe is not None]
@@ -96,8 +97,6 @@ def gather(
     chosen: list[Found] = []
 
     def fitted(cells: Array) -> Array:
-        from headstart.ranking.sets import choose
-
         rows = np.unique(np.nonzero(cells)[1])
         among = [c.among(rows) for c in candidates]
         found = choose(among, most, method, exhaustively=exhaustively)

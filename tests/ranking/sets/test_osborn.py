@@ -106,7 +106,12 @@ def test_a_source_that_always_says_the_same_is_worth_nothing() -> None:
     """In the paper's direction of the entropy it would have no task difference at all."""
     sure = np.tile([1.0, 0.0], (40, 1))
     one = replace(draw(OSBORN(), 0)[2], said=sure)
-    assert OSBORN()([one])([0]) == 0
+    assert OSBORN()([one])([0]) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_head_that_says_nothing_of_any_class_is_as_unsure_as_can_be() -> None:
+    one = replace(draw(OSBORN(), 0)[2], said=np.zeros((40, 5)))
+    assert OSBORN(task=0.0)([one])([0]) == pytest.approx(-1)
 
 
 def test_labels_of_one_class_leave_nothing_to_tell() -> None:

@@ -79,7 +79,7 @@ class OSBORN:
         """Of one source alone."""
         labels = np.asarray(candidate.labels)
         if candidate.own is None:
-            unsure = entropy_of(np.clip(said, 0, None), axis=1).mean()
+            unsure = entropy_of(np.maximum(said, np.finfo(np.float64).tiny), axis=1).mean()  # of no answer, the most
             away = float(unsure / np.log(said.shape[1])) if said.shape[1] > 1 else 1.0
             known, given = labels, said.argmax(axis=1)
         else:
