@@ -33,6 +33,7 @@ KIND_TITLES = {
     "recall.priors": "Recall: priors",
     "ranking.estimators": "Ranking: estimators",
     "ranking.sets": "Ranking: sets",
+    "ranking.divergences": "Ranking: divergences between data sets",
     "adaptation.baselines": "Adaptation: no-transfer systems",
     "adaptation.routes": "Adaptation: routes",
     "combination.merging": "Combination: merging",

@@ -36,6 +36,7 @@ KIND_FOLDERS = (
     "recall/priors",
     "ranking/estimators",
     "ranking/sets",
+    "ranking/divergences",
     "adaptation/baselines",
     "adaptation/routes",
     "combination/merging",

@@ -197,6 +197,24 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     assert out.is_dir()
 
 
+def test_rank_of_data_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    tickets(tmp_path / "sets" / "more.csv", seed=1)
+    shutil.copy(ticket_file, tmp_path / "sets" / "same.csv")
+    (tmp_path / "sets" / "broken.csv").write_text("")
+    asked = ("rank", ticket_file, "--datasets", tmp_path / "sets")
+    document = fits(shell(*asked, "--method", "frechet,renyi", "--json"), "rank-datasets")
+    assert [(d["name"], d["rows"], d["shared"]) for d in document["datasets"]] == [("same", 40, 40), ("more", 40, 0)]
+    assert document["datasets"][0]["divergences"]["frechet"] == pytest.approx(0, abs=1e-9)
+    assert [f["name"] for f in document["failed"]] == ["broken.csv"]
+    encoded = fits(shell(*asked, "--method", "mmd", "--sources", models, "--json"), "rank-datasets")
+    assert encoded["embedding"] == "`tiny`"
+    said = shell(*asked)
+    assert said.out.splitlines()[-1].startswith("ranked 2 data sets in ")
+    assert "data set `broken.csv` is left out" in said.err
+    assert "leave --layers" in shell(*asked, "--layers", "all").err
+
+
 def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
     shelf = tmp_path / "two"
     shutil.copytree(models / "tiny", shelf / "one")

@@ -158,6 +158,21 @@ def runs(folder: Path) -> None:
     write(folder / "runs.csv", ["target", "source", "method", "metric", "value", "split"], rows)
 
 
+def others(folder: Path) -> None:
+    """Two labelled data sets: the other tickets, and sentences of another kind."""
+    (folder / "source-datasets").mkdir()
+    with (DOCS / "assets" / "tickets.csv").open(encoding="utf-8", newline="") as file:
+        rows = [[r["text"], r["intent"]] for r in csv.DictReader(file) if r["intent"] not in INTENTS][:40]
+    write(folder / "source-datasets" / "more-tickets.csv", ["text", "intent"], rows)
+    films = [
+        [f"the {a} of this film is {b}, {i} times", b]
+        for i in range(5)
+        for a in ("plot", "cast")
+        for b in ("dull", "fine")
+    ]
+    write(folder / "source-datasets" / "films.csv", ["text", "label"], films)
+
+
 def wine(folder: Path) -> None:
     draw = random.Random(0)
     rows = []
@@ -193,6 +208,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     tickets(folder, rows_each=10)
     runs(folder)
+    others(folder)
     wine(folder)
     photos(folder)
     tiny_models.save_model(folder / "models" / "minilm", "bert")

@@ -264,8 +264,11 @@ def rank(
     metric: MetricOption = None,
     task: TaskOption = None,
     sources: SourcesOption = None,
+    datasets: Annotated[
+        Optional[Path], typer.Option(metavar="FOLDER", help="rank labelled data sets instead: which to train on first")
+    ] = None,
     method: Annotated[
-        Optional[str], typer.Option(help="estimators to report: logme,knn_loo,…; or for sets: ensemble_selection,…")
+        Optional[str], typer.Option(help="estimators to report: logme,…; or for sets, or divergences with --datasets")
     ] = None,
     sets: Annotated[Optional[int], typer.Option(help="also the best set of up to so many sources", min=2)] = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="look at all sets, of 12 sources at most")] = False,
@@ -284,18 +287,30 @@ def rank(
     """Which source will help: a race on growing samples.
 
     Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
-    source compete as sources of their own, and share its passes.
+    source compete as sources of their own, and share its passes. With --datasets, labelled data sets take the place of
+    sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources.
     """
+    from headstart.core import Unfit
     from headstart.ranking import by_kind, rank_sets
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    estimators, gathering = by_kind(method.split(",") if method else (), sets)
+    if datasets is not None and (layers or pooling or sets):
+        raise Unfit(
+            "layers, poolings and sets are of sources, and data sets have none",
+            where="`headstart rank --datasets`",
+            fix="leave --layers, --pooling and --sets out",
+        )
+    words = [] if method is None else method.split(",")
+    estimators, gathering = by_kind([] if datasets else words, sets)
     depths, poolings = show.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
     target = _target(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
         **_columns(text, pair),
     )  # fmt: skip
+    if datasets is not None:
+        _rank_datasets(target, data, datasets, budget, words, sources, bank, seed, started, json=json)
+        return
     inventory, found, failed = _gather(sources, bank)
     at_hand = inventory.sources(target.modality) if found is None else found
     if failed and not at_hand:
@@ -305,6 +320,33 @@ def rank(
         layers=depths, pooling=poolings, rule=race.value,
     )  # fmt: skip
     show.ranking(ranked, failed, target, time.monotonic() - started, gathered, machine=json)
+
+
+def _rank_datasets(
+    target: Any,
+    data: str,
+    folder: Path,
+    budget: Any,
+    words: list[str],
+    sources: list[str] | None,
+    bank: str | None,
+    seed: int,
+    started: float,
+    *,
+    json: bool,
+) -> None:
+    from headstart.catalogue import entry
+    from headstart.inspection import read_datasets
+    from headstart.ranking.datasets import DIVERGENCES, rank_datasets
+
+    methods = tuple(entry("ranking.divergences", word).name for word in words) or DIVERGENCES
+    read, failed = read_datasets(folder, label=target.columns.label, apart_from=data, seed=seed)
+    found, broken = _gather(sources, bank)[1:] if sources else ([], [])
+    show.unread(broken)
+    if broken and not found:
+        raise broken[0][1]
+    ranked = rank_datasets(target, read, budget, methods, sources=found or (), seed=seed)
+    show.datasets(ranked, failed, time.monotonic() - started, machine=json)
 
 
 @app.command()

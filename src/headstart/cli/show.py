@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
     from headstart.inventory.recall import Past
     from headstart.io.layers import Layers
+    from headstart.ranking.datasets import Near
     from headstart.ranking.gather import Gathered
 
 LONG = 44  # characters of a name in a table
@@ -158,6 +159,54 @@ def ranking(
     best = f": `{scored[0]['name']}` looks best" if scored else ""
     spared = "" if passes["rows"] == passes["full"] else f", {passes['rows'] / passes['full']:.0%} of all passes"
     saved(f"ranked {_count(len(listed), 'source')} in {seconds:.1f} s{spared}{best}")
+
+
+def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seconds: float, *, machine: bool) -> None:
+    """Data sets, nearest first, and those that could not be compared."""
+    able = [one for one in ranked if not one.error]
+    broken = [*((one.dataset.name, one.error) for one in ranked if one.error), *failed]
+    receipt = able[0].receipt
+    assert receipt is not None
+    facts, names = receipt.facts, receipt.method.split(", ")
+    if machine:
+        listed = [
+            {
+                "name": one.dataset.name,
+                "rank": one.rank,
+                "nearest": one.nearest,
+                "divergences": dict(one.divergences),
+                "refused": {name: problem.what for name, problem in one.refused.items()},
+                "rows": one.rows,
+                "classes": one.classes,
+                "shared": one.shared,
+                "shared_test": one.shared_test,
+                "cost_seconds": one.seconds,
+            }
+            for one in able
+        ]
+        problems = [{"name": name, "error": problem.what, "fix": problem.fix} for name, problem in broken]
+        emit({"datasets": listed, "failed": problems, "embedding": facts["embedding"], "draws": facts["draws"]})
+        return
+    rows: list[tuple[object, ...]] = [
+        (
+            _short(one.dataset.name), f"{one.rank:.1f}", "" if one.nearest is None else f"{one.nearest:.0%}",
+            f"{one.rows:,}", one.classes or "", f"{one.shared:,}", f"{one.seconds:.1f} s",
+        )
+        for one in able
+    ]  # fmt: skip
+    draw(table("data set", ">mean rank", ">nearest", ">rows", ">classes", ">shared", ">cost", rows=rows), "")
+    heads = [">" + n.replace("_", "\n", 1) for n in names]
+    rows = [(_short(one.dataset.name), *(number(one.divergences.get(n)) for n in names)) for one in able]
+    draw(table("divergences (smaller is nearer)", *heads, rows=rows))
+    note(f"compared by {facts['embedding']}; nearest: share of {facts['draws']} draws of half the rows")
+    for one in able:
+        if one.shared_test:
+            warn(f"`{one.dataset.name}` holds {_count(one.shared_test, 'test row')} of the target: leave them out")
+        for name, problem in one.refused.items():
+            warn(f"`{name}` says nothing of `{one.dataset.name}`: {problem.what}")
+    for name, problem in broken:
+        warn(f"data set `{name}` is left out: {problem.what}; {problem.fix}")
+    saved(f"ranked {_count(len(able), 'data set')} in {seconds:.1f} s: `{able[0].dataset.name}` is nearest")
 
 
 def _passes(ranked: Sequence[Source], rows: int) -> dict[str, int]:

@@ -8,6 +8,7 @@ from .kinds import (
     Batch,
     Candidate,
     Checking,
+    Diverging,
     Encoder,
     Finding,
     Fitted,
@@ -23,6 +24,7 @@ from .kinds import (
     Ranking,
     Raw,
     Recalling,
+    Sample,
     Score,
     SetFunction,
     Split,
@@ -40,9 +42,9 @@ from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
     "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Advising", "Batch",
-    "Budget", "Candidate", "Checking", "Columns", "Encoder", "Finding", "FitView", "Fitted", "Fitting", "Folds",
-    "Fusing", "Gathering", "Gives", "Guess", "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs",
-    "OverBudget", "PastTrials", "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Result",
-    "Rows", "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task", "TaskType",
-    "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+    "Budget", "Candidate", "Checking", "Columns", "Diverging", "Encoder", "Finding", "FitView", "Fitted", "Fitting",
+    "Folds", "Fusing", "Gathering", "Gives", "Guess", "Known", "Measured", "Merging", "Method", "Metric", "Modality",
+    "Needs", "OverBudget", "PastTrials", "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused",
+    "Result", "Rows", "Sample", "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task",
+    "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
 ]  # fmt: skip

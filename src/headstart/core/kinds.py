@@ -187,6 +187,26 @@ class SetFunction(Protocol):
     def __call__(self, members: Sequence[int]) -> float: ...
 
 
+class Sample(Protocol):
+    """One data set as a comparison of two sees it.
+
+    features: (rows, width) float32 of one embedding, the same for both data sets. labels: as in `Rows.labels`, None
+    where there are none. classes: their number, 0 for regression.
+    """
+
+    def __len__(self) -> int: ...
+    @property
+    def task(self) -> TaskType: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def texts(self) -> Sequence[str]: ...
+    @property
+    def features(self) -> Array: ...
+    @property
+    def labels(self) -> Array | None: ...
+
+
 class FitView(Protocol):
     """One fold of a target, and the source to fit on it: never test rows.
 
@@ -287,6 +307,12 @@ class Gathering(Method, Protocol):
     def __call__(self, candidates: Sequence[Candidate]) -> SetFunction: ...
 
 
+class Diverging(Method, Protocol):
+    """How far apart two data sets are: 0 for the same rows, never below, smaller is nearer."""
+
+    def __call__(self, source: Sample, target: Sample) -> float: ...
+
+
 class Fitting(Method, Protocol):
     """Fits a system on one fold: from a source (routes) or from the rows alone (baselines)."""
 
@@ -338,6 +364,7 @@ KINDS: dict[str, str] = {
     "recall.sources": "Recalling",
     "recall.priors": "Advising",
     "ranking.estimators": "Ranking",
+    "ranking.divergences": "Diverging",
     "ranking.sets": "Gathering",
     "adaptation.baselines": "Fitting",
     "adaptation.routes": "Fitting",

@@ -159,7 +159,7 @@ def none_of(rows: Rows) -> Rows:
     return Rows((), (), (), rows.inputs.slice(0, 0), None if rows.labels is None else rows.labels[:0])
 
 
-def _undeclared(what: str, method: str, fix: str) -> Undeclared:
+def undeclared(what: str, method: str, fix: str) -> Undeclared:
     return Undeclared(f"`{what}` was read", where=f"method `{method}`", fix=fix)
 
 
@@ -185,9 +185,9 @@ class Side:
         """Of training rows only: nothing is fitted to the rows that score it."""
         method = self._view.method
         if self._name != "train":
-            raise _undeclared(f"view.{self._name}.labels", method, "a fitting reads the labels of `view.train` only")
+            raise undeclared(f"view.{self._name}.labels", method, "a fitting reads the labels of `view.train` only")
         if not self._view.needs.labels or self._rows.labels is None:
-            raise _undeclared("view.train.labels", method, "leave `labels=False` out of its needs")
+            raise undeclared("view.train.labels", method, "leave `labels=False` out of its needs")
         return self._rows.labels
 
     @cached_property
@@ -293,7 +293,7 @@ class FoldView:
     def require(self, gift: str, what: str) -> Opener:
         """The source, where the method declares that it needs this of it."""
         if gift not in self.needs.gives:
-            raise _undeclared(what, self.method, f'add "{gift}" to `gives` of its needs')
+            raise undeclared(what, self.method, f'add "{gift}" to `gives` of its needs')
         if self._opener is None:
             raise Refused(
                 f"`{self.method}` needs {gift}, and was given no source",
@@ -391,7 +391,7 @@ class GuardedView:
 
     def _require(self, gift: str, what: str) -> None:
         if gift not in self._needs.gives:
-            raise _undeclared(f"view.{what}", self._method, f'add "{gift}" to `gives` of its needs')
+            raise undeclared(f"view.{what}", self._method, f'add "{gift}" to `gives` of its needs')
 
     @property
     def task(self) -> TaskType:
@@ -404,7 +404,7 @@ class GuardedView:
     @property
     def labels(self) -> Array:
         if not self._needs.labels:
-            raise _undeclared("view.labels", self._method, "leave `labels=False` out of its needs")
+            raise undeclared("view.labels", self._method, "leave `labels=False` out of its needs")
         return self._view.labels
 
     @property
@@ -429,7 +429,7 @@ class GuardedView:
     @property
     def reference(self) -> Array:
         if not self._needs.reference:
-            raise _undeclared("view.reference", self._method, "add `reference=True` to its needs")
+            raise undeclared("view.reference", self._method, "add `reference=True` to its needs")
         return self._view.reference
 
 

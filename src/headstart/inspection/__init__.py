@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from headstart.core import Columns, Rows, Target, Task
+from headstart.core import Columns, Problem, Rows, Target, Task
 
 
 def read_target(
@@ -38,6 +39,20 @@ def read_target(
         data, label=label, text=text, pair=pair, image=image, group=group, time=time, test=test, metric=metric,
         task=task, seed=seed, name=name, labels=labels,
     )  # fmt: skip
+
+
+def read_datasets(
+    folder: str | Path, *, label: str | None = None, apart_from: str | Path | None = None, seed: int = 0
+) -> tuple[list[Target], list[tuple[str, Problem]]]:
+    """The labelled data sets of a folder, one for each file or folder in it; and those that cannot be read, with why.
+
+    Label and inputs are inferred as a target's are. label: the column that is taken where none is clearly the label.
+    apart_from: the place of the target, which is left out.
+    """
+    from .datasets import datasets_in
+
+    own = None if apart_from is None else Path(apart_from).expanduser()
+    return datasets_in(Path(folder).expanduser(), label, own, seed)
 
 
 def read_rows(data: Any, columns: Columns, modality: str, task: Task) -> Rows:

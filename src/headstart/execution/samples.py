@@ -1,0 +1,227 @@
+"""Data sets side by side: some rows of each, in one embedding, and what a divergence may see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headstart import catalogue
+from headstart.core import Needs, Problem, Refused, Rows, Source, Target, Task, TaskType, Unfit
+from headstart.io.cache import Cache
+from headstart.io.images import RawRows
+from headstart.numerics.plain_features import PLAIN_EMBEDDING, plain_features
+from headstart.numerics.steps_table import is_number
+from headstart.numerics.two_samples import some
+
+from .parts import Part, dump_rows
+from .run import Run
+from .specs import Job, source_to_dict
+from .views import Pool, opener, undeclared
+
+Array = np.ndarray[Any, Any]
+ENCODER = Needs(gives=("features",), labels=False)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DataSample:
+    """Rows of one data set, with their features."""
+
+    rows: Rows
+    task: Task
+    features: Array
+
+    def take(self, at: Sequence[int] | Array) -> DataSample:
+        """These rows, in this order."""
+        return DataSample(self.rows.take([int(i) for i in at]), self.task, self.features[at])
+
+    def seen_by(self, needs: Needs, method: str) -> GuardedSample:
+        """This sample, for a method that may touch only what it declares."""
+        return GuardedSample(self, needs, method)
+
+
+class GuardedSample:
+    """A `core.Sample`: a `DataSample` through the needs of one method."""
+
+    def __init__(self, sample: DataSample, needs: Needs, method: str) -> None:
+        self._sample, self._needs, self._method = sample, needs, method
+
+    def __len__(self) -> int:
+        return len(self._sample.rows)
+
+    @property
+    def task(self) -> TaskType:
+        return self._sample.task.type
+
+    @property
+    def classes(self) -> int:
+        return len(self._sample.task.classes)
+
+    @property
+    def texts(self) -> Sequence[str]:
+        if self._needs.modalities != ("text",):
+            raise undeclared("sample.texts", self._method, 'add `modalities=("text",)` to its needs')
+        return RawRows(self._sample.rows.inputs).texts
+
+    @property
+    def features(self) -> Array:
+        if "features" not in self._needs.gives:
+            raise undeclared("sample.features", self._method, 'add "features" to `gives` of its needs')
+        return self._sample.features
+
+    @property
+    def labels(self) -> Array | None:
+        if not self._needs.labels:
+            raise undeclared("sample.labels", self._method, "leave `labels=False` out of its needs")
+        return self._sample.rows.labels
+
+
+def every_row(dataset: Target) -> Rows:
+    """All labelled rows of a data set to learn from, those that were put aside as its test included."""
+    rows = dataset.labelled
+    if not len(dataset.seal):
+        return rows
+    test = dataset.seal.open()
+    labels = None
+    if rows.labels is not None and test.labels is not None:
+        labels = np.concatenate([rows.labels, test.labels])
+    return Rows(
+        rows.ids + test.ids,
+        rows.content + test.content,
+        rows.groups + test.groups,
+        pa.concat_tables([rows.inputs, test.inputs], promote_options="permissive"),
+        labels,
+    )
+
+
+def samples_of(
+    part: Part, datasets: Sequence[Target], run: Run, *, sources: Sequence[Source], most: int, seed: int
+) -> tuple[list[DataSample | Problem], list[Rows], str]:
+    """The target's labelled rows and those of each data set in one embedding, at most `most` of each; a data set that
+    cannot be compared is a `Problem` in its place. All rows of each data set; and the name of the embedding.
+
+    sources: the first that can encode the target is the embedding; without any, words, pixels or columns are.
+    """
+    target = part.target
+    tasks = [target.task, *(d.task for d in datasets)]
+    whole = [target.labelled]
+    rows: list[Rows | Problem] = [_comparable(_some(target.labelled, most, seed), target, target)]
+    for dataset in datasets:
+        every = dataset.labelled
+        try:
+            if dataset.seal is target.seal:
+                raise Refused("it is the target", where=f"data set `{dataset.name}`", fix="leave it out")
+            every = every_row(dataset)
+            rows.append(_comparable(_some(every, most, seed), dataset, target))
+        except Problem as problem:
+            rows.append(problem)
+        whole.append(every)
+    features, name = _encoded(part, rows, run, sources) if sources else _plain(target, rows)
+    found: list[DataSample | Problem] = []
+    for held, task, made in zip(rows, tasks, features, strict=True):
+        if isinstance(held, Problem):
+            found.append(held)
+        elif isinstance(made, Problem):
+            found.append(made)
+        else:
+            found.append(DataSample(held, task, made))
+    if isinstance(found[0], Problem):
+        raise found[0]
+    return found, whole[1:], name
+
+
+def _some(rows: Rows, most: int, seed: int) -> Rows:
+    return rows.take(some(len(rows), most, seed).tolist())
+
+
+def _comparable(rows: Rows, of: Target, target: Target) -> Rows:
+    """The rows with the columns of the target's; `Unfit` where they are of another modality, or lack one."""
+    where = f"data set `{of.name}`"
+    if of.modality != target.modality:
+        raise Unfit(
+            f"it holds {of.modality}s, and the target {target.modality}s",
+            where=where,
+            fix=f"leave it out, or name its {target.modality} column",
+        )
+    if target.modality != "table":
+        return rows
+    wanted, here = target.labelled.inputs, rows.inputs
+    lacking = [
+        n
+        for n in wanted.column_names
+        if n not in here.column_names or is_number(here[n].type) != is_number(wanted[n].type)
+    ]
+    if lacking:
+        named = ", ".join(f"`{n}`" for n in lacking[:5]) + (" …" if len(lacking) > 5 else "")
+        raise Unfit(
+            f"it lacks {named} of the target's columns, or holds another type there",
+            where=where,
+            fix="rename its columns as in the target; tables are compared on the columns that both have",
+        )
+    columns = [(here[n].cast(pa.float64() if is_number(wanted[n].type) else pa.string())) for n in wanted.column_names]
+    return replace(rows, inputs=pa.table(dict(zip(wanted.column_names, columns, strict=True))))
+
+
+def _plain(target: Target, rows: Sequence[Rows | Problem]) -> tuple[list[Array | Problem], str]:
+    held = [one for one in rows if isinstance(one, Rows)]
+    inputs = [one.inputs for one in held]
+    if target.modality == "text":  # pairs and tokens beside plain texts
+        inputs = [pa.table({"text": pa.array(RawRows(one).texts, pa.string())}) for one in inputs]
+    together = RawRows(pa.concat_tables(inputs, promote_options="permissive"))
+    made = plain_features(together, target.modality, target.seed)
+    parts = iter(np.split(made, np.cumsum([len(one) for one in held])[:-1]))
+    return [one if isinstance(one, Problem) else next(parts) for one in rows], PLAIN_EMBEDDING[target.modality]
+
+
+def _encoded(
+    part: Part, rows: Sequence[Rows | Problem], run: Run, sources: Sequence[Source]
+) -> tuple[list[Array | Problem], str]:
+    """Features by the first source that can encode the target's rows."""
+    reasons: list[str] = []
+    for source in sources:
+        if reason := catalogue.refusal(ENCODER, (source,), part.target):
+            reasons.append(f"`{source.name}` {reason}")
+            continue
+        at = [i for i, one in enumerate(rows) if isinstance(one, Rows)]
+        jobs = [_features_job(part, source, one, run, i) for i, one in enumerate(rows) if isinstance(one, Rows)]
+        outcomes = dict(zip(at, run.do(jobs, "features"), strict=True))
+        if not outcomes[0].ok:
+            error = outcomes[0].error
+            reasons.append(f"`{source.name}`: {error.what if error else outcomes[0].stopped or 'stopped'}")
+            continue
+        found: list[Array | Problem] = []
+        with opener(source) as open_:
+            assert open_ is not None
+            for i, one in enumerate(rows):
+                if isinstance(one, Problem):
+                    found.append(one)
+                elif outcomes[i].ok:
+                    found.append(Pool.of_rows(open_, one, Cache(Path(part.cache))).take(one.ids))
+                else:
+                    found.append(outcomes[i].error or _stopped(str(outcomes[i].stopped)))
+        return found, f"`{source.name}`"
+    raise Refused(
+        f"no source can be the embedding ({'; '.join(reasons)})",
+        where=f"the data sets for `{part.target.name}`",
+        fix="leave --sources out, to compare without a model",
+    )
+
+
+def _stopped(why: str) -> Problem:
+    return Problem(f"stopped for {why} before it was compared", where="its features", fix="give more minutes or memory")
+
+
+def _features_job(part: Part, source: Source, rows: Rows, run: Run, number: int) -> Job:
+    spec = {
+        "source": source_to_dict(source),
+        "target": part.root,
+        "rows": f"test:{dump_rows(run, rows, f'dataset-{number}')}",
+        "start": 0,
+        "stop": len(rows),
+        "cache": part.cache,
+    }
+    return Job("features", f"features of {source.name}", spec)

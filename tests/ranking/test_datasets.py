@@ -1,0 +1,252 @@
+"""Data sets in the order in which they lie near a target: planted ones, what is read of them, and real ones."""
+
+from __future__ import annotations
+
+import csv
+import random
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart import execution
+from headstart.core import Budget, Needs, Refused, Rows, Target, Task, Undeclared, Unfit, Unreadable
+from headstart.execution import alone
+from headstart.execution.samples import DataSample, every_row
+from headstart.inspection import read_datasets, read_target
+from headstart.ranking.datasets import Near, rank_datasets
+
+DATA = Path(__file__).parents[3] / "shared/data"
+WORDS = {
+    "films": ["film", "plot", "actor", "scene", "director", "cast", "script", "screen", "drama", "comedy"],
+    "music": ["song", "album", "singer", "guitar", "band", "film", "plot", "voice", "drama", "tune"],
+    "cards": ["card", "bank", "payment", "refund", "account", "fee", "transfer", "pin", "limit", "cash"],
+}
+MOODS = {"good": ("great", "fine"), "bad": ("awful", "dull")}
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Jobs run in this process, with a cache of their own."""
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(alone, "begin", partial(execution.begin, executor="in_process"))
+
+
+def texts(file: Path, theme: str, rows: int = 60, seed: int = 0) -> Path:
+    draw = random.Random(f"{theme}{seed}")
+    with file.open("w", newline="", encoding="utf-8") as held:
+        writer = csv.writer(held)
+        writer.writerow(["text", "label"])
+        for at in range(rows):
+            mood = list(MOODS)[at % 2]
+            said = [draw.choice(WORDS[theme]) for _ in range(6)] + [draw.choice(MOODS[mood])]
+            draw.shuffle(said)
+            writer.writerow([" ".join(said), mood])
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "sets"
+    made.mkdir()
+    for theme in ("cards", "films", "music"):
+        texts(made / f"{theme}.csv", theme, seed=1)
+    return made
+
+
+def ranked(target: Target, folder: Path, **more: Any) -> tuple[Near, ...]:
+    return rank_datasets(target, read_datasets(folder, label=target.columns.label)[0], Budget(), **{"draws": 3, **more})
+
+
+def test_the_planted_order_is_found(folder: Path, tmp_path: Path) -> None:
+    found = ranked(read_target(texts(tmp_path / "target.csv", "films")), folder)
+    assert [one.dataset.name for one in found] == ["films", "music", "cards"]
+    assert found[0].nearest == 1.0
+    assert found[0].rank == 1.0
+    assert found[0].receipt is not None
+    assert found[0].receipt.facts["draws"] == 3
+    assert list(found[0].divergences) == ["otdd", "frechet", "mmd", "proxy_a", "jensen_shannon"]
+
+
+def test_the_same_call_gives_the_same_figures(folder: Path, tmp_path: Path) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    one, two = (ranked(target, folder, rows=40) for _ in range(2))
+    assert [dict(n.divergences) for n in one] == [dict(n.divergences) for n in two]
+    assert [n.nearest for n in one] == [n.nearest for n in two]
+
+
+def test_rows_of_the_target_are_counted_and_its_seal_stays_shut(folder: Path, tmp_path: Path) -> None:
+    target = read_target(
+        texts(tmp_path / "target.csv", "films"), test=str(texts(tmp_path / "test.csv", "films", 20, seed=5))
+    )
+    rows = (tmp_path / "target.csv").read_text().splitlines()
+    test = (tmp_path / "test.csv").read_text().splitlines()
+    (folder / "copies.csv").write_text("\n".join([*rows[:11], *test[1:6]]) + "\n")
+    held = {one.dataset.name: one for one in ranked(target, folder, method="mmd")}
+    assert held["copies"].rows == 15
+    assert held["copies"].shared_test == len(set(test[1:6]))
+    assert held["copies"].shared == len({*rows[1:11], *test[1:6]})
+    assert held["cards"].shared == 0
+    assert target.seal.opened == 0
+
+
+def test_all_rows_of_a_data_set_are_read_its_test_included(tmp_path: Path) -> None:
+    target = read_target(texts(tmp_path / "a.csv", "films", 40), test=str(texts(tmp_path / "b.csv", "films", 20, 1)))
+    whole = every_row(target)
+    assert len(whole) == len(target.labelled) + len(target.seal)
+    assert len(set(whole.ids)) == len(whole)
+    assert whole.labels is not None
+    assert len(whole.labels) == len(whole) == whole.inputs.num_rows
+
+
+def test_what_cannot_be_read_or_compared_costs_itself_alone(folder: Path, tmp_path: Path) -> None:
+    (folder / "notes.csv").write_text("")
+    (folder / "numbers.csv").write_text("area,label\n" + "\n".join(f"{i},{i * 3.7}" for i in range(30)))
+    (folder / "unclear.csv").write_text("a,b\n1,2\n3,4\n")
+    (folder / ".hidden").write_text("x")
+    found, failed = read_datasets(folder)
+    assert [name for name, _ in failed] == ["notes.csv", "unclear.csv"]
+    assert "`label`, or `kind`" in read_datasets(folder, label="kind")[1][1][1].fix
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    last = rank_datasets(target, found, Budget(), draws=1)[-1]
+    assert (last.dataset.name, last.rank) == ("numbers", None)
+    assert last.error is not None
+    assert "it holds tables, and the target texts" in last.error.what
+    with pytest.raises(Refused, match="no data set can be compared"):
+        rank_datasets(target, [read_target(folder / "numbers.csv")], Budget())
+    with pytest.raises(Unreadable, match="not a folder"):
+        read_datasets(folder / "films.csv")
+
+
+def test_the_target_itself_is_left_out(folder: Path) -> None:
+    found, _ = read_datasets(folder, apart_from=folder / "films.csv")
+    assert [one.name for one in found] == ["cards", "music"]
+
+
+def test_a_divergence_that_reads_classes_says_why_numbers_have_none(folder: Path, tmp_path: Path) -> None:
+    lines = [f'"{" ".join(random.Random(i).choices(WORDS["films"], k=5))}",{i / 7}' for i in range(40)]
+    (folder / "stars.csv").write_text("text,label\n" + "\n".join(lines))
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    held = {one.dataset.name: one for one in ranked(target, folder, method=("otdd", "frechet"))}
+    assert list(held["stars"].refused) == ["otdd"]
+    assert held["stars"].rank is not None
+    with pytest.raises(Refused, match="works on single-label tasks"):
+        rank_datasets(read_target(folder / "stars.csv"), [], Budget(), "otdd")
+
+
+def test_an_encoder_is_the_embedding_where_one_is_given(folder: Path, tmp_path: Path) -> None:
+    import tiny_models
+    from headstart.io.sources import scan
+
+    tiny_models.save_model(tmp_path / "shelf" / "tiny", "bert", num_hidden_layers=1)
+    sources, _ = scan(tmp_path / "shelf")
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    found = ranked(target, folder, sources=sources, method="frechet", draws=1)
+    assert found[0].receipt is not None
+    assert found[0].receipt.facts["embedding"] == "`tiny`"
+    plain = ranked(target, folder, method="frechet", draws=1)
+    assert found[0].divergences != plain[0].divergences
+    with pytest.raises(Refused, match="no source can be the embedding"):
+        ranked(target, folder, sources=[replace(sources[0], modality="image")])
+
+
+def test_tables_are_compared_on_the_columns_of_the_target(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+
+    def table(name: str, middle: float, columns: str = "area,age,city,kind") -> None:
+        rows = [
+            f"{a:.3f},{b:.3f},{'AB'[int(a > middle)]},{'xy'[int(b > middle)]}"
+            for a, b in draw.normal(middle, 1, (50, 2))
+        ]
+        (tmp_path / name).write_text(columns + "\n" + "\n".join(rows))
+
+    (tmp_path / "sets").mkdir()
+    table("target.csv", 0)
+    table("sets/far.csv", 5)
+    table("sets/near.csv", 0.2)
+    table("sets/other.csv", 0, "width,age,city,kind")
+    found = ranked(read_target(tmp_path / "target.csv", label="kind"), tmp_path / "sets")
+    assert [one.dataset.name for one in found] == ["near", "far", "other"]
+    assert found[2].error is not None
+    assert "`area`" in found[2].error.what
+
+
+def test_images_by_pixels_and_gradients(tmp_path: Path) -> None:
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+
+    def pictures(name: str, low: int, stripes: bool) -> Path:
+        for kind in range(2):
+            (tmp_path / name / f"kind-{kind}").mkdir(parents=True)
+            for at in range(8):
+                pixels = draw.integers(low + 60 * kind, low + 60 * kind + 40, (16, 16, 3), dtype=np.uint8)
+                pixels[:: 2 if stripes else 16] = 0
+                Image.fromarray(pixels).save(tmp_path / name / f"kind-{kind}" / f"{at}.png")
+        return tmp_path / name
+
+    pictures("sets/striped", 60, True)
+    pictures("sets/plain", 60, False)
+    found = ranked(read_target(pictures("target", 60, False)), tmp_path / "sets")
+    assert [one.dataset.name for one in found] == ["plain", "striped"]
+    assert list(found[0].divergences) == ["otdd", "frechet", "mmd", "proxy_a"], "the words of images are not compared"
+
+
+def test_the_target_among_the_data_sets_stays_sealed_and_one_that_was_read_costs_itself_alone(
+    folder: Path, tmp_path: Path
+) -> None:
+    target = read_target(
+        texts(tmp_path / "target.csv", "films"), test=str(texts(tmp_path / "test.csv", "films", 20, seed=5))
+    )
+    other = read_target(texts(tmp_path / "a.csv", "music"), test=str(texts(tmp_path / "b.csv", "music", 20, seed=5)))
+    other.seal.open()
+    found = rank_datasets(target, [target, other, *read_datasets(folder)[0]], Budget(), "mmd", draws=1)
+    assert target.seal.opened == 0
+    assert {one.dataset.name: one.error.what for one in found if one.error} == {
+        "target": "it is the target",
+        "a": "the test rows of this target were read before",
+    }
+
+
+def test_pairs_and_texts_are_compared_without_a_model(folder: Path, tmp_path: Path) -> None:
+    lines = [f'"{" ".join(random.Random(i).choices(WORDS["cards"], k=5))}",film {i},{i % 2}' for i in range(40)]
+    (folder / "pairs.csv").write_text("text,text_pair,label\n" + "\n".join(lines))
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    alone = {one.dataset.name: dict(one.divergences) for one in ranked(target, folder, method="jensen_shannon")}
+    (folder / "pairs.csv").unlink()
+    without = {one.dataset.name: dict(one.divergences) for one in ranked(target, folder, method="jensen_shannon")}
+    assert "pairs" in alone
+    assert {name: alone[name] for name in without} == without
+
+
+def test_a_method_sees_what_it_declares_alone() -> None:
+    import pyarrow as pa
+
+    rows = Rows(("a",), ("a",), ("a",), pa.table({"text": ["a"]}), np.array([0]))
+    task = Task(type="single_label", classes=("x", "y"))
+    blind = DataSample(rows, task, np.zeros((1, 2))).seen_by(Needs(labels=False), "blind")
+    for name in ("texts", "features", "labels"):
+        with pytest.raises(Undeclared):
+            getattr(blind, name)
+    seeing = DataSample(rows, task, np.zeros((1, 2))).seen_by(
+        Needs(gives=("features",), modalities=("text",)), "seeing"
+    )
+    assert (list(seeing.texts), seeing.features.shape, len(seeing), seeing.classes) == (["a"], (1, 2), 1, 2)
+
+
+def test_settings_that_mean_nothing_are_unfit(folder: Path, tmp_path: Path) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    with pytest.raises(Unfit):
+        ranked(target, folder, draws=0)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no folder ../shared/data with real sets beside the repository")
+def test_sentences_of_films_are_nearest_to_sentences_of_films() -> None:
+    target = read_target(DATA / "sst2", labels=400)
+    others = [read_target(DATA / name, labels=400) for name in ("mr", "trec6", "banking77")]
+    found = rank_datasets(target, others, Budget(), ("frechet", "mmd", "jensen_shannon"), rows=300, draws=2)
+    assert found[0].dataset.name == "mr"
+    assert found[0].shared > 100
