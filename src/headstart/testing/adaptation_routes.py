@@ -121,11 +121,25 @@ class MemoryView:
         return copy.deepcopy(self.source)
 
 
-def draw(seed: int, task: TaskType = "single_label", rows: int = 45, classes: int = 3, gap: float = 2.0) -> MemoryView:
-    """A view of clustered rows (numbers: of a linear function), two thirds to train on."""
+def draw(
+    seed: int,
+    task: TaskType = "single_label",
+    rows: int = 45,
+    classes: int = 3,
+    gap: float = 2.0,
+    *,
+    square: bool = False,
+) -> MemoryView:
+    """A view of clustered rows (numbers: of a linear function), two thirds to train on.
+
+    square: centres at right angles, so that chance puts no two of them side by side.
+    """
     g = np.random.default_rng(seed)
     labels: Array = np.arange(rows) % classes
-    x = gap * g.normal(size=(classes, 6))[labels] + g.normal(size=(rows, 6))
+    centres = g.normal(size=(classes, 6))
+    if square:
+        centres = 6**0.5 * np.linalg.qr(centres.T)[0].T
+    x = gap * centres[labels] + g.normal(size=(rows, 6))
     if task == "regression":
         labels = 50 + 10 * (x @ g.normal(size=6)) + g.normal(size=rows)
     if task == "multi_label":
@@ -210,7 +224,7 @@ def row_order(method: Fitting, seed: int) -> None:
 
 
 def learns_separable(method: Fitting, seed: int) -> None:
-    view = draw(seed, gap=6.0)
+    view = draw(seed, gap=6.0, square=True)
     p = run(method, view, Steps(horizon=60)).predictions
     assert (p.argmax(axis=1) == view.valid.labels).mean() > 0.8
 
