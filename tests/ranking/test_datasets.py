@@ -137,6 +137,17 @@ def test_a_divergence_that_reads_classes_says_why_numbers_have_none(folder: Path
         rank_datasets(read_target(folder / "stars.csv"), [], Budget(), "otdd")
 
 
+def test_a_set_is_no_nearer_for_being_the_only_one_with_classes(folder: Path, tmp_path: Path) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    for theme in ("films", "music"):
+        rows = (folder / f"{theme}.csv").read_text().splitlines()
+        numbered = [f"{line.rpartition(',')[0]},{at / 7}" for at, line in enumerate(rows[1:])]
+        (folder / f"{theme}.csv").write_text("\n".join([rows[0], *numbered]))
+    found = ranked(target, folder, method=("otdd", "frechet"))
+    # `otdd` knows one set of three, and puts it in the middle
+    assert [(one.dataset.name, one.rank) for one in found] == [("films", 1.0), ("music", 2.0), ("cards", 2.5)]
+
+
 def test_an_encoder_is_the_embedding_where_one_is_given(folder: Path, tmp_path: Path) -> None:
     import tiny_models
     from headstart.io.sources import scan

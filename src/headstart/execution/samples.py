@@ -160,7 +160,7 @@ def _comparable(rows: Rows, of: Target, target: Target) -> Rows:
         raise Unfit(
             f"it lacks {named} of the target's columns, or holds another type there",
             where=where,
-            fix="rename its columns as in the target; tables are compared on the columns that both have",
+            fix="rename its columns as in the target; tables are compared on the columns of the target",
         )
     columns = [(here[n].cast(pa.float64() if is_number(wanted[n].type) else pa.string())) for n in wanted.column_names]
     return replace(rows, inputs=pa.table(dict(zip(wanted.column_names, columns, strict=True))))

@@ -13,11 +13,16 @@ Array = np.ndarray[Any, Any]
 def mean_ranks(figures: Array) -> Array:
     """(rows,) mean over the columns of each row's rank, 1 for the smallest; ties share theirs, NaN has none.
 
-    >>> mean_ranks(np.array([[0.1, 5.0], [0.3, 4.0], [0.2, np.nan]])).tolist()
-    [1.5, 2.0, 2.0]
+    The ranks of a column with NaN are spread over all places: to be last of two says as much as to be low among all,
+    and to be the only one says nothing.
+
+    >>> mean_ranks(np.array([[0.1, 5.0], [0.3, 4.0], [0.2, 6.0]])).tolist()
+    [1.5, 2.0, 2.5]
+    >>> mean_ranks(np.array([[0.1, np.nan], [0.3, 4.0], [0.2, np.nan]])).tolist()
+    [1.0, 2.5, 2.0]
     """
-    ranks = rankdata(figures, axis=0, nan_policy="omit")
     known = ~np.isnan(figures)
+    ranks = (rankdata(figures, axis=0, nan_policy="omit") - 0.5) * len(figures) / np.maximum(known.sum(axis=0), 1) + 0.5
     return np.asarray(np.where(known, ranks, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan))
 
 

@@ -25,7 +25,8 @@ DIVERGENCES = ("otdd", "frechet", "mmd", "proxy_a", "jensen_shannon")
 class Near:
     """One data set in an order.
 
-    rank: mean of its ranks over the divergences that can be measured on it, 1 for the nearest; None where none can.
+    rank: mean of its ranks over the divergences that can be measured on it, 1 for the nearest; None where none can. A
+    divergence that can be measured on some sets alone spreads their ranks over all places.
     nearest: share of the draws, of half the rows of every set, in which it is first; None without a draw or a rank.
     rows, classes: of the data set. shared: its inputs that the target has too, test rows included; shared_test: those
     among the target's test rows. divergences: by name, smaller is nearer. refused: those that cannot work on it, with
@@ -158,7 +159,10 @@ def _drawn(
     seed: int,
     run: Run,
 ) -> Array:
-    """(draws, data sets) mean ranks on half the rows of every set; as many draws as there is time for."""
+    """(draws, data sets) mean ranks on half the rows of every set; as many draws as there is time for.
+
+    Without replacement: a row drawn twice lies next to itself, and two sets of one kind would seem apart.
+    """
     import numpy as np
 
     from headstart.numerics.ranks import mean_ranks
