@@ -213,6 +213,11 @@ def test_rank_of_data_sets(shell: Shell, models: Path, ticket_file: Path, tmp_pa
     assert said.out.splitlines()[-1].startswith("ranked 2 data sets in ")
     assert "data set `broken.csv` is left out" in said.err
     assert "leave --layers" in shell(*asked, "--layers", "all").err
+    for name in ("more.csv", "same.csv"):
+        (tmp_path / "sets" / name).write_text("")
+    none = shell(*asked)
+    assert none.code == 1
+    assert none.err.count("is left out: the file is empty") == 3
 
 
 def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:

@@ -341,6 +341,9 @@ def _rank_datasets(
 
     methods = tuple(entry("ranking.divergences", word).name for word in words) or DIVERGENCES
     read, failed = read_datasets(folder, label=target.columns.label, apart_from=data, seed=seed)
+    if failed and not read:
+        show.unread(failed, "data set")
+        raise failed[0][1]
     found, broken = _gather(sources, bank)[1:] if sources else ([], [])
     show.unread(broken)
     if broken and not found:

@@ -79,10 +79,10 @@ def made(document: Mapping[str, Any], sentence: str, *, machine: bool) -> None:
         saved(sentence)
 
 
-def unread(failed: Iterable[tuple[str, Problem]]) -> None:
-    """Sources that could not be read, each with what to do."""
+def unread(failed: Iterable[tuple[str, Problem]], what: str = "source") -> None:
+    """Sources, or data sets, that could not be read, each with what to do."""
     for name, problem in failed:
-        warn(f"source `{name}` is left out: {problem.what}; {problem.fix}")
+        warn(f"{what} `{name}` is left out: {problem.what}; {problem.fix}")
 
 
 def _error(name: str, problem: Mapping[str, str]) -> dict[str, Any]:
@@ -204,8 +204,7 @@ def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seco
             warn(f"`{one.dataset.name}` holds {_count(one.shared_test, 'test row')} of the target: leave them out")
         for name, problem in one.refused.items():
             warn(f"`{name}` says nothing of `{one.dataset.name}`: {problem.what}")
-    for name, problem in broken:
-        warn(f"data set `{name}` is left out: {problem.what}; {problem.fix}")
+    unread(broken, "data set")
     saved(f"ranked {_count(len(able), 'data set')} in {seconds:.1f} s: `{able[0].dataset.name}` is nearest")
 
 
