@@ -121,6 +121,29 @@ def test_what_cannot_be_read_or_compared_costs_itself_alone(folder: Path, tmp_pa
         read_datasets(folder / "films.csv")
 
 
+def test_pairs_and_tokens_are_compared_with_texts_by_their_words_alone(folder: Path, tmp_path: Path) -> None:
+    """A column that only some sets have would else put a word into the texts of all others."""
+    lines = (tmp_path / "sets" / "films.csv").read_text().splitlines()[1:]
+    halves = [(line.rsplit(",", 1)[0].split(), line.rsplit(",", 1)[1]) for line in lines]
+    pairs = [f"{' '.join(words[:3])},{' '.join(words[3:])},{mood}" for words, mood in halves]
+    (folder / "pairs.csv").write_text("\n".join(["premise,hypothesis,label", *pairs]))
+    spelt = ["".join(f"{word} {'B-X' if word == 'film' else 'O'}\n" for word in words) for words, _ in halves]
+    (folder / "tokens.conll").write_text("\n".join(spelt))
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    held = {one.dataset.name: one for one in ranked(target, folder, method=("frechet", "jensen_shannon"))}
+    for name in ("pairs", "tokens"):
+        assert held[name].divergences["jensen_shannon"] == held["films"].divergences["jensen_shannon"]
+        # pairs of words across the break of a pair are the only other ones
+        assert held[name].divergences["frechet"] == pytest.approx(held["films"].divergences["frechet"], rel=0.05)
+
+
+def test_a_link_to_nowhere_costs_itself_alone(folder: Path) -> None:
+    (folder / "gone.csv").symlink_to("nowhere")
+    found, failed = read_datasets(folder, apart_from=folder / "films.csv")
+    assert [one.name for one in found] == ["cards", "music"]
+    assert [name for name, _ in failed] == ["gone.csv"]
+
+
 def test_the_target_itself_is_left_out(folder: Path) -> None:
     found, _ = read_datasets(folder, apart_from=folder / "films.csv")
     assert [one.name for one in found] == ["cards", "music"]

@@ -23,7 +23,7 @@ def datasets_in(
     found: list[Target] = []
     failed: list[tuple[str, Problem]] = []
     for place in sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__"))):
-        if apart_from is not None and apart_from.exists() and place.samefile(apart_from):
+        if apart_from is not None and apart_from.exists() and place.exists() and place.samefile(apart_from):
             continue
         try:
             found.append(_read(place, label, seed))
