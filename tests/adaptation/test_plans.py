@@ -30,8 +30,8 @@ class Run:
         return self.decided.setdefault(name, compute())
 
 
-def outcome(seconds: float, ok: bool = True) -> Any:
-    return SimpleNamespace(ok=ok, seconds=seconds, value={"folds": [{"facts": {"horizon": 90}}]})
+def outcome(seconds: float, ok: bool = True, stopped: str | None = None) -> Any:
+    return SimpleNamespace(ok=ok, seconds=seconds, stopped=stopped, value={"folds": [{"facts": {"horizon": 90}}]})
 
 
 PART: Any = SimpleNamespace(
@@ -98,7 +98,8 @@ def test_without_outer_folds_a_long_schedule_is_cut(at_speed: Any) -> None:
     assert plan(Run(0.05 * 4.25 * 100 / plans.SHARE)).routes == ()
     at_speed(Speed(100.0, 100, workers=1))
     assert plan(Run(0.31 * 4.25 * 100 / plans.SHARE)).horizon == 31
-    assert plan(Run(0.29 * 4.25 * 100 / plans.SHARE)).routes == (), "30 steps are the least"
+    assert plan(Run(0.165 * 4.25 * 100 / plans.SHARE)).horizon == 16
+    assert plan(Run(0.155 * 4.25 * 100 / plans.SHARE)).routes == (), "16 steps are the least"
 
 
 def test_what_cannot_compete_says_why(at_speed: Any) -> None:
@@ -128,6 +129,20 @@ def test_speed_is_the_slower_route_without_what_a_start_costs(monkeypatch: pytes
     assert found is not None
     assert (found.horizon, found.workers) == (90, 2)
     assert found.seconds == pytest.approx(2.0 + 0.5 * 90)
-    assert [limit for _, _, limit in asked] == [60.0, 60.0, 60.0]
+    assert [limit for _, _, limit in asked] == [100.0, 100.0, 100.0]
     monkeypatch.setattr(adaptation, "fit", lambda *a, **k: [outcome(1.0), outcome(1.0, ok=False)])
     assert measured(PART, SOURCE, Run(600.0)) is None  # type: ignore[arg-type]
+
+
+def test_a_speed_that_is_cut_is_what_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last few steps of one route were stopped at 100 s: its speed is at least that, and more is not asked."""
+
+    def fit(_part: Any, _systems: Any, _cells: Any, _run: Any, _stage: str, *, limit_seconds: float, steps: Any) -> Any:
+        slow = steps["until"] * plans.MEASURED > plans.FEW
+        return [outcome(4.0), outcome(limit_seconds, ok=False, stopped="time") if slow else outcome(10.0)]
+
+    monkeypatch.setattr(adaptation, "fit", fit)
+    monkeypatch.setattr(adaptation, "route", lambda source, name, seed: name)
+    found = measured(PART, SOURCE, Run(600.0))  # type: ignore[arg-type]  # a stand-in
+    assert found is not None
+    assert found.seconds == pytest.approx(10 + (100 - 10) / (plans.MORE - plans.FEW) * (90 - plans.FEW))
