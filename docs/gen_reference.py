@@ -32,6 +32,7 @@ KIND_TITLES = {
     "recall.sources": "Recall: sources",
     "recall.priors": "Recall: priors",
     "ranking.estimators": "Ranking: estimators",
+    "ranking.fusion": "Ranking: fusion of proxies and history",
     "ranking.sets": "Ranking: sets",
     "ranking.divergences": "Ranking: divergences between data sets",
     "adaptation.baselines": "Adaptation: no-transfer systems",

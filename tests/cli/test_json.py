@@ -189,6 +189,16 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     }  # fmt: skip
     assert deep["passes"] == document["passes"]
     assert document["sets"] == []
+    assert document["sources"][0]["expected"] == []
+    assert document["sources"][0]["certainty"]["first"] == 1.0
+    expected = fits(shell(*asked, "--expect", "--fusion", "isotonic", "--json"), "rank")["sources"][0]["expected"]
+    assert [e["route"] for e in expected if e["value"] is not None] == ["linear_probe"]
+    assert "no past target" in expected[-1]["basis"]
+    told = shell(*asked, "--expect")
+    assert "to expect" in told.out
+    assert "nothing can be said of" in told.err
+    assert "it is the only one that was scored" in told.err
+    assert "fusion" in shell(*asked, "--expect", "--fusion", "nothing").err
     out = tmp_path / "tuned"
     adapted = shell(
         "adapt", ticket_file, "--source", models / "tiny", "--method", "linear_probe", "--out", out, "--json"

@@ -277,6 +277,10 @@ def rank(
     race: Annotated[
         RaceRule, typer.Option(help="who leaves early; bernstein is slow to say so, and sure")
     ] = RaceRule.PAIRED,
+    expect: Annotated[
+        bool, typer.Option("--expect", help="also what score to expect of each source by each route, from past runs")
+    ] = False,
+    fusion: Annotated[str, typer.Option(help="what learns that from past runs: ridge, isotonic or boosting")] = "ridge",
     minutes: Minutes = None,
     memory: Memory = None,
     labels: Labels = None,
@@ -295,11 +299,11 @@ def rank(
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    if datasets is not None and (layers or pooling or sets):
+    if datasets is not None and (layers or pooling or sets or expect):
         raise Unfit(
-            "layers, poolings and sets are of sources, and data sets have none",
+            "layers, poolings, sets and expectations are of sources, and data sets have none",
             where="`headstart rank --datasets`",
-            fix="leave --layers, --pooling and --sets out",
+            fix="leave --layers, --pooling, --sets and --expect out",
         )
     words = [] if method is None else method.split(",")
     estimators, gathering = by_kind([] if datasets else words, sets)
@@ -317,7 +321,7 @@ def rank(
         raise failed[0][1]
     ranked, gathered = rank_sets(
         target, at_hand, budget, sets or 2, gathering, estimators=estimators, exhaustively=exhaustive,
-        layers=depths, pooling=poolings, rule=race.value,
+        layers=depths, pooling=poolings, rule=race.value, bank=inventory if expect else None, fusion=fusion,
     )  # fmt: skip
     show.ranking(ranked, failed, target, time.monotonic() - started, gathered, machine=json)
 

@@ -29,6 +29,7 @@ from headstart.cli.printing import (
 from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
 from headstart.ranking import trunk_of
+from headstart.ranking.certainty import words
 
 if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
+EXPLAINED = 3  # sources whose scores are put in words
 
 
 def process_start() -> float:
@@ -123,6 +125,10 @@ def ranking(
                 "low": score.low if score else None,
                 "high": score.high if score else None,
                 "proxies": known["proxies"],
+                "errors": known["errors"],
+                "certainty": known["certainty"],
+                "expected": known["expected"],
+                "words": list(words(source, target)),
                 "refused": {name: problem["what"] for name, problem in known["refused"].items()},
                 "cost_seconds": source.receipt.seconds,
                 "dropped": known["dropped"],
@@ -137,14 +143,22 @@ def ranking(
     left = [one for one in listed if one["dropped"]]
     title = target.metric.title
     rows: list[tuple[object, ...]] = [
-        (_short(o["name"]), number(o["score"]), interval(o), f"{o['cost_seconds']:.1f} s") for o in scored
+        (_short(o["name"]), number(o["score"]), interval(o), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
+        for o in scored
     ]
-    draw(table("source", f">{title} of its probe", "95 % interval", ">cost", rows=rows))
+    draw(table("source", f">{title} of its probe", "95 % interval", ">first", ">cost", rows=rows))
+    _tell_expected(scored, title)
     names = [*dict.fromkeys(n for one in scored for n in one["proxies"])]
     if names:
         heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in names]
-        rows = [(_short(o["name"]), *(number(o["proxies"].get(n)) for n in names)) for o in scored]
+        rows = [(_short(o["name"]), *(_give_or_take(o, n) for n in names)) for o in scored]
         draw("", table("proxies (higher is better)", *heads, rows=rows))
+    for one in scored[:EXPLAINED]:
+        saw, sure, better = one["words"]
+        draw("")
+        note(f"`{_short(one['name'])}`: {saw}")
+        note(f"  {sure}")
+        note(f"  {better}")
     for method, reasons in _grouped(scored).items():
         for reason, of in reasons.items():
             some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
@@ -159,6 +173,32 @@ def ranking(
     best = f": `{scored[0]['name']}` looks best" if scored else ""
     spared = "" if passes["rows"] == passes["full"] else f", {passes['rows'] / passes['full']:.0%} of all passes"
     saved(f"ranked {_count(len(listed), 'source')} in {seconds:.1f} s{spared}{best}")
+
+
+def _share(certainty: Mapping[str, Any] | None) -> str:
+    return "" if certainty is None else f"{certainty['first']:.0%}"
+
+
+def _give_or_take(one: Mapping[str, Any], name: str) -> str:
+    """A proxy with its standard error, where it tells one."""
+    error = one["errors"].get(name)
+    return number(one["proxies"].get(name)) + (f" ±{error:.1g}" if error is not None else "")
+
+
+def _tell_expected(scored: Sequence[Mapping[str, Any]], title: str) -> None:
+    """What past runs let expect of each source by each route, the best first; and what cannot be said."""
+    told = [(one["name"], e) for one in scored for e in one["expected"]]
+    known = [(name, e) for name, e in told if e["value"] is not None]
+    if not told:
+        return
+    rows: list[tuple[object, ...]] = [
+        (_short(name), e["route"], number(e["value"]), interval(e), e["basis"]) for name, e in known
+    ]
+    draw("", table("source", "route", f">{title} to expect", "90 % interval", "by", rows=rows))
+    silent: dict[str, str] = {e["route"]: e["basis"] for _, e in told if e["value"] is None}
+    for reason in dict.fromkeys(silent.values()):
+        routes = ", ".join(f"`{route}`" for route, why in silent.items() if why == reason)
+        note(f"nothing can be said of {routes}: {reason}")
 
 
 def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seconds: float, *, machine: bool) -> None:

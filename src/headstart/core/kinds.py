@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Score:
-    """What an estimator says. value: higher is better. losses: (rows,) per-row losses, lower is better, or None."""
+    """What an estimator says. value: higher is better.
+
+    losses: (rows,) per-row losses, lower is better, NaN where a row was not scored; or None. Where their mean, negated,
+    is the value or the value less 1, the value's error follows from them.
+    error: standard error of the value over draws of the rows, None where the estimator does not tell.
+    """
 
     value: float
     losses: Array | None = None
+    error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -286,6 +292,25 @@ class PastTrials:
     trials: tuple[tuple[tuple[Mapping[str, Any], float], ...], ...]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Experience:
+    """What was said of sources on past targets (n pairs of the two), and what came of it.
+
+    features: (n, d) float64, finite; the higher one is, the more is to be expected. values: (n,) what came of it,
+    higher is better. targets: (n,) number of the past target.
+    """
+
+    features: Array
+    values: Array
+    targets: Array
+
+
+class Expectation(Protocol):
+    """(m,) values to expect at features (m, d), the columns as in the experience."""
+
+    def __call__(self, features: Array) -> Array: ...
+
+
 class Method(Protocol):
     @property
     def needs(self) -> Needs: ...
@@ -305,6 +330,12 @@ class Gathering(Method, Protocol):
     """Says how good sources are together on a target, so that the best few can be looked for."""
 
     def __call__(self, candidates: Sequence[Candidate]) -> SetFunction: ...
+
+
+class Expecting(Method, Protocol):
+    """Learns from past targets what to expect of sources on a new one; of a higher feature never less."""
+
+    def __call__(self, past: Experience) -> Expectation: ...
 
 
 class Diverging(Method, Protocol):
@@ -364,6 +395,7 @@ KINDS: dict[str, str] = {
     "recall.sources": "Recalling",
     "recall.priors": "Advising",
     "ranking.estimators": "Ranking",
+    "ranking.fusion": "Expecting",
     "ranking.divergences": "Diverging",
     "ranking.sets": "Gathering",
     "adaptation.baselines": "Fitting",

@@ -6,10 +6,11 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order; taps:
               layers and poolings of the source, as sources, that are computed in place of it, in one pass for all.
               value {rows, width, chunks: [keys]}
-    score     {source, target, root?, upto, estimators: [{name, settings}], cache, frozen?}
+    score     {source, target, root?, upto, estimators: [{name, settings}], cache, frozen?, errors?}
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
-              fold of one); frozen: score the rows after the first so many, by a fit on these.
-              value {rows, scores: {name: value}, failed: {name: error}}; files losses-NAME.npy
+              fold of one); frozen: score the rows after the first so many, by a fit on these; errors: of the scores.
+              value {rows, scores: {name: value}, errors: {name: standard error}, failed: {name: error}}; files
+              losses-NAME.npy
     tell      {source, target, root?, gives: ["features" | "predictions"], cache}
               of the target's labelled rows, in their order. value {rows}; files features.npy, predictions.npy
     fit       {kind, name, settings, seed, source | None, target, root?, cells: [[repeat, fold], …] | "all", steps,
@@ -41,6 +42,7 @@ from threadpoolctl import threadpool_limits
 from headstart import catalogue
 from headstart.core import Fitted, Problem, Rows, Source, State, Steps, Target, TensorContext, Unfit
 from headstart.io import targets
+from headstart.numerics.chunks import standard_error
 
 from .specs import Halted, Job, Room, chunks, source_from_dict
 from .views import FoldView, Pool, RankView, Store, drawn, none_of, opener
@@ -98,6 +100,7 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     source = source_from_dict(spec["source"])
     first = drawn(_root(spec, target, room))
     scores: dict[str, float] = {}
+    errors: dict[str, float] = {}
     failed: dict[str, dict[str, str]] = {}
     with opener(source) as open_:
         assert open_ is not None
@@ -107,19 +110,23 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
         view = RankView(target, rows, pool, _store(spec, room), frozen=spec.get("frozen"))
         for number, one in enumerate(spec["estimators"]):
             if room.stop():
-                raise Halted(number, {"rows": len(rows), "scores": scores, "failed": failed})
+                raise Halted(number, {"rows": len(rows), "scores": scores, "errors": errors, "failed": failed})
             name = one["name"]
             room.report(name)
             try:
                 method = _method("ranking.estimators", name, one.get("settings", {}), room)
-                score = method(view.seen_by(method.needs, name))
+                seen = view.seen_by(method.needs, name)
+                score = method(seen)
+                error = standard_error(method, seen, score) if spec.get("errors") else None
             except Problem as problem:
                 failed[name] = problem.as_dict()
                 continue
             scores[name] = float(score.value)
+            if error is not None:
+                errors[name] = error
             if score.losses is not None:
                 np.save(room.folder / f"losses-{name}.npy", np.asarray(score.losses, dtype=np.float64))
-    return {"rows": len(rows), "scores": scores, "failed": failed}
+    return {"rows": len(rows), "scores": scores, "errors": errors, "failed": failed}
 
 
 def _tell(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:

@@ -100,10 +100,19 @@ def tell_job(part: Part, source: Source, gives: Sequence[str]) -> Job:
     return Job("tell", f"{' and '.join(gives)} of {source.name}", spec)
 
 
-def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Ranking], frozen: int | None = None) -> Job:
+def score_job(
+    part: Part,
+    source: Source,
+    rows: int,
+    estimators: Sequence[Ranking],
+    frozen: int | None = None,
+    *,
+    errors: bool = False,
+) -> Job:
     """Estimators on the labelled rows of the part that are among the first `rows` that are drawn of the root.
 
-    frozen: what is fitted sees the first so many rows of the part alone, and the others are scored.
+    frozen: what is fitted sees the first so many rows of the part alone, and the others are scored. errors: of the
+    scores too, see `numerics.chunks.standard_error`.
     """
     names = [catalogue.name_of(e) for e in estimators]
     spec: dict[str, Any] = {
@@ -118,6 +127,8 @@ def score_job(part: Part, source: Source, rows: int, estimators: Sequence[Rankin
     }
     if frozen is not None:
         spec["frozen"] = frozen
+    if errors:
+        spec["errors"] = True
     own = {name: e for name, e in zip(names, estimators, strict=True) if name.startswith("?")}
     return Job("score", f"scores of {source.name}", spec, methods=own)
 
@@ -311,6 +322,18 @@ def gained_out_of_fold(target: Target, chosen: Array, opponent: Array) -> Measur
     cells = scored_cells([chosen, opponent])
     mine, other = (out_of_fold_score(target, table, cells) for table in (chosen, opponent))
     return _about(one, target.metric.sign * (mine - other))
+
+
+def firsts_out_of_fold(target: Target, tables: Sequence[Array]) -> Array:
+    """(tables,) share of the draws of rows in which each is the best, on the cells that all have; equals share."""
+    from headstart.numerics.bootstrap import resampled
+
+    labels, groups, seen = _first_repeat(target, tables)
+    if not len(labels):
+        return np.full(len(tables), 1 / len(tables))
+    drawn = target.metric.sign * resampled(target.metric.name, labels, [table[0][seen] for table in tables], groups)
+    best = drawn == drawn.max(axis=0)
+    return np.asarray((best / best.sum(axis=0)).mean(axis=1))
 
 
 def _first_repeat(target: Target, tables: Sequence[Array]) -> tuple[Array, list[str], Array]:

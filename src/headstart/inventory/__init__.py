@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from headstart.io.cache import Cache
+    from headstart.numerics.pools import Pool
     from headstart.numerics.records import Records
 
     from .contamination import Trained
@@ -210,6 +211,21 @@ class Inventory:
         if signature is None:
             return Known(values=values)
         return transfers.known(self._database, past, signature, target.modality, values)
+
+    def pools(self, target: Target, method: str) -> list[Pool]:
+        """What estimators said of sources on past targets of this one's task, modality and metric, the target's own
+        left out, and what came of them by one route: this bank's own runs."""
+        from . import pools
+
+        return pools.own(self._database, target, method)
+
+    def imported_pools(
+        self, origin: str, method: str, metric: str, where: Mapping[str, Any] | None = None
+    ) -> list[Pool]:
+        """The same of what was imported of one origin; where: settings that records must have."""
+        from . import pools
+
+        return pools.imported(self._database, origin, method, metric, where)
 
     # -- what solve reads --------------------------------------------------------------------------------------------
 

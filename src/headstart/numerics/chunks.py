@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from headstart.core import Unfit
+from headstart.core import Ranking, Score, TaskType, Unfit, View
 
 from .moments import Moments, slices
 
@@ -97,6 +98,74 @@ class Chunks:
         if len(self.parts) < 2:
             raise Unfit("one part has no spread", where=where, fix="cut the rows into two parts or more")
         return self.whole
+
+
+class Without:
+    """A `core.View` of all rows of another one but those of one part; moments come by subtraction."""
+
+    def __init__(self, view: View, left_out: slice) -> None:
+        self._view, self._out = view, left_out
+
+    def _kept(self, rows: Array) -> Array:
+        return np.delete(np.asarray(rows), self._out, axis=0)
+
+    @property
+    def task(self) -> TaskType:
+        return self._view.task
+
+    @property
+    def classes(self) -> int:
+        return self._view.classes
+
+    @property
+    def labels(self) -> Array:
+        return self._kept(self._view.labels)
+
+    @property
+    def folds(self) -> Array:
+        return self._kept(self._view.folds)
+
+    @cached_property
+    def features(self) -> Array:
+        return self._kept(self._view.features)
+
+    @cached_property
+    def moments(self) -> Moments:
+        features, labels = self._view.features[self._out], self._view.labels[self._out]
+        return self._view.moments - Moments.of(features, labels, self._view.classes)
+
+    @cached_property
+    def predictions(self) -> Array:
+        return self._kept(self._view.predictions)
+
+    @cached_property
+    def reference(self) -> Array:
+        return self._kept(self._view.reference)
+
+
+def standard_error(method: Ranking, view: View, score: Score, parts: int = 10) -> float | None:
+    """How far a score may be off for want of rows: one standard error over draws of rows as many as these.
+
+    By the losses where the score is their mean. Else, for an estimator that claims `jackknife`, by leaving out one of
+    so many parts at a time; the rows should lie in a random or stratified order. None for all others.
+    """
+    if score.error is not None or score.losses is None:
+        told = score.error
+    else:
+        seen = score.losses[np.isfinite(score.losses)]
+        plain = len(seen) > 1 and any(abs(score.value + seen.mean() - c) <= 1e-9 * (1 + abs(c)) for c in (0.0, 1.0))
+        told = float(seen.std(ddof=1)) / len(seen) ** 0.5 if plain else None
+    if told is not None or "jackknife" not in method.claims:
+        return told
+    rows = len(view.folds)
+    cut = list(slices(rows, -(-rows // parts)))
+    if len(cut) < 2:
+        return None
+    try:
+        without = [method(Without(view, one)).value for one in cut]
+    except Unfit:  # with a tenth of the rows less, it says nothing
+        return None
+    return jackknife(score.value, without, [len(range(*one.indices(rows))) for one in cut]).error
 
 
 def _sum(parts: Sequence[Moments]) -> Moments:

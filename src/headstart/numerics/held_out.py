@@ -34,8 +34,17 @@ def cells(folds: Array) -> Iterator[tuple[Array, Array]]:
 def explained(errors: Array, naive: Array) -> Score:
     """R² over the rows that have a loss: 1 - squared error / that of the training mean; 0 where that mean is right.
 
-    >>> explained(np.array([1.0, np.nan]), np.array([4.0, np.nan])).value
-    0.75
+    Its error is that of a ratio of two means, to first order.
+
+    >>> explained(np.array([1.0, 1.0, np.nan]), np.array([4.0, 4.0, np.nan]))
+    Score(value=0.75, losses=array([ 1.,  1., nan]), error=0.0)
     """
-    worst = float(np.nansum(naive))
-    return Score(1 - float(np.nansum(errors)) / worst if worst > 0 else 0.0, errors)
+    scored = np.isfinite(errors)
+    rows, worst = int(scored.sum()), float(np.nansum(naive))
+    if worst <= 0:
+        return Score(0.0, errors)
+    value = 1 - float(np.nansum(errors)) / worst
+    if rows < 2:
+        return Score(value, errors)
+    off = (errors - (1 - value) * naive)[scored] * (rows / worst)
+    return Score(value, errors, float(off.std(ddof=1)) / rows**0.5)

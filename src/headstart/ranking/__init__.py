@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import catalogue
 from headstart.core import (
     Budget,
+    Expecting,
     Gathering,
     Measured,
     Problem,
@@ -22,6 +23,8 @@ from headstart.core import (
     problem_from,
 )
 
+from .certainty import Certainty, certainties
+from .expect import Expected, best_of, expect
 from .gather import SETS, Gathered, able, gather
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from headstart.execution.parts import Part, Tried
     from headstart.execution.run import Run
+    from headstart.inventory import Inventory
     from headstart.io.layers import Layers
 
     Array = np.ndarray[Any, Any]
@@ -45,20 +49,24 @@ class Ranked:
     """One source in a ranking.
 
     score: the cross-validated probe's metric, with its interval; None for a source that left or failed. proxies: by
-    name, higher is better. refused: estimators that cannot work on this source, with the reason. dropped: why it left
-    the race, at `rows` rows. error: why it could not be ranked at all. probe: the out-of-fold predictions behind the
-    score.
+    name, higher is better. errors: standard errors of those that tell. refused: estimators that cannot work on this
+    source, with the reason. dropped: why it left the race, at `rows` rows. error: why it could not be ranked at all.
+    probe: the out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route, where
+    past runs were asked.
     """
 
     source: Source
     score: Measured | None = None
     proxies: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[str, Problem] = field(default_factory=dict)
     seconds: float = 0.0
     rows: int = 0
     dropped: str | None = None
     error: Problem | None = None
     probe: Tried | None = None
+    certainty: Certainty | None = None
+    expected: tuple[Expected, ...] = ()
 
 
 def rank(
@@ -70,6 +78,8 @@ def rank(
     layers: Layers | None = None,
     pooling: Sequence[str] | None = None,
     rule: Rule = "paired",
+    bank: Inventory | None = None,
+    fusion: str | Expecting = "ridge",
     run: Run | None = None,
 ) -> tuple[Source, ...]:
     """The sources, best first, each with a receipt of its score; those that left or failed come last, with the reason.
@@ -77,13 +87,15 @@ def rank(
     method: estimators to report beside the score, which is always the cross-validated linear probe in the target's
     metric. layers, pooling: other ways to read each source, see `io.layers.taps`; they compete as sources of their own,
     and one pass over the rows serves them all. rule: who leaves the race; `paired` (more than 3 standard errors behind
-    the leader), `bernstein` (with 95 % probability the best is not among them; see `numerics.race`), or `none`. Raises
-    `Refused` when no source can be ranked.
+    the leader), `bernstein` (with 95 % probability the best is not among them; see `numerics.race`), or `none`. bank:
+    past runs to learn from what to expect of each source by each route; sources then come in the order of the best that
+    is expected of them. fusion: the model that learns it. Raises `Refused` when no source can be ranked.
     """
     names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
     ranked, _ = rank_sets(
-        target, sources, budget, methods=(), estimators=names, layers=layers, pooling=pooling, rule=rule, run=run
-    )
+        target, sources, budget, methods=(), estimators=names, layers=layers, pooling=pooling, rule=rule, bank=bank,
+        fusion=fusion, run=run,
+    )  # fmt: skip
     return ranked
 
 
@@ -99,6 +111,8 @@ def rank_sets(
     layers: Layers | None = None,
     pooling: Sequence[str] | None = None,
     rule: Rule = "paired",
+    bank: Inventory | None = None,
+    fusion: str | Expecting = "ridge",
     run: Run | None = None,
 ) -> tuple[tuple[Source, ...], tuple[Gathered, ...]]:
     """The ranking, as by `rank`, and by each method the best set of at most so many of its sources.
@@ -113,9 +127,22 @@ def rank_sets(
     made = able(methods, target)
     entered, unable = _tapped(sources, layers, pooling)
     with lone_part(target, budget, run) as (here, part):
-        ranked = [*race(part, entered, here, estimators, rule=rule), *unable]
+        ranked = [*race(part, entered, here, estimators, rule=rule, errors=True), *unable]
         gathered = tuple(gather(part, ranked, here, most, one, exhaustively=exhaustively) for one in made)
-    return _receipts(ranked, target, estimators), gathered
+    return _receipts(_told(ranked, target, bank, fusion), target, estimators), gathered
+
+
+def _told(ranked: Sequence[Ranked], target: Target, bank: Inventory | None, fusion: str | Expecting) -> list[Ranked]:
+    """With how sure each place is; where a bank was asked, what to expect too, and in the order of the best of that."""
+    sure = certainties(ranked, target)
+    expected = {} if bank is None else expect(ranked, target, bank, fusion)
+    found = [
+        replace(one, certainty=sure.get(one.source.identity), expected=expected.get(one.source.identity, ()))
+        for one in ranked
+    ]
+    if not expected:
+        return found
+    return sorted(found, key=lambda one: (not one.expected, -best_of(one.expected, target.metric.sign)))
 
 
 def by_kind(names: Sequence[str], sets: int | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -177,10 +204,12 @@ def race(
     estimators: Sequence[str | Ranking] = PROXIES,
     *,
     rule: Rule = "paired",
+    errors: bool = False,
 ) -> list[Ranked]:
     """Features of growing samples; hopeless sources leave early; the rest is scored on all rows, best first.
 
-    Layers and poolings of one source share its passes: what is still in the race is computed together.
+    Layers and poolings of one source share its passes: what is still in the race is computed together. errors: of the
+    proxies too.
     """
     import numpy as np
 
@@ -219,7 +248,7 @@ def race(
 
     raced = races.race(widths, len(target.labelled), losses_at, leave)
     kept = [able[name] for name in raced.kept if name not in failed]
-    scored = _score(part, kept, wanted, run, failed, seconds)
+    scored = _score(part, kept, wanted, run, failed, seconds, errors=errors)
     left = [
         Ranked(able[name], seconds=seconds[name], rows=rows, dropped=_named(reason, able))
         for name, (rows, reason) in raced.left.items()
@@ -287,12 +316,15 @@ def _score(
     run: Run,
     failed: dict[str, Problem],
     seconds: dict[str, float],
+    *,
+    errors: bool,
 ) -> list[Ranked]:
     """Estimators and the cross-validated probe of those that ran to the end."""
     from headstart.execution.parts import fit_job, probe_of, score_job, tried
 
     target, rows = part.target, len(part.target.labelled)
-    proxies = run.do([score_job(part, s, part.root_rows, estimators) for s in sources], "rank") if estimators else []
+    jobs = [score_job(part, s, part.root_rows, estimators, errors=errors) for s in sources] if estimators else []
+    proxies = run.do(jobs, "rank")
     probes = run.do([fit_job(part, probe_of(s), target.folds.cells()) for s in sources], "rank")
     ranked = []
     for at, (source, outcome) in enumerate(zip(sources, probes, strict=True)):
@@ -302,13 +334,15 @@ def _score(
             continue
         probe = tried(part, probe_of(source), [outcome])
         values: dict[str, float] = {}
+        off: dict[str, float] = {}
         refused: dict[str, Problem] = {}
         if proxies and proxies[at].ok:
             seconds[source.identity] += proxies[at].seconds
             values = {n: float(v) for n, v in proxies[at].value["scores"].items()}
+            off = {n: float(v) for n, v in proxies[at].value["errors"].items()}
             refused = {n: problem_from(p) for n, p in proxies[at].value["failed"].items()}
         score, spent = _measured(target, probe), seconds[source.identity]
-        ranked.append(Ranked(source, score, values, refused, spent, rows, probe=probe))
+        ranked.append(Ranked(source, score, values, off, refused, spent, rows, probe=probe))
     return ranked
 
 
@@ -358,9 +392,12 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
         warnings=(str(ranked.error),) if ranked.error else (),
         facts={
             "proxies": dict(ranked.proxies),
+            "errors": dict(ranked.errors),
             "refused": {name: problem.as_dict() for name, problem in ranked.refused.items()},
             "dropped": ranked.dropped,
             "rows": ranked.rows,
             "error": ranked.error.as_dict() if ranked.error else None,
+            "certainty": ranked.certainty.as_dict() if ranked.certainty else None,
+            "expected": [one.as_dict() for one in ranked.expected],
         },
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from headstart.core import Needs, Ranking, Score, TaskType, Undeclared, Unfit
+from headstart.numerics.chunks import standard_error
 from headstart.numerics.moments import Moments, targets_of
 
 Array = np.ndarray[Any, Any]
@@ -241,10 +242,27 @@ def width_safe(method: Ranking, seed: int) -> None:
         assert heard < informed, f"noise of width {width} scores {heard:.3f}, and signal {informed:.3f}"
 
 
+def jackknife(method: Ranking, seed: int) -> None:
+    """Leaving parts out in turn gives the spread over fresh rows of the same classes, within a factor of two."""
+    chance, heard, told = np.random.default_rng(seed), [], []
+    means, labels = 2.0 * chance.standard_normal((3, 8)), np.arange(150) % 3
+    for number in range(40):
+        view = seen(method, means[labels] + chance.standard_normal((150, 8)), labels)
+        score = method(view)
+        heard.append(score.value)
+        if number < 8:
+            error = standard_error(method, view, replace(score, losses=None, error=None))
+            assert error is not None, "no error where nothing hinders it"
+            told.append(error)
+    spread, mean = float(np.std(heard, ddof=1)), float(np.sqrt(np.mean(np.square(told))))
+    assert spread / 2 <= mean <= 2 * spread, f"an error of {mean}, and the scores of fresh rows spread by {spread}"
+
+
 ALWAYS = [finite, survives_thin_classes, repeatable]
 CLAIMS = {
     law.__name__: law
     for law in (
         row_order, class_names, rotation, scale, feature_scale, translation, zero_columns, prefers_signal, width_safe,
+        jackknife,
     )
 }  # fmt: skip

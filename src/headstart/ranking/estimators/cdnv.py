@@ -29,6 +29,7 @@ class CDNV:
     needs = Needs(gives=("features",), tasks=("single_label",))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "jackknife",
     )  # fmt: skip
     cites = "arXiv:2112.15121"
 

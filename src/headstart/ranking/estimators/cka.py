@@ -29,6 +29,7 @@ class CKA:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"), reference=True)
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "jackknife",
     )  # fmt: skip
     cites = "arXiv:1905.00414"
 

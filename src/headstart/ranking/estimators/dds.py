@@ -30,6 +30,7 @@ class DDS:
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
+        "jackknife",
     )  # fmt: skip
     cites = "arXiv:2008.02107"
 

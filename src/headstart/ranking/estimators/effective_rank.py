@@ -27,7 +27,7 @@ class EffectiveRank:
     """
 
     needs = Needs(gives=("features",), labels=False)
-    claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns")
+    claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "jackknife")
     cites = "arXiv:2210.02885"
 
     def __call__(self, view: View) -> Score:

@@ -33,7 +33,7 @@ class ETran:
     """
 
     needs = Needs(gives=("features", "predictions"), tasks=("single_label", "regression"))
-    claims = ("class_names", "prefers_signal", "width_safe")
+    claims = ("class_names", "prefers_signal", "width_safe", "jackknife")
     cites = "arXiv:2308.02027"
 
     # C as in scikit-learn, of the regression

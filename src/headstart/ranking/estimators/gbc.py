@@ -29,7 +29,9 @@ class GBC:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label",))
-    claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
+    claims = (
+        "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "jackknife",
+    )  # fmt: skip
     cites = "arXiv:2111.12780"
 
     # of a class: one variance for all dimensions, or one for each

@@ -30,7 +30,7 @@ class HScore:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "feature_scale", "translation", "zero_columns",
-        "prefers_signal",
+        "prefers_signal", "jackknife",
     )  # fmt: skip
     cites = "doi:10.1109/ICIP.2019.8803726"
 

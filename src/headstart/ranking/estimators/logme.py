@@ -35,6 +35,7 @@ class LogME:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "jackknife",
     )  # fmt: skip
     cites = "arXiv:2102.11005"
 

@@ -26,7 +26,7 @@ class NCE:
     """
 
     needs = Needs(gives=("predictions",), tasks=("single_label",))
-    claims = ("row_order", "class_names", "prefers_signal")
+    claims = ("row_order", "class_names", "prefers_signal", "jackknife")
     cites = "arXiv:1908.08142"
 
     # for the bias of an entropy that is estimated from few rows

@@ -26,7 +26,9 @@ class NeuralCollapse:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label",))
-    claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
+    claims = (
+        "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "jackknife",
+    )  # fmt: skip
     cites = "doi:10.1073/pnas.2015509117"
 
     def __call__(self, view: View) -> Score:

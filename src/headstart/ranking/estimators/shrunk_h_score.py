@@ -35,6 +35,7 @@ class ShrunkHScore:
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
+        "jackknife",
     )  # fmt: skip
     cites = "arXiv:2110.06893"
 

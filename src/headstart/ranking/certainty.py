@@ -1,0 +1,87 @@
+"""How sure the order of a ranking is, and what it would cost to know better: from the probes' predictions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from headstart.core import Measured, Source, Target
+
+if TYPE_CHECKING:
+    from headstart.ranking import Ranked
+
+
+@dataclass(frozen=True, slots=True)
+class Certainty:
+    """Of one source. first: share of the draws of rows in which it is the best.
+
+    rival: the best source, or the second for the best itself. gap: how much better it is than its rival, in pairs of
+    rows. rows: labelled rows at which a gap like this would no longer hold 0 in its interval; None where it does not
+    already, or where the two are equal.
+    """
+
+    first: float
+    rival: str | None = None
+    gap: Measured | None = None
+    rows: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        gap = {"value": self.gap.value, "low": self.gap.low, "high": self.gap.high} if self.gap else None
+        return {"first": self.first, "rival": self.rival, "gap": gap, "rows": self.rows}
+
+
+def certainties(ranked: Sequence[Ranked], target: Target) -> dict[str, Certainty]:
+    """By identity, of the sources that were ranked to the end, best first."""
+    from headstart.execution.parts import firsts_out_of_fold, gained_out_of_fold
+
+    probed = [(one, one.probe.cells()) for one in ranked if one.probe is not None]
+    if not probed:
+        return {}
+    shares = firsts_out_of_fold(target, [cells for _, cells in probed])
+    found = {}
+    for at, (one, cells) in enumerate(probed):
+        if len(probed) == 1:
+            found[one.source.identity] = Certainty(1.0)
+            continue
+        rival, other = probed[1 if at == 0 else 0]
+        gap = gained_out_of_fold(target, cells, other)
+        found[one.source.identity] = Certainty(float(shares[at]), rival.source.name, gap, _rows_to_tell(gap))
+    return found
+
+
+def _rows_to_tell(gap: Measured) -> int | None:
+    """An interval narrows with the root of the rows."""
+    if gap.value == 0 or gap.low > 0 or gap.high < 0:
+        return None
+    end = gap.low if gap.value > 0 else gap.high
+    return ceil(gap.rows * ((gap.value - end) / gap.value) ** 2)
+
+
+def words(source: Source, target: Target) -> tuple[str, str, str]:
+    """What a score saw, how sure it is, and what it would cost to know better: three sentences from the receipt."""
+    assert source.receipt is not None
+    facts, score = source.receipt.facts, source.receipt.scores.get("score")
+    seconds = source.receipt.seconds
+    if facts["error"]:
+        return f"it was not read: {facts['error']['what']}", "nothing is known", str(facts["error"]["fix"])
+    if score is None:
+        saw = f"it saw {facts['rows']:,} of {len(target.labelled):,} labelled rows in {seconds:.1f} s, and left"
+        return saw, str(facts["dropped"]), "`--race none` scores it on all rows"
+    title, sure = target.metric.title, facts["certainty"]
+    held = f"{score.rows:,} labelled rows, each predicted by a probe that had not seen it"
+    saw = f"it saw {held}; {seconds:.1f} s"
+    said = f"{title} {score.value:.3f}, {score.low:.3f} to {score.high:.3f}"
+    if sure["gap"] is None:
+        return saw, said, "it is the only one that was scored: add sources to compare"
+    gap = sure["gap"]
+    ahead = "ahead of" if gap["value"] > 0 else "behind"
+    between = f"{abs(gap['value']):.3f} {ahead} `{sure['rival']}` ({gap['low']:.3f} to {gap['high']:.3f})"
+    said += f"; first in {sure['first']:.0%} of draws of these rows, {between}"
+    if sure["rows"] is None:
+        settled = "equal so far" if gap["value"] == 0 else "these rows tell the two apart"
+        return saw, said, f"{settled}; what training adds, `headstart adapt` shows, or `--expect` from past runs"
+    per_row = seconds / max(int(facts["rows"]), 1)
+    cost = f"about {sure['rows']:,} labelled rows would, at {per_row * sure['rows']:.0f} s a source"
+    return saw, said, f"{len(target.labelled):,} rows do not tell it from `{sure['rival']}`; {cost}"
