@@ -167,7 +167,7 @@ def budget(record: Record, data: Path, work: Path, runs: int) -> None:
         command += ["--out", str(folder / "result"), *(["--test", str(here.test)] if tested else [])]
         limit = 60 * minutes
         ended = timed(command, limit=20 * limit, log=work / "budget.log", HEADSTART_HOME=str(folder / "home"))
-        found = _parsed(ended["stdout"])
+        found = parsed(ended["stdout"])
         made = {
             "limit_seconds": limit,
             "seconds": round(ended["seconds"], 3),
@@ -197,7 +197,7 @@ def features(record: Record, texts: int, repeats: int) -> None:
         return
     command = [sys.executable, str(HERE / "features.py"), "--texts", str(texts), "--repeats", str(repeats)]
     ended = timed(command)
-    found = _parsed(ended["stdout"])
+    found = parsed(ended["stdout"])
     record.put("features", settings, found or {"error": f"features.py ended with code {ended['code']}"})
 
 
@@ -227,22 +227,26 @@ def shelf_of(record: Record, data: Path, work: Path, tunes: Sequence[FineTune], 
         base = sets.minilm() if tune.base is None else image
         if base is None:
             say(f"{tune.name} is left out: no starter shelf lies in the package")
-            continue
-        out = work / "shelf" / f"{tune.name}-{tune.per_class}-{tune.epochs}"
-        key, settings = f"shelf/{tune.name}", {**asdict(tune), "from": base.name}
-        if not (record.has(key, settings) and out.is_dir()):
-            here = sets.cut(data, tune.data, tune.per_class, 1, work / "sets" / f"{tune.data}-{tune.per_class}-tune")
-            column = ["--text", "text"] if here.modality == "text" else ["--image", "image"]
-            command = [*HEADSTART, "adapt", str(here.train), "--label", "label", *column, "--source", str(base)]
-            command += ["--method", "full_finetune", "--set", f"epochs={tune.epochs}", "--out", str(out)]
-            log = work / f"{tune.name}.log"
-            ended = timed([*command, "--overwrite", "--json"], log=log, HEADSTART_HOME=str(work / "home"))
-            told = {"seconds": round(ended["seconds"], 2), "rows": here.rows, "adapted": _parsed(ended["stdout"])}
-            failed = {} if ended["code"] == 0 else {"error": _failure(ended, log)}
-            record.put(key, settings, {**told, **failed})
-        if out.is_dir():
+        elif (out := adapted(record, data, work, tune, base)).is_dir():
             shelf.append(out)
     return shelf
+
+
+def adapted(record: Record, data: Path, work: Path, tune: FineTune, base: Path) -> Path:
+    """The folder of a fine-tune by `headstart adapt`, made once; not there where that failed."""
+    out = work / "shelf" / f"{tune.name}-{tune.per_class}-{tune.epochs}"
+    key, settings = f"shelf/{tune.name}", {**asdict(tune), "from": base.name}
+    if not (record.has(key, settings) and out.is_dir()):
+        here = sets.cut(data, tune.data, tune.per_class, 1, work / "sets" / f"{tune.data}-{tune.per_class}-tune")
+        column = ["--text", "text"] if here.modality == "text" else ["--image", "image"]
+        command = [*HEADSTART, "adapt", str(here.train), "--label", "label", *column, "--source", str(base)]
+        command += ["--method", "full_finetune", "--set", f"epochs={tune.epochs}", "--out", str(out)]
+        log = work / f"{tune.name}.log"
+        ended = timed([*command, "--overwrite", "--json"], log=log, HEADSTART_HOME=str(work / "home"))
+        told = {"seconds": round(ended["seconds"], 2), "rows": here.rows, "adapted": parsed(ended["stdout"])}
+        failed = {} if ended["code"] == 0 else {"error": failure(ended, log)}
+        record.put(key, settings, {**told, **failed})
+    return out
 
 
 def solve(record: Record, data: Path, work: Path, plan: Plan) -> None:
@@ -286,14 +290,14 @@ def _solved(here: sets.Cut, shelf: Sequence[Path], work: Path, plan: Plan) -> di
     command += ["--minutes", str(plan.minutes), "--out", str(folder / "result"), "--json"]
     log, home = folder.with_suffix(".log"), str(folder / "home")
     ended = timed(command, limit=120 * plan.minutes + 120, log=log, HEADSTART_HOME=home)
-    summary = _parsed(ended["stdout"])
+    summary = parsed(ended["stdout"])
     if not summary or "error" in summary:
-        return {"error": _failure(ended, log), "seconds": round(ended["seconds"], 2)}
+        return {"error": failure(ended, log), "seconds": round(ended["seconds"], 2)}
     told = folder / "predictions.parquet"
     command = [*HEADSTART, "predict", str(folder / "result"), str(here.test), "--out", str(told)]
     predicted = timed(command, log=log, HEADSTART_HOME=home)
     if predicted["code"] != 0:
-        return {"error": f"predict: {_failure(predicted, log)}", "summary": summary}
+        return {"error": f"predict: {failure(predicted, log)}", "summary": summary}
     import pyarrow.parquet as pq
 
     receipt, saved = (
@@ -331,11 +335,11 @@ def _peer(here: sets.Cut, form: str, python: str, model: Path, work: Path, plan:
     command += ["--model", str(model), "--out", str(out), *(["--steps", str(plan.steps)] if plan.steps else [])]
     ended = timed(command, log=log)
     if not out.exists():
-        return {"error": _failure(ended, log), "seconds": round(ended["seconds"], 2)}
+        return {"error": failure(ended, log), "seconds": round(ended["seconds"], 2)}
     return {"seconds": round(ended["seconds"], 2), **json.loads(out.read_text(encoding="utf-8"))}
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def parsed(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError:
@@ -343,10 +347,10 @@ def _parsed(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _failure(ended: Mapping[str, Any], log: Path) -> str:
+def failure(ended: Mapping[str, Any], log: Path) -> str:
     if ended["code"] is None:
         return f"stopped after {ended['seconds']:.0f} s"
-    told = _parsed(ended["stdout"]).get("error") or {}
+    told = parsed(ended["stdout"]).get("error") or {}
     lines = log.read_text(encoding="utf-8").strip().splitlines() if log.exists() else []
     return f"code {ended['code']}: {told.get('what') or (lines[-1] if lines else 'nothing was said')}"
 
