@@ -1,6 +1,6 @@
 """The race on real features: how much of full scoring it spares, and what that costs.
 
-    python benchmarks/race.py --json race.json --work WORK [--encoder FOLDER] [--data DIR] [--sets trec6,…]
+    python benchmarks/race.py --json sources.json --work WORK [--encoder FOLDER] [--data DIR] [--sets trec6,…]
         [--tuning 20] [--fresh 50] [--jobs 1]
 
 Sources are layers 2, 4 and 6 of an encoder, of five fine-tunes of it, of one with random and of one with damaged
@@ -43,6 +43,7 @@ from threadpoolctl import threadpool_limits
 from headstart.numerics import race as races
 
 Array = np.ndarray[Any, Any]
+COMMAND = "python benchmarks/race.py --json sources.json --work WORK"
 SETS = ("trec6", "tweet_emotion", "hate_davidson", "snips_intent")
 LAYERS = (2, 4, 6)
 POOL, ROWS, TEST = 4000, 2000, 1000
@@ -366,7 +367,7 @@ def report(document: Mapping[str, Any], tuning: int, fresh: int) -> str:
     """Markdown, from the file alone."""
     cells = document["cells"]
     first = seeds_of(cells, range(tuning))
-    told: list[str] = []
+    told = [f"Made with `{COMMAND}`.", ""]
     pick = chosen(first) if first else DEFAULT.name
     for title, seeds in (("Seeds that choose", first), ("Fresh seeds", seeds_of(cells, range(tuning, tuning + fresh)))):
         if not seeds:
@@ -394,8 +395,8 @@ def _verdict(seeds: Seeds, pick: str) -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=Path("race.json"), help="raw results; gone on with if there")
-    parser.add_argument("--work", type=Path, default=Path("race-work"), help="folder for sources and features")
+    parser.add_argument("--json", type=Path, default=Path("sources.json"), help="raw results; gone on with if there")
+    parser.add_argument("--work", type=Path, default=Path("sources-work"), help="folder for sources and features")
     parser.add_argument("--encoder", type=Path, help="model folder; default: the MiniLM of the test extra")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the sets")
     parser.add_argument("--sets", default=",".join(SETS))

@@ -33,6 +33,10 @@ from journey import Record, say, timed
 from rank_figures import table
 
 FORMS = Path(__file__).resolve().with_name("ranking_forms.py")
+COMMAND = (
+    "python benchmarks/ranking.py --json ranking.json --work WORK --peer-python PYTHON"
+    " --logme LogME --tllib Transfer-Learning-Library --gbc gbc.py"
+)
 THREE = "logme+shrunk_h_score+gbc"
 PEERS = {
     "logme": ("thuml:logme", "transformer_ranker:logme", "tllib:logme"),
@@ -228,7 +232,8 @@ def report(document: Mapping[str, Any], left_out: Mapping[str, str]) -> str:
     """Markdown, from the file alone."""
     cells: Cells = document["cells"]
     shapes, machine = shapes_of(cells), document["machine"]
-    told = [f"Machine: {machine['cores']} cores, {machine['system']}, Python {machine['python']}."]
+    told = [f"Made with `{COMMAND}`.", ""]
+    told += [f"Machine: {machine['cores']} cores, {machine['system']}, Python {machine['python']}."]
     loads = [cell["load"] for cell in cells.values() if "load" in cell]
     if loads:
         told += [f"Load, median and largest: {statistics.median(loads):.1f}, {max(loads):.1f}."]

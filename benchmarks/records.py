@@ -25,6 +25,7 @@ import numpy as np
 from journey import DATA
 from rank_figures import interval, regret, span, table, tau
 
+COMMAND = "python benchmarks/records.py"
 # target: (Pearson, weighted tau) of HScore, LEEP, LogME, NCE, as the README has them
 TLLIB = {
     "Aircraft": ((0.688, 0.664), (0.127, -0.264), (0.582, 0.595), (0.173, 0.002)),
@@ -145,7 +146,7 @@ def report(figures: Sequence[Figure], worth_of: str) -> str:
         for f in figures
         if not f.agrees
     ]
-    return "\n".join([*told, "", "What the scores are worth:", "", worth_of])
+    return "\n".join([f"Made with `{COMMAND}`.", "", *told, "", "What the scores are worth:", "", worth_of])
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """`headstart rank` of a shelf of text sources against transformer-ranker, end to end: wall time, and who is right.
 
-    python benchmarks/shelf_ranking.py --json shelf.json --work WORK --peer-python PYTHON [--encoder FOLDER]
+    python benchmarks/shelf_ranking.py --json sources.json --work WORK --peer-python PYTHON [--encoder FOLDER]
         [--data DIR] [--targets trec6,…] [--sizes 5,20,100] [--truth probe,finetune]
 
 Thirteen sources (`text_shelf.py`): an encoder, its first layers, five fine-tunes, and distractors. For each target and
@@ -36,6 +36,7 @@ from rank_figures import interval, ratio, regret, span, table, tau
 from text_shelf import build
 
 HERE = Path(__file__).resolve().parent
+COMMAND = "python benchmarks/shelf_ranking.py --json sources.json --work WORK --peer-python PYTHON"
 TARGETS = ("trec6", "cr", "tweet_emotion", "hate_davidson", "mpqa", "tweet_offensive", "snips_intent", "afrisenti_pcm")
 TRUTHS = ("probe", "finetune")
 PROBE_ROWS, TUNE_ROWS, TUNE_STEPS, TEST = 200, 100, 150, 500  # rows of a class; steps; test rows
@@ -218,7 +219,8 @@ def report(document: Mapping[str, Any]) -> str:
     by_form = {form: found for form in TRUTHS if (found := truths(cells, form))}
     sizes = sorted({key.split("/")[2] for key in cells if key.startswith("rank/")}, key=int)
     machine = document["machine"]
-    told = [f"Machine: {machine['cores']} cores, {machine['system']}, Python {machine['python']}."]
+    told = [f"Made with `{COMMAND}`.", ""]
+    told += [f"Machine: {machine['cores']} cores, {machine['system']}, Python {machine['python']}."]
     loads = [cell["load"] for cell in cells.values() if "load" in cell]
     if loads:
         told.append(f"Load, median and largest: {np.median(loads):.1f}, {max(loads):.1f}.")
@@ -249,8 +251,8 @@ def _shelf(by_form: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=Path("shelf.json"), help="raw results; gone on with if there")
-    parser.add_argument("--work", type=Path, default=Path("shelf-work"), help="folder for cut sets and made sources")
+    parser.add_argument("--json", type=Path, default=Path("sources.json"), help="raw results; gone on with if there")
+    parser.add_argument("--work", type=Path, default=Path("sources-work"), help="folder for cut sets and made sources")
     parser.add_argument("--encoder", type=Path, help="model folder; default: the MiniLM of the test extra")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the sets")
     parser.add_argument("--peer-python", help="an interpreter that has transformer-ranker")
