@@ -35,12 +35,12 @@ from typing import Any
 
 import journey_sets as sets
 import numpy as np
-from journey import DATA, Record, say
 from rank_figures import interval, span, table
 from text_shelf import trunks
 from threadpoolctl import threadpool_limits
 
 from headstart.numerics import race as races
+from journey import DATA, Record, say
 
 Array = np.ndarray[Any, Any]
 COMMAND = "python benchmarks/race.py --json sources.json --work WORK"

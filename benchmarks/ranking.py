@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from journey import Record, say, timed
 from rank_figures import table
+
+from journey import Record, say, timed
 
 FORMS = Path(__file__).resolve().with_name("ranking_forms.py")
 COMMAND = (
@@ -341,9 +342,7 @@ def main() -> int:
     parser.add_argument("--brute-rows", type=int, default=5000, help="float64 as written up to so many rows")
     parser.add_argument("--only", choices=("report",))
     asked = parser.parse_args()
-    rows, widths, classes = (
-        [int(n) for n in text.split(",")] for text in (asked.rows, asked.widths, asked.classes)
-    )
+    rows, widths, classes = ([int(n) for n in text.split(",")] for text in (asked.rows, asked.widths, asked.classes))
     plan = Plan(
         shapes=[(n, d, c) for n in rows for d in widths for c in classes],
         threads=asked.threads,

@@ -69,6 +69,16 @@ def gram(features: Array, labels: Array) -> Call:
     return call
 
 
+def plain(score: Callable[[Array, Array], float]) -> Made:
+    """A form with nothing to prepare."""
+
+    def made(features: Array, labels: Array) -> Call:
+        del features, labels
+        return lambda f, y: [float(score(f, y))]
+
+    return made
+
+
 # -- the formulas as written -----------------------------------------------------------------------------------------
 
 
@@ -79,15 +89,17 @@ def brute_logme(f: Array, y: Array, iterations: int = 100, tolerance: float = 1e
     n = len(f) - 1
     u, s, _ = np.linalg.svd(f, full_matrices=False)
     s = np.where(s > 1e-7 * s[0], s, 0) ** 2
-    total = 0.0
+    rank, total = int((s > 0).sum()), 0.0
     for c in range(int(y.max()) + 1):
         t = (y == c) - (y == c).mean()
         p = np.square(u.T @ t) * (s > 0)
-        rest, ratio = t @ t - p.sum(), 1.0
+        rest, ratio = max(t @ t - p.sum(), 0.0) if rank < n else 0.0, 1.0
         for _ in range(iterations):
             gamma, size = (s / (s + ratio)).sum(), (p * s / (s + ratio) ** 2).sum()
+            free = n - rank + (ratio / (s + ratio))[s > 0].sum()  # n - gamma, without cancellation
             before = ratio
-            ratio = gamma / size / ((n - gamma) / (rest + (p * (ratio / (s + ratio)) ** 2).sum()))
+            ratio = gamma / size / (free / (rest + (p * (ratio / (s + ratio)) ** 2).sum()))
+            ratio = min(max(ratio, 1e-12), 1e12)
             if abs(ratio - before) <= tolerance * before:
                 break
         loss = rest + (p * ratio / (s + ratio)).sum()
@@ -126,7 +138,7 @@ def brute_gbc(f: Array, y: Array) -> float:
 
 def brute(name: str) -> Made:
     call = {"logme": brute_logme, "shrunk_h_score": brute_h, "gbc": brute_gbc}[name]
-    return lambda features, labels: lambda f, y: [call(f, y)]
+    return plain(call)
 
 
 # -- others ----------------------------------------------------------------------------------------------------------
@@ -134,7 +146,7 @@ def brute(name: str) -> Made:
 
 def thuml(place: Path) -> Made:
     module = loaded(place / "LogME.py" if place.is_dir() else place)
-    return lambda features, labels: lambda f, y: [float(module.LogME(regression=False).fit(f, y))]
+    return plain(lambda f, y: module.LogME(regression=False).fit(f, y))
 
 
 def tllib(place: Path, name: str) -> Made:
@@ -144,7 +156,7 @@ def tllib(place: Path, name: str) -> Made:
         "transrate": ("transrate", "transrate"),
     }[name]
     call = getattr(loaded(place / "tllib" / "ranking" / f"{file}.py"), function)
-    return lambda features, labels: lambda f, y: [float(call(f, y))]
+    return plain(call)
 
 
 def transformer_ranker(name: str) -> Made:
@@ -153,10 +165,10 @@ def transformer_ranker(name: str) -> Made:
 
     kind = {"logme": estimators.LogME, "shrunk_h_score": estimators.HScore}[name]
 
-    def call(f: Array, y: Array) -> list[float]:
-        return [float(kind(regression=False).fit(embeddings=torch.from_numpy(f), labels=torch.from_numpy(y)))]
+    def call(f: Array, y: Array) -> float:
+        return float(kind(regression=False).fit(embeddings=torch.from_numpy(f), labels=torch.from_numpy(y)))
 
-    return lambda features, labels: call
+    return plain(call)
 
 
 def google(place: Path) -> Made:
@@ -173,7 +185,7 @@ def google(place: Path) -> Made:
     nothing = SimpleNamespace(load_or_compute=lambda function: function)
     sys.modules["stable_transfer.transferability"].__dict__.setdefault("transfer_experiment", nothing)
     module = loaded(place)
-    return lambda features, labels: lambda f, y: [float(module.get_gbc_score(f, y, "spherical"))]
+    return plain(lambda f, y: module.get_gbc_score(f, y, "spherical"))
 
 
 def loaded(file: Path) -> ModuleType:

@@ -31,9 +31,10 @@ from typing import Any
 
 import journey_sets as sets
 import numpy as np
-from journey import DATA, HEADSTART, Record, failure, parsed, say, timed
 from rank_figures import interval, ratio, regret, span, table, tau
 from text_shelf import build
+
+from journey import DATA, HEADSTART, Record, failure, parsed, say, timed
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python benchmarks/shelf_ranking.py --json sources.json --work WORK --peer-python PYTHON"
@@ -92,7 +93,12 @@ def _ours(here: sets.Cut, shelf: Sequence[Path], work: Path, rule: str) -> dict[
         return {"error": failure(ended, log), "seconds": round(ended["seconds"], 2)}
     kept = ("name", "score", "rows", "proxies", "dropped", "cost_seconds")
     listed = [{k: one[k] for k in kept} for one in told["sources"]]
-    return {"seconds": round(ended["seconds"], 2), "sources": listed, "failed": told["failed"], "passes": told["passes"]}
+    return {
+        "seconds": round(ended["seconds"], 2),
+        "sources": listed,
+        "failed": told["failed"],
+        "passes": told["passes"],
+    }
 
 
 def _theirs(here: sets.Cut, shelf: Sequence[Path], work: Path, estimator: str, python: str) -> dict[str, Any]:

@@ -68,7 +68,9 @@ def damaged(encoder: Path, level: float, into: Path) -> Path:
     def noisy(weights: Weights) -> Weights:
         chance = np.random.default_rng(0)
         return {
-            name: w if w.ndim < 2 or w.dtype.kind != "f" else w + (level * w.std() * chance.standard_normal(w.shape)).astype(w.dtype)
+            name: w
+            if w.ndim < 2 or w.dtype.kind != "f"
+            else w + (level * w.std() * chance.standard_normal(w.shape)).astype(w.dtype)
             for name, w in sorted(weights.items())
         }
 
@@ -94,7 +96,7 @@ def _copied(
     encoder: Path,
     into: Path,
     change: Callable[[Weights], Weights],
-    edit: Callable[[dict[str, Any]], None] = lambda config: None,
+    edit: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """A copy of a model folder with other weights, whole or not at all; a stored head is left behind."""
     if into.is_dir():
@@ -109,7 +111,8 @@ def _copied(
     weights.unlink()
     save_file(dict(changed), weights, metadata={"format": "pt"})
     config = json.loads((staged / "config.json").read_text(encoding="utf-8"))
-    edit(config)
+    if edit is not None:
+        edit(config)
     (staged / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     staged.rename(into)
     return into

@@ -182,7 +182,9 @@ def drawn(race: ModuleType) -> Any:
 def test_a_race_drops_noise_and_layers_share_their_passes(bench: Any) -> None:
     race = bench("race")
     truth = {"good@1": 0.9, "good@2": 0.8, "noise@1": 0.5, "noise@2": 0.5}
-    full, early = (race.judged(drawn(race), rule, truth, lambda n: n.split("@")[0]) for rule in (race.FULL, race.DEFAULT))
+    full, early = (
+        race.judged(drawn(race), rule, truth, lambda n: n.split("@")[0]) for rule in (race.FULL, race.DEFAULT)
+    )
     assert (full["passes"], full["alone"], full["kept"]) == (1, 1, 4)
     assert early["chosen"] == full["chosen"] == "good@1"
     assert early["regret"] == 0
@@ -298,6 +300,12 @@ def test_copies_have_the_layers_asked_for_and_noise_of_the_size_asked_for(bench:
 @pytest.mark.skipif(not HISTORY.is_dir(), reason="the histories are not beside the repository")
 def test_published_correlations_follow_from_the_records(bench: Any) -> None:
     records = bench("records")
-    figures = [*records.tllib(HISTORY), *records.medmnist(HISTORY, "dataset", records.MED_DATASET)]
-    lost = {(f.origin, f.target, f.score) for f in figures if not f.agrees}
-    assert lost == {("tllib", "DTD", "NCE")}, "its column repeats LogME's"
+    medical = [("dataset", records.MED_DATASET), ("model", records.MED_MODEL)]
+    figures = [f for axis, published in medical for f in records.medmnist(HISTORY, axis, published)]
+    assert len(figures) == 112
+    assert all(f.agrees for f in figures)
+    lost = {(f.target, f.score) for f in records.tllib(HISTORY) if not f.agrees}
+    # Aircraft's figures are of other accuracies than those beside them; DTD's NCE repeats LogME; two rest on ties that
+    # rounding to three digits made
+    aircraft = {("Aircraft", score) for score in records.TLLIB_SCORES}
+    assert lost == aircraft | {("DTD", "NCE"), ("DTD", "LogME"), ("CIFAR100", "LogME")}
