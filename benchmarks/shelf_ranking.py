@@ -136,7 +136,9 @@ def _probed(data: Path, target: str, place: Path, work: Path, plan: Plan) -> dic
     assert not failed, failed
     with sources.opened(source) as opened:
         fit, judge = (opened.features(t.select(["text"])) for t in (train, pq.read_table(here.test)))
-    head = LogisticRegressionCV(Cs=[1e-3, 1e-2, 0.1, 1.0], cv=3, max_iter=300, use_legacy_attributes=False)
+    head = LogisticRegressionCV(
+        Cs=[1e-3, 1e-2, 0.1, 1.0], cv=3, l1_ratios=(0,), scoring="accuracy", max_iter=300, use_legacy_attributes=False
+    )
     fitted = make_pipeline(StandardScaler(), head).fit(fit, train["label"].to_pylist())
     return {"value": _value(here, fitted.predict(judge).tolist()), "metric": here.metric, "rows": here.rows}
 
