@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from headstart.core import Known, Modality, PastTrials, Problem, Source, Target, TaskType
+from headstart.core import Known, Modality, PastTrials, Problem, Rows, Source, Target, TaskType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .contamination import Trained
     from .files import Damage
     from .imports import Imported, Origin
+    from .maps import Mapped
     from .recall import Past, Recalled
     from .records import Cost, ProxyScore, Run, Trial
 
@@ -109,6 +110,29 @@ class Inventory:
 
         found = (damage(source, files) for source, files in shelf.listed_with_files(self._database))
         return [one for one in found if one is not None]
+
+    # -- readings of sources -------------------------------------------------------------------------------------------
+
+    def map(
+        self, sources: Sequence[Source], base: Source, rows: Rows, *, most: int = 2000
+    ) -> tuple[list[Mapped], list[tuple[str, Problem]]]:
+        """Fits and keeps a map from the base's features to each source's, on rows without labels; see `ranking.maps`.
+
+        A source that cannot be mapped is listed with its problem, and costs the others nothing. rows: as
+        `inspection.read_unlabelled` gives them; most: so many of them. Raises `Unfit` below 50 different rows.
+        """
+        from . import maps
+
+        return maps.made(self._database, sources, base, rows, most)
+
+    def maps(self, base: Source, sources: Sequence[Source] | None = None) -> Iterator[Mapped]:
+        """The newest map from this base to each source, one in memory at a time; sources: of these alone.
+
+        Raises `Refused` where there is none from this base: the same weights pooled or cut in another way are another.
+        """
+        from . import maps
+
+        return maps.kept(self._database, base, None if sources is None else [s.identity for s in sources])
 
     # -- targets and runs --------------------------------------------------------------------------------------------
 
