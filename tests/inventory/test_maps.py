@@ -86,7 +86,7 @@ def test_a_map_belongs_to_one_base_and_to_one_way_to_read_it(bank: Inventory) ->
     with pytest.raises(Refused, match=r"no map from `stranger` .* some from `base`"):
         list(bank.maps(stranger))
     (by_first_token,) = [t for t in taps(base, recipe_of(base)[0], None, ["cls"]) if t.facts["pooling"] == "cls"]
-    with pytest.raises(Refused, match="another reading of them .*pooled by mean.*this is pooled by cls"):
+    with pytest.raises(Refused, match=r"another reading of them .*pooled by mean.*this is pooled by cls"):
         list(bank.maps(by_first_token))
 
 

@@ -103,16 +103,18 @@ def kept(database: Database, base: Source, sources: Sequence[str] | None = None)
 
     Raises `Refused` where the bank has no map from this base, and says from which it has some.
     """
-    from headstart.numerics.space_maps import SpaceMap
-
     held = newest(database, "map", space=base.identity)
     if not held:
         raise _no_map(database, base)
     wanted = None if sources is None else set(sources)
-    for reading in held:
-        if wanted is None or reading.source in wanted:
-            arrays = arrays_of(database, reading)
-            yield _mapped(reading, SpaceMap(arrays["weight"], arrays["bias"]))
+    return (_loaded(database, one) for one in held if wanted is None or one.source in wanted)
+
+
+def _loaded(database: Database, reading: Reading) -> Mapped:
+    from headstart.numerics.space_maps import SpaceMap
+
+    arrays = arrays_of(database, reading)
+    return _mapped(reading, SpaceMap(arrays["weight"], arrays["bias"]))
 
 
 def _mapped(reading: Reading, space_map: SpaceMap) -> Mapped:
