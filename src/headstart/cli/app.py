@@ -267,6 +267,9 @@ def rank(
     datasets: Annotated[
         Optional[Path], typer.Option(metavar="FOLDER", help="rank labelled data sets instead: which to train on first")
     ] = None,
+    maps: Annotated[
+        Optional[str], typer.Option(metavar="BASE", help="rank by maps from this base, and open no other source")
+    ] = None,
     method: Annotated[
         Optional[str], typer.Option(help="estimators to report: logme,…; or for sets, or divergences with --datasets")
     ] = None,
@@ -289,18 +292,22 @@ def rank(
     Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
     source compete as sources of their own, and share its passes. With --datasets, labelled data sets take the place of
     sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources.
+    With --maps, sources that `inventory map` has mapped are told from one pass of their base.
     """
     from headstart.core import Unfit
     from headstart.ranking import by_kind, rank_sets
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    if datasets is not None and (layers or pooling or sets):
+    if (datasets is not None or maps is not None) and (layers or pooling or sets):
+        what = "data sets have none" if maps is None else "a map is of one layer and pooling"
         raise Unfit(
-            "layers, poolings and sets are of sources, and data sets have none",
-            where="`headstart rank --datasets`",
+            f"layers, poolings and sets are of sources that are opened, and {what}",
+            where=f"`headstart rank --{'datasets' if maps is None else 'maps'}`",
             fix="leave --layers, --pooling and --sets out",
         )
+    if datasets is not None and maps is not None:
+        raise Unfit("data sets have no maps", where="`headstart rank`", fix="give --datasets or --maps")
     words = [] if method is None else method.split(",")
     estimators, gathering = by_kind([] if datasets else words, sets)
     depths, poolings = show.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
@@ -310,6 +317,9 @@ def rank(
     )  # fmt: skip
     if datasets is not None:
         _rank_datasets(target, data, datasets, budget, words, sources, bank, seed, started, json=json)
+        return
+    if maps is not None:
+        _rank_maps(target, maps, budget, estimators if words else ("logme",), sources, bank, started, json=json)
         return
     inventory, found, failed = _gather(sources, bank)
     at_hand = inventory.sources(target.modality) if found is None else found
@@ -350,6 +360,49 @@ def _rank_datasets(
         raise broken[0][1]
     ranked = rank_datasets(target, read, budget, methods, sources=found or (), seed=seed)
     show.datasets(ranked, failed, time.monotonic() - started, machine=json)
+
+
+def _rank_maps(
+    target: Any,
+    maps: str,
+    budget: Any,
+    words: tuple[str, ...],
+    sources: list[str] | None,
+    bank: str | None,
+    started: float,
+    *,
+    json: bool,
+) -> None:
+    from headstart.ranking.maps import rank_by_maps
+
+    inventory, found, failed = _gather(sources, bank)
+    (base,) = _on_shelf(inventory, [maps], one=True)
+    given = None if found is None else [base, *(s for s in found if s.identity != base.identity)]
+    ranked = rank_by_maps(target, given, budget, words, base=base, inventory=inventory)
+    show.by_maps(ranked, failed, base, time.monotonic() - started, machine=json)
+
+
+def _on_shelf(inventory: Any, words: list[str], *, one: bool = False) -> list[Any]:
+    """Sources by id, name or folder; those of a folder are put on the shelf. one: exactly one is meant."""
+    from headstart.core import Unfit
+
+    found: list[Any] = []
+    for word in words:
+        if word.startswith("hub:") or Path(word).expanduser().is_dir():
+            added, broken = inventory.add(word)
+            if broken and not added:
+                raise broken[0][1]
+            show.unread(broken)
+            found += added
+        else:
+            found.append(inventory.show(word))
+    if one and len(found) != 1:
+        raise Unfit(
+            f"{len(found)} sources lie here, and one is meant",
+            where=f"`{words[0]}`",
+            fix=f"name one of: {', '.join(s.id for s in found)}",
+        )
+    return found
 
 
 @app.command()
@@ -489,6 +542,33 @@ def inventory_add(
         added += found
         failed += broken
     return show.added(added, failed, inventory.where, machine=json)
+
+
+@shelf.command("map")
+def inventory_map(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="ids, names or folders of sources")],
+    base: Annotated[str, typer.Option(metavar="BASE", help="id, name or folder of the model that they start from")],
+    on: Annotated[str, typer.Option(metavar="ROWS", help="texts or images, without labels; a table or a folder")],
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    rows: Annotated[int, typer.Option(help="the most rows that are read", min=1)] = 2000,
+    bank: Bank = None,
+    json: Json = False,
+) -> int:
+    """Learn what sources would say from what their base says.
+
+    Each map is fitted once and kept in the bank; `rank --maps BASE` then ranks all of them by one pass of the base. A
+    source that cannot be mapped is listed with the reason.
+    """
+    from headstart.inspection import read_unlabelled
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    (here,) = _on_shelf(inventory, [base], one=True)
+    sources = [s for s in _on_shelf(inventory, models) if s.identity != here.identity]
+    found, failed = inventory.map(sources, here, read_unlabelled(on, image=image, **_columns(text, pair)), most=rows)
+    return show.mapped(found, failed, sources, here, inventory.where, machine=json)
 
 
 @shelf.command("import")

@@ -36,7 +36,7 @@ class _Told:
 
 def rank_by_maps(
     target: Target,
-    sources: Sequence[Source],
+    sources: Sequence[Source] | None,
     budget: Budget,
     method: str | Ranking | Sequence[str | Ranking] = "logme",
     *,
@@ -47,16 +47,20 @@ def rank_by_maps(
     """The sources, best first by the first estimator, each with a receipt; those without a map come last, with why.
 
     Only the base is opened, once: of each source that `Inventory.map` has mapped, what an estimator reads follows from
-    the base's features, or from their moments. The base itself may be among the sources, and should be. method:
-    estimators that read features and labels alone. `receipt.facts["map"]` holds the map's held-out R² and rows, and is
-    None for the base. Raises `Refused` where the bank has no map from this base, or of none of these sources.
+    the base's features, or from their moments. sources: None for the base and all on the shelf that have a map; the
+    base should be among them. method: estimators that read features and labels alone. `receipt.facts["map"]` holds the
+    map's held-out R² and rows, and is None for the base.
+    Raises `Refused` where the bank has no map from this base, or of none of these sources.
     """
     from headstart.execution.alone import lone_part
     from headstart.execution.views import MappedView
 
     made = _fitting((method,) if not isinstance(method, (list, tuple)) else tuple(method), base, target)
-    maps = inventory.maps(base, sources)  # refused, where there are none, before the base is opened
-    at = {source.identity: source for source in sources}
+    given = sources
+    if given is None:
+        given = [base, *(s for s in inventory.sources(target.modality) if s.identity != base.identity)]
+    at = {source.identity: source for source in given}
+    maps = inventory.maps(base, given)  # refused, where there are none, before the base is opened
     told: dict[str, _Told] = {}
     with lone_part(target, budget, run) as (here, part), _seen(part, base, here) as view:
         if base.identity in at:
@@ -67,11 +71,13 @@ def rank_by_maps(
                 told[mapped.source] = _estimated(seen, source, target, made, here, mapped)
             else:
                 told[mapped.source] = _Told(error=_late())
+    if sources is None:
+        given = [source for source in given if source.identity in told]
     first = next(iter(made))
-    placed = {s.identity: told[s.identity].values.get(first) for s in sources if s.identity in told}
+    placed = {identity: one.values.get(first) for identity, one in told.items()}
     if all(value is None for value in placed.values()):
-        raise _none_ranked(sources, told, base, target)
-    order = sorted(sources, key=lambda s: -(v if (v := placed.get(s.identity)) is not None else float("-inf")))
+        raise _none_ranked(given, told, base, target)
+    order = sorted(given, key=lambda s: -(v if (v := placed.get(s.identity)) is not None else float("-inf")))
     return tuple(s.after(_receipt(s, told.get(s.identity) or _unmapped(s, base), base, target, made)) for s in order)
 
 
