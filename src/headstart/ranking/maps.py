@@ -55,7 +55,8 @@ def rank_by_maps(
     from headstart.execution.alone import lone_part
     from headstart.execution.views import MappedView
 
-    made = _fitting((method,) if not isinstance(method, (list, tuple)) else tuple(method), base, target)
+    asked = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
+    made = _fitting(asked, base, target)
     given = sources
     if given is None:
         given = [base, *(s for s in inventory.sources(target.modality) if s.identity != base.identity)]
