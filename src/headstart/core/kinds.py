@@ -258,11 +258,13 @@ class Known:
 
     similarities: (T,) to each past target, higher is more alike, NaN where unknown. values: (S,) its own figures in its
     metric, NaN where a source was not tried. between: (T, T) similarities among the past targets, in the same measure.
+    vectors: (S, V) of each source, such as `numerics.decisions` makes of its answers to probes; NaN where unknown.
     """
 
     similarities: Array | None = None
     values: Array | None = None
     between: Array | None = None
+    vectors: Array | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
