@@ -246,6 +246,20 @@ def test_maps_from_a_base(shell: Shell, models: Path, ticket_file: Path, tmp_pat
     assert shell("rank", ticket_file, "--maps", shelf).code == 1  # a folder of several
 
 
+def test_what_sources_decide(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shutil.copytree(models / "tiny", shelf / "headless")
+    tiny_models.save_model(shelf / "judge", "bert", num_hidden_layers=1, head=True)
+    asked = ("inventory", "ask", shelf, "--on", ticket_file)
+    document = fits(shell(*asked, "--json"), "inventory-ask")
+    assert [s["name"] for s in document["sources"]] == ["judge"]
+    assert ["is asked for predictions" in f["error"] for f in document["failed"]] == [True]
+    said = shell(*asked)
+    assert said.out.startswith("saved what 1 source decided in ")
+    assert "source `headless` has no answers" in said.err
+    assert shell("inventory", "ask", "headless", "--on", ticket_file).code == 1
+
+
 def said_in(file: Path, folder: Path) -> list[list[str]]:
     """The texts of a file of tickets, and of another."""
     more = tickets(folder / "more.csv", 60, seed=2)

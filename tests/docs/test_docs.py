@@ -213,7 +213,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wine(folder)
     photos(folder)
     tiny_models.save_model(folder / "models" / "minilm", "bert")
-    tiny_models.save_model(folder / "fine-tunes" / "minilm-mails", "bert", seed=1)
+    tiny_models.save_model(folder / "fine-tunes" / "minilm-mails", "bert", seed=1, head=True)
     tiny_models.save_model(folder / "image-models" / "vit", "vit")
     return folder
 

@@ -571,6 +571,30 @@ def inventory_map(
     return show.mapped(found, failed, sources, here, inventory.where, machine=json)
 
 
+@shelf.command("ask")
+def inventory_ask(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="ids, names or folders of sources with a head")],
+    on: Annotated[str, typer.Option(metavar="PROBES", help="texts or images, the same for all; a table or a folder")],
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    bank: Bank = None,
+    json: Json = False,
+) -> int:
+    """Ask sources about probes, once, and keep what each decides.
+
+    Which probes a source holds for alike is kept, without the names of its classes; `recall` by `know2vec` reads it. A
+    source that cannot answer is listed with the reason.
+    """
+    from headstart.inspection import read_unlabelled
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    sources = _on_shelf(inventory, models)
+    answered, failed = inventory.ask(sources, read_unlabelled(on, image=image, **_columns(text, pair)))
+    return show.asked(answered, failed, sources, inventory.where, machine=json)
+
+
 @shelf.command("import")
 def inventory_import(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or parquet, one run a row")],

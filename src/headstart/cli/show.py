@@ -625,6 +625,25 @@ def mapped(
     return 0 if found or not failed else 1
 
 
+def asked(
+    answered: Sequence[str],
+    failed: Sequence[tuple[str, Problem]],
+    sources: Sequence[Source],
+    where: str,
+    *,
+    machine: bool,
+) -> int:
+    """Sources that answered; 1 where none did."""
+    if machine:
+        lines = [{"id": source.id, "name": source.name} for source in sources if source.name in answered]
+        emit({"sources": lines, "failed": [_error(name, problem.as_dict()) for name, problem in failed]})
+    else:
+        for name, problem in failed:
+            warn(f"source `{name}` has no answers: {problem.what}; {problem.fix}")
+        saved(f"saved what {_count(len(answered), 'source')} decided in {where}")
+    return 0 if answered or not failed else 1
+
+
 def origins(listed: Sequence[Origin], where: str, *, machine: bool) -> None:
     """What was imported."""
     if machine:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headstart.numerics.records import Records
 
     from .contamination import Trained
+    from .decisions import Answering
     from .files import Damage
     from .imports import Imported, Origin
     from .maps import Mapped
@@ -68,13 +69,15 @@ class Inventory:
         from headstart.io.places import cache_folder
         from headstart.io.sources import scan
 
+        from .files import unreadable
+
         found, failed = scan(str(path), cache=cache_folder().parent / "hashes")
         added, failed = [], list(failed)
         for source in found:
             try:
                 self.add_source(source)
             except OSError as error:  # a file that vanished, or cannot be read, between the scan and now
-                failed.append((source.name, _unreadable(source, error)))
+                failed.append((source.name, unreadable(source, error)))
             else:
                 added.append(source)
         return added, failed
@@ -133,6 +136,20 @@ class Inventory:
         from . import maps
 
         return maps.kept(self._database, base, None if sources is None else [s.identity for s in sources])
+
+    def ask(
+        self, sources: Sequence[Source], rows: Rows, others: Mapping[str, Answering] | None = None
+    ) -> tuple[list[str], list[tuple[str, Problem]]]:
+        """Asks sources with a head about probes, once, and keeps what each decides, for `recall` by `know2vec`.
+
+        rows: the probes, the same for all sources that are to be compared; no label is read. others: black boxes by the
+        name that records have for them, each a function from an Arrow table of inputs to (rows, classes) shares or
+        (rows,) names of classes. Names of those that answered; and those that did not, each with its problem. Raises
+        `Unfit` below 30 different probes.
+        """
+        from . import decisions
+
+        return decisions.asked(self._database, sources, others or {}, rows)
 
     # -- targets and runs --------------------------------------------------------------------------------------------
 
@@ -226,14 +243,22 @@ class Inventory:
         kept = [i for i, fingerprint in enumerate(found.targets) if fingerprint != target.fingerprint]
         return PastTrials(tuple(found.targets[i] for i in kept), tuple(found.trials[i] for i in kept))
 
-    def known(self, past: Sequence[str], target: Target, values: Array | None = None) -> Known:
-        """How alike a new target is to past ones, by their fingerprints; values: its own figures, if any."""
-        from . import recall, transfers
+    def known(
+        self, past: Sequence[str], target: Target, values: Array | None = None, sources: Sequence[str] = ()
+    ) -> Known:
+        """How alike a new target is to past ones, by their fingerprints; values: its own figures, if any.
+
+        sources: identities or names; with them, what those that were asked decide is told too.
+        """
+        from dataclasses import replace
+
+        from . import decisions, recall, transfers
 
         signature = recall.signature_of(target)
-        if signature is None:
-            return Known(values=values)
-        return transfers.known(self._database, past, signature, target.modality, values)
+        found = Known(values=values)
+        if signature is not None:
+            found = transfers.known(self._database, past, signature, target.modality, values)
+        return replace(found, vectors=decisions.vectors(self._database, sources))
 
     # -- what solve reads --------------------------------------------------------------------------------------------
 
@@ -303,13 +328,3 @@ class Inventory:
         from .feature_cache import FeatureIndex
 
         return Cache(folder, limit_bytes, index=FeatureIndex(self._database, str(folder)))
-
-
-def _unreadable(source: Source, error: OSError) -> Problem:
-    from headstart.core import Unreadable
-
-    return Unreadable(
-        f"`{error.filename or source.where}` could not be read: {error.strerror or error}",
-        where=f"the source `{source.name}`",
-        fix="see that the file is there and that you may read it, and add the folder again",
-    )

@@ -7,15 +7,14 @@ intercept, and carries a figure from rows that it was not fitted on.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import Problem, Refused, Rows, Source, Unfit, Unreadable
+from headstart.core import Problem, Refused, Rows, Source, Unfit
 
 from .database import Database
-from .readings import Reading, arrays_of, keep, newest
+from .readings import Reading, arrays_of, distinct, keep, newest, on, opened_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MOST_ROWS = 2000
-COLUMNS = {"text": ("text", "tokens"), "image": ("image",)}  # one of which the rows have
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -52,30 +50,24 @@ def made(
     rows: no label is read; of equal inputs the first counts, and at most so many are drawn, by their hashes. Raises a
     `Problem` where the base cannot be read, or the rows are too few.
     """
-    from headstart.numerics.hashing import unit
     from headstart.numerics.space_maps import FOLDS, LEAST_ROWS, fit_map
 
-    _readable(base, rows)
-    places = {name: at for at, name in reversed(list(enumerate(rows.content)))}
-    drawn = sorted(places, key=lambda name: (unit(name, "headstart map"), name))[:most]
+    drawn = distinct(rows, "headstart map", most)
     if len(drawn) < LEAST_ROWS:
         raise Unfit(
             f"{len(drawn)} different rows are too few for a map",
             where=f"a map from `{base.name}`",
             fix=f"give {LEAST_ROWS} at least, and better a thousand",
         )
-    inputs = rows.take([places[name] for name in drawn]).inputs
     folds = [at % FOLDS for at in range(len(drawn))]
-    on = hashlib.sha256("\n".join(sorted(drawn)).encode()).hexdigest()
-    here, backend = _features(base, inputs)
+    here, backend = _features(base, drawn)
     found: list[Mapped] = []
     failed: list[tuple[str, Problem]] = []
     for source in sources:
         try:
             if source.identity == base.identity:
                 raise Refused("it is the base, which needs no map", where=f"source `{source.name}`", fix="leave it out")
-            _readable(source, rows)
-            fitted = fit_map(here, _features(source, inputs)[0], folds)
+            fitted = fit_map(here, _features(source, drawn)[0], folds)
         except Problem as problem:
             failed.append((source.name, problem))
             continue
@@ -83,7 +75,7 @@ def made(
             "r2": fitted.r2,
             "rows": fitted.rows,
             "penalty": fitted.penalty,
-            "on": on,
+            "on": on(drawn),
             "backend": backend,
             "base": {
                 "name": base.name,
@@ -124,34 +116,9 @@ def _mapped(reading: Reading, space_map: SpaceMap) -> Mapped:
     )
 
 
-def _readable(source: Source, rows: Rows) -> None:
-    """Raises `Refused` for a source that gives no features of such rows."""
-    if "features" not in source.gives:
-        raise Refused(
-            f"it gives {', '.join(source.gives) or 'nothing'}, and a map needs features",
-            where=f"source `{source.name}`",
-            fix="name a source with an encoder",
-        )
-    if not set(COLUMNS.get(source.modality, ())) & set(rows.inputs.column_names):
-        raise Refused(
-            f"it reads {source.modality}s, and the rows hold {', '.join(rows.inputs.column_names)}",
-            where=f"source `{source.name}`",
-            fix=f"give rows of {source.modality}s",
-        )
-
-
-def _features(source: Source, inputs: Any) -> tuple[Array, str]:
-    from headstart.io.sources import opened
-
-    try:
-        with opened(source) as here:
-            return here.features(inputs), here.backend()
-    except OSError as error:
-        raise Unreadable(
-            f"`{error.filename or source.where}` could not be read: {error.strerror or error}",
-            where=f"the source `{source.name}`",
-            fix="see that the file is there and that you may read it",
-        ) from error
+def _features(source: Source, rows: Rows) -> tuple[Array, str]:
+    with opened_for(source, rows, "features") as here:
+        return here.features(rows.inputs), here.backend()
 
 
 def _no_map(database: Database, base: Source) -> Refused:

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from headstart.core import Unreadable
+from headstart.core import Gives, Refused, Rows, Source, Unreadable
 
 from .database import Database
 from .documents import dump, load
+from .files import unreadable
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from headstart.io.encoders import OpenedSource
+
     Array = np.ndarray[Any, Any]
 
-Kind = Literal["map", "decisions", "instances"]
+Kind = Literal["map", "decisions"]
+COLUMNS = {"text": ("text", "tokens"), "image": ("image",)}  # one of which the rows have
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +38,43 @@ class Reading:
     source: str
     space: str
     facts: Mapping[str, Any]
+
+
+@contextmanager
+def opened_for(source: Source, rows: Rows, gift: Gives) -> Iterator[OpenedSource]:
+    """The source, to be asked for this about the rows. Raises `Refused` where it cannot say, or reads other inputs."""
+    from headstart.io.sources import opened
+
+    if gift not in source.gives:
+        raise Refused(
+            f"it gives {', '.join(source.gives) or 'nothing'}, and is asked for {gift}",
+            where=f"source `{source.name}`",
+            fix="leave it out",
+        )
+    if not set(COLUMNS.get(source.modality, ())) & set(rows.inputs.column_names):
+        raise Refused(
+            f"it reads {source.modality}s, and the rows hold {', '.join(rows.inputs.column_names)}",
+            where=f"source `{source.name}`",
+            fix=f"give rows of {source.modality}s",
+        )
+    try:
+        with opened(source) as here:
+            yield here
+    except OSError as error:
+        raise unreadable(source, error) from error
+
+
+def distinct(rows: Rows, salt: str, most: int | None = None) -> Rows:
+    """Each input once, in an order that depends on the inputs alone; the first so many of them."""
+    from headstart.numerics.hashing import unit
+
+    places = {name: at for at, name in reversed(list(enumerate(rows.content)))}
+    return rows.take([places[name] for name in sorted(places, key=lambda name: (unit(name, salt), name))[:most]])
+
+
+def on(rows: Rows) -> str:
+    """A hash of the inputs, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(rows.content)).encode()).hexdigest()
 
 
 def keep(

@@ -31,8 +31,9 @@ def recall(
 
     records: past transfers; without them the bank's own runs by the linear probe, in the target's metric. Own runs know
     sources by identity; imported ones know them by name. known: of the target; without it how alike it is to the bank's
-    own past targets, and its own validation figures in the bank. Sources without any record come last, in the caller's
-    order: nothing is known of them. Raises `Refused` where the bank has no record at all, or none of these sources.
+    own past targets, its own validation figures in the bank, and what the sources that were asked decide. Sources
+    without any record come last, in the caller's order: nothing is known of them. Raises `Refused` where the bank has
+    no record at all, or none of these sources.
     """
     made: Recalling = catalogue.make(SOURCES, method)
     if reason := catalogue.refusal(made.needs, (), target):
@@ -47,7 +48,7 @@ def recall(
         )
     budget.admit(step="recall", memory=100.0 * rest.values.size)
     if known is None:
-        known = inventory.known(rest.targets, target, own)
+        known = inventory.known(rest.targets, target, own, rest.sources)
     _check(rest, known)
     guess = made(rest, known)
     at = {name: number for number, name in enumerate(rest.sources)}
@@ -91,6 +92,12 @@ def _check(records: Records, known: Known) -> None:
                 where="Known(…), for recall",
                 fix="give one entry for each target or source of the records, NaN where nothing is known",
             )
+    if known.vectors is not None and (known.vectors.ndim != 2 or len(known.vectors) != sources):
+        raise Unfit(
+            f"`vectors` has the shape {known.vectors.shape}, and there are {sources} sources",
+            where="Known(…), for recall",
+            fix="give one row for each source of the records, NaN where nothing is known",
+        )
 
 
 def _facts(values: Any, errors: Any, place: int, records: Records) -> dict[str, Any]:
