@@ -75,6 +75,16 @@ def test_a_source_without_a_vector_gets_its_own_mean() -> None:
     assert guess.facts["models"] == MODELS - 1
 
 
+def test_a_source_that_was_never_tried_is_placed_by_its_vector() -> None:
+    table, vectors, alike = bank(4)
+    hidden = np.arange(MODELS) % 4 == 0
+    rest, own = table.without(table.targets[0])
+    rest = replace(rest, values=np.where(hidden, np.nan, rest.values))
+    guess = Know2Vec()(rest, Known(alike[0, 1:], None, alike[1:, 1:], vectors))
+    assert np.corrcoef(guess.values[hidden], own[hidden])[0, 1] > 0.5
+    assert guess.facts["models"] == MODELS * 3 // 4
+
+
 def test_without_similarities_the_guess_is_one_for_all_targets() -> None:
     table, vectors, _ = bank(2)
     guess = Know2Vec()(table, Known(None, None, None, vectors))

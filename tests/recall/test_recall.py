@@ -126,7 +126,12 @@ def test_know2vec_reads_what_sources_decided_and_asks_none_for_the_target(bank: 
     assert np.mean(["cat" in source.name for source in found[:cats]]) > 0.9
     assert found[0].receipt is not None
     assert found[0].receipt.facts["of_all"]["models"] == len(boxes)
-    assert len(asked) == len(boxes)
+    bank.ask([], probes, {"tom": box(("cat",))})
+    again = recall(target, [*sources, a_source("tom")], Budget(), "know2vec", inventory=bank, records=past)
+    facts = {source.name: source.receipt.facts for source in again if source.receipt is not None}
+    assert facts["tom"]["value"] == pytest.approx(facts["cat"]["value"], abs=1e-3)  # it decides alike, untried
+    assert (facts["tom"]["targets"], facts["tom"]["runs"]) == (0, 0)
+    assert len(asked) == len(boxes) + 1  # each once
     wrong = Known(vectors=np.zeros((3, 8)))
     with pytest.raises(Unfit, match="`vectors` has the shape"):
         recall(target, sources, Budget(), inventory=bank, records=past, known=wrong)

@@ -271,8 +271,8 @@ class Known:
 class Guess:
     """What a recall expects of each source on the new target.
 
-    values: (S,) higher is better, NaN for a source without any record. errors: (S,) standard errors of the values, for
-    methods that have them. facts: JSON values for the receipt.
+    values: (S,) higher is better, NaN for a source of which nothing is known. errors: (S,) standard errors of the
+    values, for methods that have them. facts: JSON values for the receipt.
     """
 
     values: Array

@@ -73,24 +73,31 @@ def close(one: Guess, other: Guess) -> None:
         np.testing.assert_allclose(one.errors, other.errors, rtol=1e-6, atol=1e-6)
 
 
-def well_formed(guess: Guess, table: Records) -> None:
+def well_formed(guess: Guess, table: Records, known: Known) -> None:
     tried = np.isfinite(table.values).any(axis=0)
+    silent = ~tried if known.vectors is None else ~tried & ~np.isfinite(known.vectors).all(axis=1)
     assert guess.values.shape == (len(table.sources),)
     assert np.isfinite(guess.values[tried]).all(), "a source with records has no value"
-    assert np.isnan(guess.values[~tried]).all(), "a value for a source without any record"
+    assert np.isnan(guess.values[silent]).all(), "a value for a source of which nothing is known"
     if guess.errors is not None:
         assert guess.errors.shape == guess.values.shape
-        assert (guess.errors[tried] >= 0).all(), "a source with records has no error"
-        assert np.isnan(guess.errors[~tried]).all(), "an error for a source without any record"
+        assert (np.isfinite(guess.errors) == np.isfinite(guess.values)).all(), (
+            "a value without an error, or the reverse"
+        )
+        assert (guess.errors[tried] >= 0).all(), "an error below 0"
 
 
 def finite_where_tried(method: Recalling, seed: int) -> None:
-    """A value for every source with a record, none for the others; float32, and hard tables, may be refused."""
+    """A value for every source with a record, none for one with nothing; float32, and hard tables, may be refused."""
     for table, known in moments(method, seed):
         values = table.values.copy()
         values[:, [3, 17]] = np.nan
         silent = replace(table, values=values)
-        well_formed(method(silent, known), silent)
+        assert known.vectors is not None
+        vectors = known.vectors.copy()
+        vectors[17] = np.nan
+        known = replace(known, vectors=vectors)
+        well_formed(method(silent, known), silent, known)
     chance = np.random.default_rng(seed)
     single = np.full((TARGETS, SOURCES), np.nan)
     single[np.arange(TARGETS), TARGETS + np.arange(TARGETS)] = 0.5
@@ -102,7 +109,7 @@ def finite_where_tried(method: Recalling, seed: int) -> None:
         own[0] = 0.5
         for known in (Known(), Known(np.zeros(len(values)), own), Known(np.full(len(values), np.nan), own)):
             with suppress(Unfit):
-                well_formed(method(table, known), table)
+                well_formed(method(table, known), table, known)
 
 
 def repeatable(method: Recalling, seed: int) -> None:

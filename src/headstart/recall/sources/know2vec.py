@@ -27,8 +27,9 @@ class Know2Vec:
 
     Shapes: records (T, S), vectors (S, V), similarities (T,) and (T, T); N figures are a regression of
     (N, (1 + dimensions) · dimensions).
-    Returns: values (S,), and one standard error for all: of the figures of a source that was left out. A source
-    without a vector gets the mean of its own figures. Where nothing is known of similarities, u is 1 for all targets.
+    Returns: values (S,), and one standard error for all: of the figures of a source that was left out. A source with a
+    vector needs no record of its own; one without gets the mean of its figures. Where nothing is known of similarities,
+    u is 1 for all targets.
     Errors: `Unfit` below `least_models` sources with a vector or `least_targets` targets, and for settings that cannot
     be.
 
@@ -63,25 +64,24 @@ class Know2Vec:
         seen = np.isfinite(figures)
         vectors = np.full((seen.shape[1], 1), np.nan) if target.vectors is None else np.asarray(target.vectors)
         told = np.isfinite(vectors).all(axis=1)
-        able = told & seen.any(axis=0)
-        self._enough(int(able.sum()), int(seen[:, able].any(axis=1).sum()), int(seen.any(axis=0).sum()))
-        kernel = vectors[able] @ vectors[able].T
-        sources = Coordinates.of(kernel, self.dimensions).at
+        both = int((told & seen.any(axis=0)).sum())
+        self._enough(both, int(seen[:, told].any(axis=1).sum()), int(seen.any(axis=0).sum()))
+        sources = Coordinates.of(vectors[told] @ vectors[told].T, self.dimensions).at
         targets, here = self._tasks(records, target)
-        t, s = np.nonzero(seen[:, able])
-        fitted = ridge_without_groups(_pairs(targets[t], sources[s]), figures[:, able][t, s], s, self.penalties)
+        t, s = np.nonzero(seen[:, told])
+        wanted = figures[:, told][t, s]
+        fitted = ridge_without_groups(_pairs(targets[t], sources[s]), wanted, s, self.penalties)
         values = mean_by_source(figures)
-        values[able] = _pairs(np.tile(here, (len(sources), 1)), sources) @ fitted.weights
-        error = float(np.sqrt(np.square(fitted.left_out).mean()))
-        total = float(np.square(figures[:, able][t, s]).mean())
+        values[told] = _pairs(np.tile(here, (len(sources), 1)), sources) @ fitted.weights
+        error, total = (float(np.square(x).mean()) for x in (fitted.left_out, wanted))
         return Guess(
             values,
-            np.where(seen.any(axis=0), error, np.nan),
+            np.where(np.isfinite(values), np.sqrt(error), np.nan),
             {
-                "models": int(able.sum()),
+                "models": both,
                 "penalty": fitted.penalty,
                 # of sources that were left out: 0 is as good as no vector
-                "explained": 1 - error**2 / total if total > 0 else 0.0,
+                "explained": 1 - error / total if total > 0 else 0.0,
             },
         )
 
