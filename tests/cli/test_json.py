@@ -260,6 +260,30 @@ def test_what_sources_decide(shell: Shell, models: Path, ticket_file: Path, tmp_
     assert shell("inventory", "ask", "headless", "--on", ticket_file).code == 1
 
 
+def test_experts_by_what_they_were_trained_on(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shutil.copytree(models / "tiny", shelf / "eyes")
+    for seed, name in enumerate(("one", "other"), 1):
+        tiny_models.save_model(shelf / name, "bert", num_hidden_layers=1, seed=seed)
+    asked = ("rank", ticket_file, "--experts", "eyes")
+    assert shell("inventory", "add", shelf).code == 0
+    assert "no source has instances" in fits(shell(*asked, "--json"), "error")["error"]["what"]
+    noise = table(tmp_path / "noise.csv", ("text",), [[t] for t in tiny_models.texts(40)["text"].to_pylist()])
+    for name, file in (("one", ticket_file), ("other", noise)):
+        said = ("inventory", "sample", name, "--encoder", "eyes", "--on", file)
+        document = fits(shell(*said, "--json"), "inventory-sample")
+        assert (document["source"]["name"], document["encoder"]["name"], document["kept"]) == (name, "eyes", 40)
+    found = fits(shell(*asked, "--json"), "rank-experts")
+    assert [source["name"] for source in found["sources"]] == ["one", "other"]
+    assert found["sources"][0]["share"] > 0.9
+    assert (found["inputs"], found["novel"]) == (32, False)
+    told = shell(*asked)
+    assert told.out.splitlines()[-1].startswith("ranked 2 sources by their instances in ")
+    assert "32 inputs voted" in told.err
+    assert "leave --method out" in shell(*asked, "--method", "logme").err
+    assert "ask for one at a time" in shell(*asked, "--maps", "eyes").err
+
+
 def said_in(file: Path, folder: Path) -> list[list[str]]:
     """The texts of a file of tickets, and of another."""
     more = tickets(folder / "more.csv", 60, seed=2)

@@ -270,6 +270,10 @@ def rank(
     maps: Annotated[
         Optional[str], typer.Option(metavar="BASE", help="rank by maps from this base, and open no other source")
     ] = None,
+    experts: Annotated[
+        Optional[str],
+        typer.Option(metavar="ENCODER", help="order sources by what they were trained on"),
+    ] = None,
     method: Annotated[
         Optional[str], typer.Option(help="estimators to report: logme,…; or for sets, or divergences with --datasets")
     ] = None,
@@ -292,22 +296,24 @@ def rank(
     Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
     source compete as sources of their own, and share its passes. With --datasets, labelled data sets take the place of
     sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources.
-    With --maps, sources that `inventory map` has mapped are told from one pass of their base.
+    With --maps, sources that `inventory map` has mapped are told from one pass of their base. With --experts, sources
+    that `inventory sample` knows are ordered by how like the target's inputs their own training rows are.
     """
     from headstart.core import Unfit
     from headstart.ranking import by_kind, rank_sets
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    if (datasets is not None or maps is not None) and (layers or pooling or sets):
-        what = "data sets have none" if maps is None else "a map is of one layer and pooling"
+    ways = {"datasets": datasets, "maps": maps, "experts": experts}
+    asked = [f"--{name}" for name, given in ways.items() if given is not None]
+    if len(asked) > 1:
+        raise Unfit(f"{' and '.join(asked)} are two rankings", where="`headstart rank`", fix="ask for one at a time")
+    if asked and (layers or pooling or sets):
         raise Unfit(
-            f"layers, poolings and sets are of sources that are opened, and {what}",
-            where=f"`headstart rank --{'datasets' if maps is None else 'maps'}`",
+            f"layers, poolings and sets are of sources that are opened, and with {asked[0]} none is",
+            where=f"`headstart rank {asked[0]}`",
             fix="leave --layers, --pooling and --sets out",
         )
-    if datasets is not None and maps is not None:
-        raise Unfit("data sets have no maps", where="`headstart rank`", fix="give --datasets or --maps")
     words = [] if method is None else method.split(",")
     estimators, gathering = by_kind([] if datasets else words, sets)
     depths, poolings = show.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
@@ -320,6 +326,9 @@ def rank(
         return
     if maps is not None:
         _rank_maps(target, maps, budget, estimators if words else ("logme",), sources, bank, started, json=json)
+        return
+    if experts is not None:
+        _rank_experts(target, experts, budget, words, sources, bank, started, json=json)
         return
     inventory, found, failed = _gather(sources, bank)
     at_hand = inventory.sources(target.modality) if found is None else found
@@ -380,6 +389,28 @@ def _rank_maps(
     given = None if found is None else [base, *(s for s in found if s.identity != base.identity)]
     ranked = rank_by_maps(target, given, budget, words, base=base, inventory=inventory)
     show.by_maps(ranked, failed, base, time.monotonic() - started, machine=json)
+
+
+def _rank_experts(
+    target: Any,
+    experts: str,
+    budget: Any,
+    words: list[str],
+    sources: list[str] | None,
+    bank: str | None,
+    started: float,
+    *,
+    json: bool,
+) -> None:
+    from headstart.core import Unfit
+    from headstart.recall.experts import recall_experts
+
+    if words:
+        raise Unfit("experts are ordered by votes alone", where="`headstart rank --experts`", fix="leave --method out")
+    inventory, found, failed = _gather(sources, bank)
+    (encoder,) = _on_shelf(inventory, [experts], one=True)
+    ranked = recall_experts(target, found, budget, encoder=encoder, inventory=inventory)
+    show.experts(ranked, failed, encoder, time.monotonic() - started, machine=json)
 
 
 def _on_shelf(inventory: Any, words: list[str], *, one: bool = False) -> list[Any]:
@@ -593,6 +624,38 @@ def inventory_ask(
     sources = _on_shelf(inventory, models)
     answered, failed = inventory.ask(sources, read_unlabelled(on, image=image, **_columns(text, pair)))
     return show.asked(answered, failed, sources, inventory.where, machine=json)
+
+
+@shelf.command("sample")
+def inventory_sample(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="id, name or folder of one source")],
+    encoder: Annotated[str, typer.Option(metavar="ENCODER", help="id, name or folder of the model that sees the rows")],
+    on: Annotated[str, typer.Option(metavar="ROWS", help="texts or images that the source was trained on")],
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    most: Annotated[int, typer.Option(help="instances that are kept")] = 100,
+    centres: Annotated[bool, typer.Option("--centres", help="keep means of clusters in place of single rows")] = False,
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
+    """Keep what a source was trained on, as an encoder sees it.
+
+    No row is kept. `rank --experts ENCODER` then finds the sources whose rows are like those of a new target.
+    """
+    from headstart.inspection import read_unlabelled
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    (source,), (eyes,) = (_on_shelf(inventory, [name], one=True) for name in (model, encoder))
+    rows = read_unlabelled(on, image=image, **_columns(text, pair))
+    kept = inventory.sample(source, rows, eyes, most=most, centres=centres)
+    what = "centres" if centres else "instances"
+    show.made(
+        {"source": {"id": source.id, "name": source.name}, "encoder": {"id": eyes.id, "name": eyes.name}, "kept": kept},
+        f"saved {kept} {what} of `{source.name}`, as `{eyes.name}` sees them, in {inventory.where}",
+        machine=json,
+    )
 
 
 @shelf.command("import")

@@ -252,6 +252,33 @@ def by_maps(
     saved(f"ranked {_count(len(listed), 'source')} by maps from `{base.name}` in {seconds:.1f} s: `{best}` looks best")
 
 
+def experts(
+    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], encoder: Source, seconds: float, *, machine: bool
+) -> None:
+    """Sources by the votes of a target's inputs."""
+    listed = []
+    for source in ranked:
+        assert source.receipt is not None
+        listed.append({"id": source.id, "name": source.name, "share": source.receipt.facts["share"]})
+    receipt = ranked[0].receipt
+    assert receipt is not None
+    said = {name: receipt.facts[name] for name in ("inputs", "nearest", "usual", "novel")}
+    if machine:
+        broken = [_error(name, problem.as_dict()) for name, problem in failed]
+        emit({"encoder": {"id": encoder.id, "name": encoder.name}, "sources": listed, "failed": broken, **said})
+        return
+    rows = [(_short(o["name"]), "no instances" if o["share"] is None else f"{o['share']:.0%}") for o in listed]
+    draw(table("source", ">votes", rows=rows))
+    who = _count(said["inputs"], "input")
+    note(f"{who} voted, with a median cosine of {said['nearest']:.2f} to the nearest instance")
+    note(f"19 in 20 instances have {said['usual']:.2f} or more to another of their own source")
+    for text in receipt.warnings:
+        warn(text)
+    unread(failed)
+    first, many = listed[0]["name"], _count(len(listed), "source")
+    saved(f"ranked {many} by their instances in {seconds:.1f} s: `{first}` is nearest")
+
+
 def _passes(ranked: Sequence[Source], rows: int) -> dict[str, int]:
     """Rows that went through a model, and that would have if no source had left; layers and poolings share a pass."""
     used: dict[str, int] = {}

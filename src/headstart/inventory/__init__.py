@@ -151,6 +151,22 @@ class Inventory:
 
         return decisions.asked(self._database, sources, others or {}, rows)
 
+    def sample(self, source: Source, rows: Rows, encoder: Source, *, most: int = 100, centres: bool = False) -> int:
+        """Keeps what a source was trained on as an encoder sees it, for `recall_experts`; how many instances.
+
+        rows: of the source's training data; no label is read, and no row is kept. centres: means of clusters of five
+        rows at least take the place of single rows. Raises `Unfit` below 20 different rows.
+        """
+        from . import instances
+
+        return instances.sample(self._database, source, rows, encoder, most, centres=centres)
+
+    def instances(self, encoder: Source, sources: Sequence[Source]) -> dict[str, Array]:
+        """(I, D) features by this encoder of what each source was trained on, by identity; of those that have some."""
+        from . import instances
+
+        return instances.kept(self._database, encoder, sources)
+
     # -- targets and runs --------------------------------------------------------------------------------------------
 
     def record_target(self, target: Target, signature: Array | None = None) -> None:

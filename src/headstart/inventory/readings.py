@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-Kind = Literal["map", "decisions"]
+Kind = Literal["map", "decisions", "instances"]
 COLUMNS = {"text": ("text", "tokens"), "image": ("image",)}  # one of which the rows have
 
 
