@@ -259,21 +259,36 @@ class Inventory:
         kept = [i for i, fingerprint in enumerate(found.targets) if fingerprint != target.fingerprint]
         return PastTrials(tuple(found.targets[i] for i in kept), tuple(found.trials[i] for i in kept))
 
+    def embed(self, target: Target, encoder: Source) -> Array:
+        """(12,) of the target's labelled rows as `numerics.anchor_fisher` places a task, by an encoder; it is kept."""
+        from . import tasks
+
+        return tasks.embedded(self._database, target, encoder)
+
     def known(
-        self, past: Sequence[str], target: Target, values: Array | None = None, sources: Sequence[str] = ()
+        self,
+        past: Sequence[str],
+        target: Target,
+        values: Array | None = None,
+        sources: Sequence[str] = (),
+        encoder: Source | None = None,
     ) -> Known:
         """How alike a new target is to past ones, by their fingerprints; values: its own figures, if any.
 
-        sources: identities or names; with them, what those that were asked decide is told too.
+        sources: identities or names; with them, what those that were asked decide is told too. encoder: similarities
+        are those of tasks as `embed` kept them by it, in place of signatures, which are of rows.
         """
         from dataclasses import replace
 
-        from . import decisions, recall, transfers
+        from . import decisions, recall, tasks, transfers
 
-        signature = recall.signature_of(target)
-        found = Known(values=values)
-        if signature is not None:
+        signature = recall.signature_of(target) if encoder is None else None
+        if encoder is not None:
+            found = tasks.known(self._database, past, target, encoder, values)
+        elif signature is not None:
             found = transfers.known(self._database, past, signature, target.modality, values)
+        else:
+            found = Known(values=values)
         return replace(found, vectors=decisions.vectors(self._database, sources))
 
     # -- what solve reads --------------------------------------------------------------------------------------------

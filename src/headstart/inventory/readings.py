@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-Kind = Literal["map", "decisions", "instances"]
+Kind = Literal["map", "decisions", "instances", "task"]
 COLUMNS = {"text": ("text", "tokens"), "image": ("image",)}  # one of which the rows have
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What is known of a reading beside its arrays. source: identity, or name. facts: JSON values."""
+    """What is known of a reading beside its arrays. source: identity, name, or a target's fingerprint. facts: JSON."""
 
     key: str
     source: str
@@ -136,7 +136,7 @@ def arrays_of(database: Database, reading: Reading) -> dict[str, Array]:
         raise Unreadable(
             f"a reading of `{reading.source[:12]}` is damaged: {error}",
             where=database.where,
-            fix="read the source again, with `headstart inventory map` or `headstart inventory ask`",
+            fix="make it again; `headstart inventory --help` lists how: map, ask or sample",
         ) from error
 
 
