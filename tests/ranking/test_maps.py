@@ -129,6 +129,8 @@ def test_an_estimator_that_reads_more_than_features_is_refused(bank: Inventory) 
     base = mapped(bank, "affine")
     with pytest.raises(Refused, match=r"`leep` reads predictions"):
         rank_by_maps(target(), [base], Budget(), "leep", base=base, inventory=bank)
+    with pytest.raises(Refused, match="`h_score` is the same for every invertible linear map"):
+        rank_by_maps(target(), [base], Budget(), "h_score", base=base, inventory=bank)
     tiny_models.save_model(Path(base.where).parent.parent / "eyes", "vit")
     (eyes,), _ = bank.add(Path(base.where).parent.parent / "eyes")
     with pytest.raises(Refused, match="reads image"):

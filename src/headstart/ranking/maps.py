@@ -49,7 +49,9 @@ def rank_by_maps(
     Only the base is opened, once: of each source that `Inventory.map` has mapped, what an estimator reads follows from
     the base's features, or from their moments. sources: None for the base and all on the shelf that have a map; the
     base should be among them. method: estimators that read features and labels alone. `receipt.facts["map"]` holds the
-    map's held-out R² and rows, and is None for the base.
+    map's held-out R² and rows, and is None for the base. A linear map adds nothing that the base lacks: it tells what a
+    source brings forward and what it lets go, so a source that learned something new stands too low here, and
+    estimators that hardly mind linear maps, such as `lda`, see all sources near the base.
     Raises `Refused` where the bank has no map from this base, or of none of these sources.
     """
     from headstart.execution.alone import lone_part
@@ -91,6 +93,8 @@ def _fitting(methods: Sequence[str | Ranking], base: Source, target: Target) -> 
         reason = catalogue.refusal(one.needs, (base,), target)
         if more := sorted(set(one.needs.gives) - {"features"}):
             reason = f"reads {', '.join(more)}, and a map tells of features alone"
+        elif {"rotation", "feature_scale"} <= set(one.claims):  # and so to every linear map that can be undone
+            reason = "is the same for every invertible linear map of the features, so all sources would be level"
         if reason:
             raise Refused(f"`{name}` {reason}", where="ranking by maps", fix="use logme, or see `headstart methods`")
         kept[name] = one
