@@ -1,6 +1,7 @@
 """Instances of what an expert was trained on, as an encoder sees them: kept so that new inputs can find their expert.
 
-No text is kept. Where features of single rows say too much, centres of clusters take their place.
+No text is kept; but much of a short one can be guessed from its features. Centres of clusters are there to be kept
+instead where that matters.
 """
 
 from __future__ import annotations

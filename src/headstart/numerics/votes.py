@@ -62,7 +62,7 @@ def votes(collections: Sequence[Array], inputs: Array) -> Votes:
 def centres(features: Array, most: int, seed: int = 0) -> Array:
     """(at most `most`, D) centres of k-means clusters of features (rows, D), each of five rows at least.
 
-    A centre is a mean, so no row can be read from it.
+    A centre is a mean of several rows, so it is nobody's; rows that are alike are told all the same.
 
     >>> centres(np.repeat([[0.0], [4.0]], 10, axis=0), 9).ravel().round(6).tolist()
     [0.0, 4.0]
