@@ -3,14 +3,15 @@
 from headstart.adaptation import adapt
 from headstart.core import Budget, Problem, Result, Source, Target
 from headstart.flow import solve
-from headstart.inspection import inspect, read_datasets, read_target
+from headstart.inspection import inspect, read_datasets, read_target, read_unlabelled
 from headstart.inventory import Inventory
 from headstart.outcome import load
 from headstart.ranking import rank
 from headstart.ranking.datasets import rank_datasets
+from headstart.ranking.maps import rank_by_maps
 
 __version__ = "0.1.0"
 __all__ = [
-    "Budget", "Inventory", "Problem", "Result", "Source", "Target", "adapt", "inspect", "load", "rank", "rank_datasets",
-    "read_datasets", "read_target", "solve",
+    "Budget", "Inventory", "Problem", "Result", "Source", "Target", "adapt", "inspect", "load", "rank", "rank_by_maps",
+    "rank_datasets", "read_datasets", "read_target", "read_unlabelled", "solve",
 ]  # fmt: skip

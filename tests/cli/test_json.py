@@ -230,6 +230,76 @@ def test_rank_of_data_sets(shell: Shell, models: Path, ticket_file: Path, tmp_pa
     assert none.err.count("is left out: the file is empty") == 3
 
 
+def test_maps_from_a_base(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    shelf, rows = tmp_path / "shelf", table(tmp_path / "texts.csv", ("text",), said_in(ticket_file, tmp_path))
+    shutil.copytree(models / "tiny", shelf / "base")
+    tiny_models.save_model(shelf / "tuned", "bert", num_hidden_layers=1, seed=1)
+    tiny_models.save_model(shelf / "eyes", "vit", num_hidden_layers=1)
+    early = shell("rank", ticket_file, "--maps", shelf / "base", "--json")
+    assert "there is no map from `base`" in fits(early, "error")["error"]["what"]
+    asked = ("inventory", "map", shelf, "--base", "base", "--on", rows)
+    made = fits(shell(*asked, "--json"), "inventory-map")
+    assert [(m["name"], m["width"]) for m in made["maps"]] == [("tuned", 16)]
+    assert ["it reads images" in f["error"] for f in made["failed"]] == [True]
+    said = shell(*asked)
+    assert said.out.splitlines()[-1].startswith("saved 1 map from `base` in ")
+    assert "source `eyes` has no map" in said.err
+    shutil.rmtree(shelf / "tuned")  # what has a map is not opened
+    ranked = fits(shell("rank", ticket_file, "--maps", "base", "--method", "logme,nmc", "--json"), "rank-maps")
+    assert {s["name"]: s["map"] is None for s in ranked["sources"]} == {"base": True, "tuned": False}
+    assert [list(s["proxies"]) for s in ranked["sources"]] == [["logme", "nmc"]] * 2
+    told = shell("rank", ticket_file, "--maps", "base")
+    assert told.out.splitlines()[-1].startswith("ranked 2 sources by maps from `base` in ")
+    assert "leave --layers" in shell("rank", ticket_file, "--maps", "base", "--layers", "all").err
+    few = shell("inventory", "map", "tuned", "--base", "base", "--on", ticket_file, "--rows", 9, "--json")
+    assert (few.code, fits(few, "error")["error"]["class"]) == (1, "Unfit")
+    assert shell("rank", ticket_file, "--maps", shelf).code == 1  # a folder of several
+
+
+def test_what_sources_decide(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shutil.copytree(models / "tiny", shelf / "headless")
+    tiny_models.save_model(shelf / "judge", "bert", num_hidden_layers=1, head=True)
+    asked = ("inventory", "ask", shelf, "--on", ticket_file)
+    document = fits(shell(*asked, "--json"), "inventory-ask")
+    assert [s["name"] for s in document["sources"]] == ["judge"]
+    assert ["is asked for predictions" in f["error"] for f in document["failed"]] == [True]
+    said = shell(*asked)
+    assert said.out.startswith("saved what 1 source decided in ")
+    assert "source `headless` has no answers" in said.err
+    assert shell("inventory", "ask", "headless", "--on", ticket_file).code == 1
+
+
+def test_experts_by_what_they_were_trained_on(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shutil.copytree(models / "tiny", shelf / "eyes")
+    for seed, name in enumerate(("one", "other"), 1):
+        tiny_models.save_model(shelf / name, "bert", num_hidden_layers=1, seed=seed)
+    asked = ("rank", ticket_file, "--experts", "eyes")
+    assert shell("inventory", "add", shelf).code == 0
+    assert "no source has instances" in fits(shell(*asked, "--json"), "error")["error"]["what"]
+    noise = table(tmp_path / "noise.csv", ("text",), [[t] for t in tiny_models.texts(40)["text"].to_pylist()])
+    for name, file in (("one", ticket_file), ("other", noise)):
+        said = ("inventory", "sample", name, "--encoder", "eyes", "--on", file)
+        document = fits(shell(*said, "--json"), "inventory-sample")
+        assert (document["source"]["name"], document["encoder"]["name"], document["kept"]) == (name, "eyes", 40)
+    found = fits(shell(*asked, "--json"), "rank-experts")
+    assert [source["name"] for source in found["sources"]] == ["one", "other"]
+    assert found["sources"][0]["share"] > 0.9
+    assert (found["inputs"], found["novel"]) == (32, False)
+    told = shell(*asked)
+    assert told.out.splitlines()[-1].startswith("ranked 2 sources by their instances in ")
+    assert "32 inputs voted" in told.err
+    assert "leave --method out" in shell(*asked, "--method", "logme").err
+    assert "ask for one at a time" in shell(*asked, "--maps", "eyes").err
+
+
+def said_in(file: Path, folder: Path) -> list[list[str]]:
+    """The texts of a file of tickets, and of another."""
+    more = tickets(folder / "more.csv", 60, seed=2)
+    return [[line.rpartition(",")[0]] for one in (file, more) for line in one.read_text().splitlines()[1:]]
+
+
 def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
     shelf = tmp_path / "two"
     shutil.copytree(models / "tiny", shelf / "one")

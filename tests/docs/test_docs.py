@@ -144,6 +144,7 @@ def tickets(folder: Path, rows_each: int) -> None:
         [r["text"][:12], r["text"], r["intent"], f"c{i // 2}", f"2024-01-{i % 28 + 1:02d}"] for i, r in enumerate(rows)
     ]
     write(folder / "mails.csv", ["subject", "body", "team", "customer", "received"], mails)
+    write(folder / "texts.csv", ["text"], [[r["text"]] for r in every[:80]])
     write(folder / "reviews.csv", ["text", "stars"], [[r["text"], i % 5 + 1] for i, r in enumerate(rows)])
 
 
@@ -212,6 +213,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wine(folder)
     photos(folder)
     tiny_models.save_model(folder / "models" / "minilm", "bert")
+    tiny_models.save_model(folder / "fine-tunes" / "minilm-mails", "bert", seed=1, head=True)
     tiny_models.save_model(folder / "image-models" / "vit", "vit")
     return folder
 

@@ -237,6 +237,7 @@ def test_an_older_bank_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
     ) as raw:  # back to version 1, which had no index of the cache, and no records of others
         raw.execute("DROP TABLE cached")
         raw.execute("DROP TABLE records")
+        raw.execute("DROP TABLE readings")
         raw.execute("UPDATE headstart_version SET version_num = '0001'")
     with Inventory(tmp_path / "a.db") as bank:
         assert [s.name for s in bank.sources()] == ["m"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+import tiny_models
 from headstart.core import Budget, Known, Measured, OverBudget, Receipt, Refused, Source, Target, Unfit
+from headstart.inspection import read_unlabelled
 from headstart.inventory import Inventory
 from headstart.inventory.records import Run, Trial
 from headstart.numerics.records import tabulated
@@ -99,3 +102,36 @@ def test_imported_records_are_asked_for_and_know_sources_by_name(bank: Inventory
 def test_an_empty_bank_says_so(bank: Inventory) -> None:
     with pytest.raises(Refused, match="no record of `linear_probe`"):
         recall(a_target("next", train=["a", "b"], test=["c"]), SHELF, Budget(), inventory=bank)
+
+
+def test_know2vec_reads_what_sources_decided_and_asks_none_for_the_target(bank: Inventory) -> None:
+    """Black boxes that answer whether a text holds one of some words; good are those that look for cats."""
+    boxes = [(word,) for word in tiny_models.WORDS] + [("cat", word) for word in tiny_models.WORDS[5:]]
+    asked = []
+
+    def box(words: tuple[str, ...]) -> Callable[[pa.Table], np.ndarray]:
+        def answer(inputs: pa.Table) -> np.ndarray:
+            asked.append(words)
+            return np.array([bool({*words} & {*text.split()}) for text in inputs["text"].to_pylist()])
+
+        return answer
+
+    probes = read_unlabelled(tiny_models.texts(200, longest=9))
+    bank.ask([], probes, {" or ".join(words): box(words) for words in boxes})
+    sources, chance = [a_source(" or ".join(words)) for words in boxes], np.random.default_rng(0)
+    runs = [(f"t{t}", s.name, None, float("cat" in s.name) + chance.normal(0, 1.0)) for t in range(6) for s in sources]
+    target, past = a_target("new", train=["a", "b"], test=["c"]), tabulated(runs)
+    found = recall(target, sources, Budget(), "know2vec", inventory=bank, records=past)
+    cats = sum("cat" in source.name for source in sources)
+    assert np.mean(["cat" in source.name for source in found[:cats]]) > 0.9
+    assert found[0].receipt is not None
+    assert found[0].receipt.facts["of_all"]["models"] == len(boxes)
+    bank.ask([], probes, {"tom": box(("cat",))})
+    again = recall(target, [*sources, a_source("tom")], Budget(), "know2vec", inventory=bank, records=past)
+    facts = {source.name: source.receipt.facts for source in again if source.receipt is not None}
+    assert facts["tom"]["value"] == pytest.approx(facts["cat"]["value"], abs=1e-3)  # it decides alike, untried
+    assert (facts["tom"]["targets"], facts["tom"]["runs"]) == (0, 0)
+    assert len(asked) == len(boxes) + 1  # each once
+    wrong = Known(vectors=np.zeros((3, 8)))
+    with pytest.raises(Unfit, match="`vectors` has the shape"):
+        recall(target, sources, Budget(), inventory=bank, records=past, known=wrong)

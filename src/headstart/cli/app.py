@@ -267,6 +267,13 @@ def rank(
     datasets: Annotated[
         Optional[Path], typer.Option(metavar="FOLDER", help="rank labelled data sets instead: which to train on first")
     ] = None,
+    maps: Annotated[
+        Optional[str], typer.Option(metavar="BASE", help="rank by maps from this base, and open no other source")
+    ] = None,
+    experts: Annotated[
+        Optional[str],
+        typer.Option(metavar="ENCODER", help="order sources by what they were trained on"),
+    ] = None,
     method: Annotated[
         Optional[str], typer.Option(help="estimators to report: logme,…; or for sets, or divergences with --datasets")
     ] = None,
@@ -293,16 +300,22 @@ def rank(
     Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
     source compete as sources of their own, and share its passes. With --datasets, labelled data sets take the place of
     sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources.
+    With --maps, sources that `inventory map` has mapped are told from one pass of their base. With --experts, sources
+    that `inventory sample` knows are ordered by how like the target's inputs their own training rows are.
     """
     from headstart.core import Unfit
     from headstart.ranking import by_kind, rank_sets
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    if datasets is not None and (layers or pooling or sets or expect):
+    ways = {"datasets": datasets, "maps": maps, "experts": experts}
+    asked = [f"--{name}" for name, given in ways.items() if given is not None]
+    if len(asked) > 1:
+        raise Unfit(f"{' and '.join(asked)} are two rankings", where="`headstart rank`", fix="ask for one at a time")
+    if asked and (layers or pooling or sets or expect):
         raise Unfit(
-            "layers, poolings, sets and expectations are of sources, and data sets have none",
-            where="`headstart rank --datasets`",
+            f"layers, poolings, sets and expectations are of sources that are opened, and with {asked[0]} none is",
+            where=f"`headstart rank {asked[0]}`",
             fix="leave --layers, --pooling, --sets and --expect out",
         )
     words = [] if method is None else method.split(",")
@@ -314,6 +327,12 @@ def rank(
     )  # fmt: skip
     if datasets is not None:
         _rank_datasets(target, data, datasets, budget, words, sources, bank, seed, started, json=json)
+        return
+    if maps is not None:
+        _rank_maps(target, maps, budget, estimators if words else ("logme",), sources, bank, started, json=json)
+        return
+    if experts is not None:
+        _rank_experts(target, experts, budget, words, sources, bank, started, json=json)
         return
     inventory, found, failed = _gather(sources, bank)
     at_hand = inventory.sources(target.modality) if found is None else found
@@ -354,6 +373,71 @@ def _rank_datasets(
         raise broken[0][1]
     ranked = rank_datasets(target, read, budget, methods, sources=found or (), seed=seed)
     show.datasets(ranked, failed, time.monotonic() - started, machine=json)
+
+
+def _rank_maps(
+    target: Any,
+    maps: str,
+    budget: Any,
+    words: tuple[str, ...],
+    sources: list[str] | None,
+    bank: str | None,
+    started: float,
+    *,
+    json: bool,
+) -> None:
+    from headstart.ranking.maps import rank_by_maps
+
+    inventory, found, failed = _gather(sources, bank)
+    (base,) = _on_shelf(inventory, [maps], one=True)
+    given = None if found is None else [base, *(s for s in found if s.identity != base.identity)]
+    ranked = rank_by_maps(target, given, budget, words, base=base, inventory=inventory)
+    show.by_maps(ranked, failed, base, time.monotonic() - started, machine=json)
+
+
+def _rank_experts(
+    target: Any,
+    experts: str,
+    budget: Any,
+    words: list[str],
+    sources: list[str] | None,
+    bank: str | None,
+    started: float,
+    *,
+    json: bool,
+) -> None:
+    from headstart.core import Unfit
+    from headstart.recall.experts import recall_experts
+
+    if words:
+        raise Unfit("experts are ordered by votes alone", where="`headstart rank --experts`", fix="leave --method out")
+    inventory, found, failed = _gather(sources, bank)
+    (encoder,) = _on_shelf(inventory, [experts], one=True)
+    ranked = recall_experts(target, found, budget, encoder=encoder, inventory=inventory)
+    show.experts(ranked, failed, encoder, time.monotonic() - started, machine=json)
+
+
+def _on_shelf(inventory: Any, words: list[str], *, one: bool = False) -> list[Any]:
+    """Sources by id, name or folder; those of a folder are put on the shelf. one: exactly one is meant."""
+    from headstart.core import Unfit
+
+    found: list[Any] = []
+    for word in words:
+        if word.startswith("hub:") or Path(word).expanduser().is_dir():
+            added, broken = inventory.add(word)
+            if broken and not added:
+                raise broken[0][1]
+            show.unread(broken)
+            found += added
+        else:
+            found.append(inventory.show(word))
+    if one and len(found) != 1:
+        raise Unfit(
+            f"{len(found)} sources lie here, and one is meant",
+            where=f"`{words[0]}`",
+            fix=f"name one of: {', '.join(s.id for s in found)}",
+        )
+    return found
 
 
 @app.command()
@@ -493,6 +577,89 @@ def inventory_add(
         added += found
         failed += broken
     return show.added(added, failed, inventory.where, machine=json)
+
+
+@shelf.command("map")
+def inventory_map(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="ids, names or folders of sources")],
+    base: Annotated[str, typer.Option(metavar="BASE", help="id, name or folder of the model that they start from")],
+    on: Annotated[str, typer.Option(metavar="ROWS", help="texts or images, without labels; a table or a folder")],
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    rows: Annotated[int, typer.Option(help="the most rows that are read", min=1)] = 2000,
+    bank: Bank = None,
+    json: Json = False,
+) -> int:
+    """Learn what sources would say from what their base says.
+
+    Each map is fitted once and kept in the bank; `rank --maps BASE` then ranks all of them by one pass of the base. A
+    source that cannot be mapped is listed with the reason.
+    """
+    from headstart.inspection import read_unlabelled
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    (here,) = _on_shelf(inventory, [base], one=True)
+    sources = [s for s in _on_shelf(inventory, models) if s.identity != here.identity]
+    found, failed = inventory.map(sources, here, read_unlabelled(on, image=image, **_columns(text, pair)), most=rows)
+    return show.mapped(found, failed, sources, here, inventory.where, machine=json)
+
+
+@shelf.command("ask")
+def inventory_ask(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="ids, names or folders of sources with a head")],
+    on: Annotated[str, typer.Option(metavar="PROBES", help="texts or images, the same for all; a table or a folder")],
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    bank: Bank = None,
+    json: Json = False,
+) -> int:
+    """Ask sources about probes, once, and keep what each decides.
+
+    Which probes a source holds for alike is kept, without the names of its classes; `recall` by `know2vec` reads it. A
+    source that cannot answer is listed with the reason.
+    """
+    from headstart.inspection import read_unlabelled
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    sources = _on_shelf(inventory, models)
+    answered, failed = inventory.ask(sources, read_unlabelled(on, image=image, **_columns(text, pair)))
+    return show.asked(answered, failed, sources, inventory.where, machine=json)
+
+
+@shelf.command("sample")
+def inventory_sample(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="id, name or folder of one source")],
+    encoder: Annotated[str, typer.Option(metavar="ENCODER", help="id, name or folder of the model that sees the rows")],
+    on: Annotated[str, typer.Option(metavar="ROWS", help="texts or images that the source was trained on")],
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    most: Annotated[int, typer.Option(help="instances that are kept")] = 100,
+    centres: Annotated[bool, typer.Option("--centres", help="keep means of clusters in place of single rows")] = False,
+    bank: Bank = None,
+    json: Json = False,
+) -> None:
+    """Keep what a source was trained on, as an encoder sees it.
+
+    No row is kept. `rank --experts ENCODER` then finds the sources whose rows are like those of a new target.
+    """
+    from headstart.inspection import read_unlabelled
+    from headstart.inventory import Inventory
+
+    inventory = Inventory(bank)
+    (source,), (eyes,) = (_on_shelf(inventory, [name], one=True) for name in (model, encoder))
+    rows = read_unlabelled(on, image=image, **_columns(text, pair))
+    kept = inventory.sample(source, rows, eyes, most=most, centres=centres)
+    what = "centres" if centres else "instances"
+    show.made(
+        {"source": {"id": source.id, "name": source.name}, "encoder": {"id": eyes.id, "name": eyes.name}, "kept": kept},
+        f"saved {kept} {what} of `{source.name}`, as `{eyes.name}` sees them, in {inventory.where}",
+        machine=json,
+    )
 
 
 @shelf.command("import")

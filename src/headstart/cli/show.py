@@ -33,6 +33,7 @@ from headstart.ranking.certainty import words
 
 if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
+    from headstart.inventory.maps import Mapped
     from headstart.inventory.recall import Past
     from headstart.io.layers import Layers
     from headstart.ranking.datasets import Near
@@ -246,6 +247,76 @@ def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seco
             warn(f"`{name}` says nothing of `{one.dataset.name}`: {problem.what}")
     unread(broken, "data set")
     saved(f"ranked {_count(len(able), 'data set')} in {seconds:.1f} s: `{able[0].dataset.name}` is nearest")
+
+
+def by_maps(
+    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], base: Source, seconds: float, *, machine: bool
+) -> None:
+    """Sources as a base sees them through their maps, and those that have none."""
+    listed, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
+    for source in ranked:
+        assert source.receipt is not None
+        known = source.receipt.facts
+        if known["error"]:
+            broken.append({**_error(source.name, known["error"]), "id": source.id})
+            continue
+        through = known["map"]
+        listed.append(
+            {
+                "id": source.id,
+                "name": source.name,
+                "proxies": known["proxies"],
+                "refused": {name: problem["what"] for name, problem in known["refused"].items()},
+                "map": None if through is None else {"r2": through["r2"], "rows": through["rows"]},
+                "cost_seconds": source.receipt.seconds,
+                "warnings": list(source.receipt.warnings),
+            }
+        )
+    if machine:
+        emit({"base": {"id": base.id, "name": base.name}, "sources": listed, "failed": broken})
+        return
+    names = [*dict.fromkeys(name for one in listed for name in one["proxies"])]
+    rows: list[tuple[object, ...]] = []
+    for one in listed:
+        sure = ("the base", "") if one["map"] is None else (number(one["map"]["r2"]), f"{one['map']['rows']:,}")
+        rows.append((_short(one["name"]), *(number(one["proxies"].get(name)) for name in names), *sure))
+    heads = [">" + name.replace("_", "\n", 1) for name in names]
+    draw(table("source", *heads, ">R² of its map", ">on rows", rows=rows))
+    note("R²: share of the source's features that the map explains on rows that it was not fitted on")
+    for one in listed:
+        for said in (*one["warnings"], *one["refused"].values()):
+            warn(f"`{one['name']}`: {said}")
+    for one in broken:
+        warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
+    best = listed[0]["name"]
+    saved(f"ranked {_count(len(listed), 'source')} by maps from `{base.name}` in {seconds:.1f} s: `{best}` looks best")
+
+
+def experts(
+    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], encoder: Source, seconds: float, *, machine: bool
+) -> None:
+    """Sources by the votes of a target's inputs."""
+    listed = []
+    for source in ranked:
+        assert source.receipt is not None
+        listed.append({"id": source.id, "name": source.name, "share": source.receipt.facts["share"]})
+    receipt = ranked[0].receipt
+    assert receipt is not None
+    said = {name: receipt.facts[name] for name in ("inputs", "nearest", "usual", "novel")}
+    if machine:
+        broken = [_error(name, problem.as_dict()) for name, problem in failed]
+        emit({"encoder": {"id": encoder.id, "name": encoder.name}, "sources": listed, "failed": broken, **said})
+        return
+    rows = [(_short(o["name"]), "no instances" if o["share"] is None else f"{o['share']:.0%}") for o in listed]
+    draw(table("source", ">votes", rows=rows))
+    who = _count(said["inputs"], "input")
+    note(f"{who} voted, with a median cosine of {said['nearest']:.2f} to the nearest instance")
+    note(f"19 in 20 instances have {said['usual']:.2f} or more to another of their own source")
+    for text in receipt.warnings:
+        warn(text)
+    unread(failed)
+    first, many = listed[0]["name"], _count(len(listed), "source")
+    saved(f"ranked {many} by their instances in {seconds:.1f} s: `{first}` is nearest")
 
 
 def _passes(ranked: Sequence[Source], rows: int) -> dict[str, int]:
@@ -591,6 +662,53 @@ def imported(found: Imported, where: str, *, machine: bool) -> None:
     named = ", ".join(f"`{_short(name)}`" for name in found.origins[:SHOWN])
     known = f"; {found.rows - found.added} were known" if found.added < found.rows else ""
     made(document, f"imported {_count(found.added, 'record')} of {named} into {where}{known}", machine=machine)
+
+
+def mapped(
+    found: Sequence[Mapped],
+    failed: Sequence[tuple[str, Problem]],
+    sources: Sequence[Source],
+    base: Source,
+    where: str,
+    *,
+    machine: bool,
+) -> int:
+    """Maps that were made; 1 where none was."""
+    names = {source.identity: source for source in sources}
+    lines = [
+        {"id": names[m.source].id, "name": names[m.source].name, "r2": m.r2, "rows": m.rows, "width": len(m.map.bias)}
+        for m in found
+    ]
+    if machine:
+        broken = [_error(name, problem.as_dict()) for name, problem in failed]
+        emit({"base": {"id": base.id, "name": base.name}, "maps": lines, "failed": broken})
+    else:
+        rows = [(_short(o["name"]), number(o["r2"]), f"{o['rows']:,}") for o in lines]
+        if rows:
+            draw(table("source", ">R² on other rows", ">rows", rows=rows), "")
+        for name, problem in failed:
+            warn(f"source `{name}` has no map: {problem.what}; {problem.fix}")
+        saved(f"saved {_count(len(lines), 'map')} from `{base.name}` in {where}")
+    return 0 if found or not failed else 1
+
+
+def asked(
+    answered: Sequence[str],
+    failed: Sequence[tuple[str, Problem]],
+    sources: Sequence[Source],
+    where: str,
+    *,
+    machine: bool,
+) -> int:
+    """Sources that answered; 1 where none did."""
+    if machine:
+        lines = [{"id": source.id, "name": source.name} for source in sources if source.name in answered]
+        emit({"sources": lines, "failed": [_error(name, problem.as_dict()) for name, problem in failed]})
+    else:
+        for name, problem in failed:
+            warn(f"source `{name}` has no answers: {problem.what}; {problem.fix}")
+        saved(f"saved what {_count(len(answered), 'source')} decided in {where}")
+    return 0 if answered or not failed else 1
 
 
 def origins(listed: Sequence[Origin], where: str, *, machine: bool) -> None:

@@ -264,19 +264,21 @@ class Known:
 
     similarities: (T,) to each past target, higher is more alike, NaN where unknown. values: (S,) its own figures in its
     metric, NaN where a source was not tried. between: (T, T) similarities among the past targets, in the same measure.
+    vectors: (S, V) of each source, such as `numerics.decisions` makes of its answers to probes; NaN where unknown.
     """
 
     similarities: Array | None = None
     values: Array | None = None
     between: Array | None = None
+    vectors: Array | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Guess:
     """What a recall expects of each source on the new target.
 
-    values: (S,) higher is better, NaN for a source without any record. errors: (S,) standard errors of the values, for
-    methods that have them. facts: JSON values for the receipt.
+    values: (S,) higher is better, NaN for a source of which nothing is known. errors: (S,) standard errors of the
+    values, for methods that have them. facts: JSON values for the receipt.
     """
 
     values: Array

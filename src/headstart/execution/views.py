@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from headstart.io.encoders import OpenedSource
+    from headstart.numerics.space_maps import SpaceMap
 
 Array = np.ndarray[Any, Any]
 Dtype = Literal["float32", "bfloat16"]  # that features are computed in
@@ -381,6 +382,27 @@ class RankView:
                     FoldView(target, cell, needs=method.needs, method=name), None, Steps()
                 ).predictions
         return found
+
+
+class MappedView(RankView):
+    """A `core.View` of a source that is not opened: what its base says of the rows, through the map from one to the
+    other. Features and moments alone; a base's own view is its `RankView`."""
+
+    def __init__(self, base: RankView, through: SpaceMap) -> None:
+        super().__init__(base._target, base._rows, base._pool, base._store)
+        self._base, self._through = base, through
+
+    @cached_property
+    def features(self) -> Array:
+        return self._through(self._base.features)
+
+    @cached_property
+    def moments(self) -> Moments:
+        return self._through.moments(self._base.moments)
+
+    @property
+    def reference(self) -> Array:
+        return self._base.reference
 
 
 class GuardedView:

@@ -65,6 +65,22 @@ def read_rows(data: Any, columns: Columns, modality: str, task: Task) -> Rows:
     return new_rows(data, columns, modality, task)
 
 
+def read_unlabelled(
+    data: Any,
+    *,
+    text: str | Sequence[str] | None = None,
+    pair: str | Sequence[str] | None = None,
+    image: str | None = None,
+) -> Rows:
+    """Texts or images without labels, from whatever `read_target` reads; the input is inferred where it is not named.
+
+    A column whose name says that it is a label is not read. Raises `Unfit` or `Unreadable`.
+    """
+    from .reading import unlabelled_rows
+
+    return unlabelled_rows(data, text=text, pair=pair, image=image)
+
+
 def inspect(target: Target) -> dict[str, Any]:
     """The target card, as JSON values; never a label of a test row."""
     from .card import card_of

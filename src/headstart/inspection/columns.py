@@ -144,12 +144,9 @@ def find_layout(
     time: str | None = None,
 ) -> Layout:
     """The columns of a target, from what the user named and from the values of the rest."""
-    table, where = found.table, found.where
-    names = table.column_names
-    named_text = tuple(known(n, names, "text", where) for n in split_names(text, names))
-    named_pair = tuple(known(n, names, "pair", where) for n in split_names(pair, names))
-    if named_pair and len(named_pair) != 2:
-        raise Unfit(f"a pair has two columns, and {len(named_pair)} are named", where="--pair", fix="use --pair a,b")
+    where = found.where
+    names = found.table.column_names
+    named_text, named_pair = _named(found, text, pair, image)
     held = {"image": image, "group": group, "time": time}
     for flag, name in held.items():
         if name is not None:
@@ -158,8 +155,6 @@ def find_layout(
     chosen = find_label(found, label, taken)
     if chosen in taken:
         raise Unfit(f"`{chosen}` is named as label and as input", where=f"{where}, --label", fix="name another column")
-    if sum(map(bool, (named_text, named_pair, image))) > 1:
-        raise Unfit("more than one input is named", where=where, fix="name one of --text, --pair and --image")
     free = [n for n in names if n not in (chosen, group, time)]
     kind, columns, notes = _inputs(found, free, named_text, named_pair, image)
     used = {*columns.text, *(columns.pair or ()), columns.image, *(name for name, _ in columns.features)}
@@ -168,6 +163,37 @@ def find_layout(
     shown = Columns(label=chosen, text=columns.text, pair=columns.pair, image=columns.image, features=columns.features,
                     group=group, time=time)  # fmt: skip
     return Layout(columns=shown, modality=modality, kind=kind, unused=unused, notes=tuple(notes))
+
+
+def find_inputs(
+    found: Read,
+    *,
+    text: str | Sequence[str] | None = None,
+    pair: str | Sequence[str] | None = None,
+    image: str | None = None,
+) -> Layout:
+    """The input columns of rows that need no label; a column that has the name of one is not among them."""
+    named_text, named_pair = _named(found, text, pair, image)
+    if image is not None:
+        known(image, found.table.column_names, "image", found.where)
+    free = [n for n in found.table.column_names if n.strip().lower() not in LABEL_NAMES]
+    kind, columns, notes = _inputs(found, free, named_text, named_pair, image)
+    modality: Modality = "image" if kind == "image" else "table" if kind == "table" else "text"
+    return Layout(columns=columns, modality=modality, kind=kind, notes=tuple(notes))
+
+
+def _named(
+    found: Read, text: str | Sequence[str] | None, pair: str | Sequence[str] | None, image: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The text columns and the pair that the user named; at most one of them and an image column."""
+    names, where = found.table.column_names, found.where
+    named_text = tuple(known(n, names, "text", where) for n in split_names(text, names))
+    named_pair = tuple(known(n, names, "pair", where) for n in split_names(pair, names))
+    if named_pair and len(named_pair) != 2:
+        raise Unfit(f"a pair has two columns, and {len(named_pair)} are named", where="--pair", fix="use --pair a,b")
+    if sum(map(bool, (named_text, named_pair, image))) > 1:
+        raise Unfit("more than one input is named", where=where, fix="name one of --text, --pair and --image")
+    return named_text, named_pair
 
 
 def _inputs(

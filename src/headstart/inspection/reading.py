@@ -19,7 +19,7 @@ from headstart.io.tables import Read, read
 from headstart.numerics.folds import FOLDS, folds_for, outer_folds
 from headstart.numerics.hashing import row_key
 
-from .columns import Layout, as_words, find_layout, listed
+from .columns import Layout, as_words, find_inputs, find_layout, listed
 from .findings import leaks_of, variants_of
 from .inputs import Inputs, read_inputs, require
 from .labels import Reading, as_array, classes_of, how_to_read, lenient_amounts, read_labels
@@ -309,15 +309,7 @@ def new_rows(data: Any, columns: Columns, modality: str, task: Task) -> Rows:
     found = read(data)
     table = _renamed(found, columns, modality)
     kind = _kind(columns, modality, task)
-    held = read_inputs(table, columns, kind, found.root, found.where)
-    if held.broken:
-        every = "; ".join(what for _, what in held.broken[:SHOWN])
-        rest = f"; and {len(held.broken) - SHOWN} more" if len(held.broken) > SHOWN else ""
-        raise Unreadable(
-            f"{len(held.broken)} of {len(held.content)} images cannot be read: {every}{rest}",
-            where=f"`{found.where}`, row {held.broken[0][0] + 1}",
-            fix="mend or remove them; all other rows are fine",
-        )
+    held = _unbroken(read_inputs(table, columns, kind, found.root, found.where), found)
     content = tuple(c or "" for c in held.content)
     values: tuple[Any, ...] = (None,) * len(content)
     known = columns.label in table.column_names
@@ -331,6 +323,39 @@ def new_rows(data: Any, columns: Columns, modality: str, task: Task) -> Rows:
     part = Part(inputs=held.table, content=content, values=values)
     rows = as_rows(part, task, labelled=False, taken={})
     return replace(rows, labels=as_array(values, task)) if known else rows
+
+
+def unlabelled_rows(
+    data: Any, *, text: str | Sequence[str] | None, pair: str | Sequence[str] | None, image: str | None
+) -> Rows:
+    """Rows that are read for their inputs alone."""
+    found = read(data)
+    if not found.table.num_rows:
+        raise Unfit("there are no rows", where=f"`{found.where}`", fix="give a table with a header and rows")
+    layout = find_inputs(found, text=text, pair=pair, image=image)
+    if layout.modality == "table":
+        raise Unfit(
+            f"no column is clearly a text or an image; the columns are {listed(found.table.column_names)}",
+            where=f"`{found.where}`",
+            fix="name it with --text, --pair or --image",
+        )
+    held = _unbroken(read_inputs(found.table, layout.columns, layout.kind, found.root, found.where), found)
+    content = tuple(c or "" for c in held.content)
+    part = Part(inputs=held.table, content=content, values=(None,) * len(content))
+    return as_rows(part, Task(type="single_label"), labelled=False, taken={})
+
+
+def _unbroken(held: Inputs, found: Read) -> Inputs:
+    """The inputs; `Unreadable` where an image among them is."""
+    if held.broken:
+        every = "; ".join(what for _, what in held.broken[:SHOWN])
+        rest = f"; and {len(held.broken) - SHOWN} more" if len(held.broken) > SHOWN else ""
+        raise Unreadable(
+            f"{len(held.broken)} of {len(held.content)} images cannot be read: {every}{rest}",
+            where=f"`{found.where}`, row {held.broken[0][0] + 1}",
+            fix="mend or remove them; all other rows are fine",
+        )
+    return held
 
 
 def _kind(columns: Columns, modality: str, task: Task) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from headstart.core import Known, Modality, PastTrials, Problem, Source, Target, TaskType
+from headstart.core import Known, Modality, PastTrials, Problem, Rows, Source, Target, TaskType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from headstart.numerics.records import Records
 
     from .contamination import Trained
+    from .decisions import Answering
     from .files import Damage
     from .imports import Imported, Origin
+    from .maps import Mapped
     from .recall import Past, Recalled
     from .records import Cost, ProxyScore, Run, Trial
 
@@ -68,13 +70,15 @@ class Inventory:
         from headstart.io.places import cache_folder
         from headstart.io.sources import scan
 
+        from .files import unreadable
+
         found, failed = scan(str(path), cache=cache_folder().parent / "hashes")
         added, failed = [], list(failed)
         for source in found:
             try:
                 self.add_source(source)
             except OSError as error:  # a file that vanished, or cannot be read, between the scan and now
-                failed.append((source.name, _unreadable(source, error)))
+                failed.append((source.name, unreadable(source, error)))
             else:
                 added.append(source)
         return added, failed
@@ -110,6 +114,59 @@ class Inventory:
 
         found = (damage(source, files) for source, files in shelf.listed_with_files(self._database))
         return [one for one in found if one is not None]
+
+    # -- readings of sources -------------------------------------------------------------------------------------------
+
+    def map(
+        self, sources: Sequence[Source], base: Source, rows: Rows, *, most: int = 2000
+    ) -> tuple[list[Mapped], list[tuple[str, Problem]]]:
+        """Fits and keeps a map from the base's features to each source's, on rows without labels; see `ranking.maps`.
+
+        A source that cannot be mapped is listed with its problem, and costs the others nothing. rows: as
+        `inspection.read_unlabelled` gives them; most: so many of them. Raises `Unfit` below 50 different rows.
+        """
+        from . import maps
+
+        return maps.made(self._database, sources, base, rows, most)
+
+    def maps(self, base: Source, sources: Sequence[Source] | None = None) -> Iterator[Mapped]:
+        """The newest map from this base to each source, one in memory at a time; sources: of these alone.
+
+        Raises `Refused` where there is none from this base: the same weights pooled or cut in another way are another.
+        """
+        from . import maps
+
+        return maps.kept(self._database, base, None if sources is None else [s.identity for s in sources])
+
+    def ask(
+        self, sources: Sequence[Source], rows: Rows, others: Mapping[str, Answering] | None = None
+    ) -> tuple[list[str], list[tuple[str, Problem]]]:
+        """Asks sources with a head about probes, once, and keeps what each decides, for `recall` by `know2vec`.
+
+        rows: the probes, the same for all sources that are to be compared; no label is read. others: black boxes by the
+        name that records have for them, each a function from an Arrow table of inputs to (rows, classes) shares or
+        (rows,) names of classes. Names of those that answered; and those that did not, each with its problem. Raises
+        `Unfit` below 30 different probes.
+        """
+        from . import decisions
+
+        return decisions.asked(self._database, sources, others or {}, rows)
+
+    def sample(self, source: Source, rows: Rows, encoder: Source, *, most: int = 100, centres: bool = False) -> int:
+        """Keeps what a source was trained on as an encoder sees it, for `recall_experts`; how many instances.
+
+        rows: of the source's training data; no label is read, and no row is kept. centres: means of clusters of five
+        rows at least take the place of single rows. Raises `Unfit` below 20 different rows.
+        """
+        from . import instances
+
+        return instances.sample(self._database, source, rows, encoder, most, centres=centres)
+
+    def instances(self, encoder: Source, sources: Sequence[Source]) -> dict[str, Array]:
+        """(I, D) features by this encoder of what each source was trained on, by identity; of those that have some."""
+        from . import instances
+
+        return instances.kept(self._database, encoder, sources)
 
     # -- targets and runs --------------------------------------------------------------------------------------------
 
@@ -203,14 +260,37 @@ class Inventory:
         kept = [i for i, fingerprint in enumerate(found.targets) if fingerprint != target.fingerprint]
         return PastTrials(tuple(found.targets[i] for i in kept), tuple(found.trials[i] for i in kept))
 
-    def known(self, past: Sequence[str], target: Target, values: Array | None = None) -> Known:
-        """How alike a new target is to past ones, by their fingerprints; values: its own figures, if any."""
-        from . import recall, transfers
+    def embed(self, target: Target, encoder: Source) -> Array:
+        """(12,) of the target's labelled rows as `numerics.anchor_fisher` places a task, by an encoder; it is kept."""
+        from . import tasks
 
-        signature = recall.signature_of(target)
-        if signature is None:
-            return Known(values=values)
-        return transfers.known(self._database, past, signature, target.modality, values)
+        return tasks.embedded(self._database, target, encoder)
+
+    def known(
+        self,
+        past: Sequence[str],
+        target: Target,
+        values: Array | None = None,
+        sources: Sequence[str] = (),
+        encoder: Source | None = None,
+    ) -> Known:
+        """How alike a new target is to past ones, by their fingerprints; values: its own figures, if any.
+
+        sources: identities or names; with them, what those that were asked decide is told too. encoder: similarities
+        are those of tasks as `embed` kept them by it, in place of signatures, which are of rows.
+        """
+        from dataclasses import replace
+
+        from . import decisions, recall, tasks, transfers
+
+        signature = recall.signature_of(target) if encoder is None else None
+        if encoder is not None:
+            found = tasks.known(self._database, past, target, encoder, values)
+        elif signature is not None:
+            found = transfers.known(self._database, past, signature, target.modality, values)
+        else:
+            found = Known(values=values)
+        return replace(found, vectors=decisions.vectors(self._database, sources))
 
     def pools(self, target: Target, method: str) -> list[Pool]:
         """What estimators said of sources on past targets of this one's task, modality and metric, the target's own
@@ -295,13 +375,3 @@ class Inventory:
         from .feature_cache import FeatureIndex
 
         return Cache(folder, limit_bytes, index=FeatureIndex(self._database, str(folder)))
-
-
-def _unreadable(source: Source, error: OSError) -> Problem:
-    from headstart.core import Unreadable
-
-    return Unreadable(
-        f"`{error.filename or source.where}` could not be read: {error.strerror or error}",
-        where=f"the source `{source.name}`",
-        fix="see that the file is there and that you may read it, and add the folder again",
-    )

@@ -17,7 +17,7 @@ from headstart.core import Problem, Refused, Unreadable
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
 
-BANK_VERSION = 3
+BANK_VERSION = 4
 APPLICATION = 0x68647374  # "hdst", written into each bank's header
 WAIT_SECONDS = 30.0
 SCHEMA = "headstart"  # on a server, where other programs have tables too

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.core import Problem, Source
+from headstart.core import Problem, Source, Unreadable
 
 Entry = list[Any]  # name, SHA-256, bytes, date in nanoseconds (0 where it was too new to tell a change), inode
 READ_BYTES = 1 << 20
@@ -31,6 +31,15 @@ class Damage:
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "files": list(self.files)}
+
+
+def unreadable(source: Source, error: OSError) -> Unreadable:
+    """What the system said of a source's files, as a sentence."""
+    return Unreadable(
+        f"`{error.filename or source.where}` could not be read: {error.strerror or error}",
+        where=f"the source `{source.name}`",
+        fix="see that the file is there and that you may read it, and add the folder again",
+    )
 
 
 def listing(folder: str, known: Sequence[Entry] = ()) -> list[Entry]:

@@ -152,6 +152,19 @@ cached = Table(
     Index("cached_by_use", "folder", "used"),
 )
 
+readings = Table(
+    "readings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("space", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("arrays", LargeBinary, nullable=False),
+    Column("added", Float, nullable=False),
+    Index("readings_by_space", "kind", "space"),
+)
+
 records = Table(
     "records",
     metadata,

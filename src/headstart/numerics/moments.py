@@ -201,6 +201,32 @@ class Moments:
             norms=None if self.norms is None else (weight * self.norms[0], weight * self.norms[1]),
         )
 
+    def affine(self, weight: Array, bias: Array) -> Moments:
+        """Of the same rows' W x + b, weight (E, D) and bias (E,), without a second pass; exact algebra, O(E·D²).
+
+        Second moments by class and norms need sums that are not kept, and are left out. Raises `Unfit` without a Gram.
+
+        >>> of_x = Moments.of(np.array([[1.0], [3.0]]), np.array([0, 1]), 2)
+        >>> of_x.affine(np.array([[2.0]]), np.array([5.0])).class_means.tolist()
+        [[7.0], [11.0]]
+        """
+        if self.gram is None:
+            raise Unfit("these moments have no Gram matrix", where="Moments.affine", fix="accumulate with gram=True")
+        w = np.asarray(weight, dtype=np.float64)
+        gram = w @ self.gram @ w.T
+        return Moments(
+            rows=self.rows,
+            classes=self.classes,
+            shift=w @ self.shift + bias,
+            target_shift=self.target_shift,
+            total=w @ self.total,
+            squares=np.diagonal(gram).copy(),
+            counts=self.counts,
+            energy=self.energy,
+            sums=self.sums @ w.T,
+            gram=gram,
+        )
+
     def arrays(self) -> dict[str, Array]:
         """Everything by name as float64 arrays, for a file; `of_arrays` reads it back, bit for bit."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("rows", "classes", "norms")}

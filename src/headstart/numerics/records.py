@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +77,24 @@ class Records:
         names = tuple(name for name in self.targets if name != target)
         tests = tuple(name for name in self.tests if name != target)
         return replace(self, targets=names, tests=tests, **parts), self.values[at]
+
+    def with_sources(self, names: Sequence[str]) -> Records:
+        """The same beside sources that were tried on no target.
+
+        >>> table = tabulated([("t", "a", None, 0.5)]).with_sources(["b"])
+        >>> table.sources, table.values.tolist(), table.counts.tolist()
+        (('a', 'b'), [[0.5, nan]], [[1, 0]])
+        """
+        nothing = np.full((len(self.targets), len(names)), np.nan)
+        return replace(
+            self,
+            sources=(*self.sources, *names),
+            tasks=(*self.tasks, *("" for _ in names)),
+            values=np.hstack([self.values, nothing]),
+            counts=np.hstack([self.counts, np.zeros_like(nothing, dtype=np.int64)]),
+            spread=np.hstack([self.spread, nothing]),
+            direct=np.hstack([self.direct, nothing]),
+        )
 
 
 def tabulated(

@@ -31,9 +31,12 @@ def recall(
 
     records: past transfers; without them the bank's own runs by the linear probe, in the target's metric. Own runs know
     sources by identity; imported ones know them by name. known: of the target; without it how alike it is to the bank's
-    own past targets, and its own validation figures in the bank. Sources without any record come last, in the caller's
-    order: nothing is known of them. Raises `Refused` where the bank has no record at all, or none of these sources.
+    own past targets, its own validation figures in the bank, and what the sources that were asked decide. Sources
+    of which nothing is known come last, in the caller's order. Raises `Refused` where the bank has no record at all, or
+    nothing is known of any of these sources.
     """
+    import numpy as np
+
     made: Recalling = catalogue.make(SOURCES, method)
     if reason := catalogue.refusal(made.needs, (), target):
         raise Refused(f"`{catalogue.name_of(made)}` {reason}", where="recall", fix="see `headstart methods recall`")
@@ -46,16 +49,22 @@ def recall(
             fix="solve other targets first, or bring records with `headstart inventory import`",
         )
     budget.admit(step="recall", memory=100.0 * rest.values.size)
+    at = {name: number for number, name in enumerate(rest.sources)}
+    recorded = len(at)
     if known is None:
-        known = inventory.known(rest.targets, target, own)
+        new = [s for s in sources if s.identity not in at and s.name not in at]  # of which answers may be known
+        names = [*dict.fromkeys(s.identity if records is None else s.name for s in new)]
+        rest = rest.with_sources(names)
+        at |= {name: recorded + number for number, name in enumerate(names)}
+        own = np.concatenate([own, np.full(len(names), np.nan)])
+        known = inventory.known(rest.targets, target, own, rest.sources)
     _check(rest, known)
     guess = made(rest, known)
-    at = {name: number for number, name in enumerate(rest.sources)}
     places = [at.get(source.identity, at.get(source.name, -1)) for source in sources]
     expected = [float(guess.values[place]) if place >= 0 else float("nan") for place in places]
     if all(value != value for value in expected):
         raise Refused(
-            f"none of the {len(places)} sources is among the {len(at)} that there are records of",
+            f"none of the {len(places)} sources is among the {recorded} that there are records of",
             where=f"recall for `{target.name}`",
             fix="own runs know sources by identity, imported ones by name; see `headstart inventory list --records`",
         )
@@ -91,10 +100,16 @@ def _check(records: Records, known: Known) -> None:
                 where="Known(…), for recall",
                 fix="give one entry for each target or source of the records, NaN where nothing is known",
             )
+    if known.vectors is not None and (known.vectors.ndim != 2 or len(known.vectors) != sources):
+        raise Unfit(
+            f"`vectors` has the shape {known.vectors.shape}, and there are {sources} sources",
+            where="Known(…), for recall",
+            fix="give one row for each source of the records, NaN where nothing is known",
+        )
 
 
 def _facts(values: Any, errors: Any, place: int, records: Records) -> dict[str, Any]:
-    """value: standard deviations above the mean source on one target; None for a source without any record."""
+    """value: standard deviations above the mean source on one target; None for a source of which nothing is known."""
     if place < 0 or values[place] != values[place]:
         return {"value": None, "error": None, "targets": 0, "runs": 0}
     return {

@@ -41,7 +41,8 @@ def draw(seed: int, targets: int = TARGETS, sources: int = SOURCES) -> tuple[Rec
     values = 10 ** chance.uniform(-2, 2, (targets, 1)) * (values + chance.normal(0, 3, (targets, 1)))
     values[chance.random(values.shape) < 0.1] = np.nan
     between = np.asarray(np.corrcoef(chance.standard_normal((targets + 1, 6))))
-    return records(values), Known(between[-1, :-1], np.full(sources, np.nan), between[:-1, :-1])
+    vectors = chance.standard_normal((sources, 8))
+    return records(values), Known(between[-1, :-1], np.full(sources, np.nan), between[:-1, :-1], vectors)
 
 
 def figures(known: Known) -> Array:
@@ -56,7 +57,7 @@ def with_figures(known: Known, seed: int) -> Known:
     own = np.full_like(figures(known), np.nan)
     tried = chance.permutation(len(own))[:6]
     own[tried] = chance.standard_normal(len(tried))
-    return Known(None, own)
+    return Known(None, own, None, known.vectors)
 
 
 def moments(method: Recalling, seed: int) -> list[tuple[Records, Known]]:
@@ -72,24 +73,31 @@ def close(one: Guess, other: Guess) -> None:
         np.testing.assert_allclose(one.errors, other.errors, rtol=1e-6, atol=1e-6)
 
 
-def well_formed(guess: Guess, table: Records) -> None:
+def well_formed(guess: Guess, table: Records, known: Known) -> None:
     tried = np.isfinite(table.values).any(axis=0)
+    silent = ~tried if known.vectors is None else ~tried & ~np.isfinite(known.vectors).all(axis=1)
     assert guess.values.shape == (len(table.sources),)
     assert np.isfinite(guess.values[tried]).all(), "a source with records has no value"
-    assert np.isnan(guess.values[~tried]).all(), "a value for a source without any record"
+    assert np.isnan(guess.values[silent]).all(), "a value for a source of which nothing is known"
     if guess.errors is not None:
         assert guess.errors.shape == guess.values.shape
-        assert (guess.errors[tried] >= 0).all(), "a source with records has no error"
-        assert np.isnan(guess.errors[~tried]).all(), "an error for a source without any record"
+        assert (np.isfinite(guess.errors) == np.isfinite(guess.values)).all(), (
+            "a value without an error, or the reverse"
+        )
+        assert (guess.errors[tried] >= 0).all(), "an error below 0"
 
 
 def finite_where_tried(method: Recalling, seed: int) -> None:
-    """A value for every source with a record, none for the others; float32, and hard tables, may be refused."""
+    """A value for every source with a record, none for one with nothing; float32, and hard tables, may be refused."""
     for table, known in moments(method, seed):
         values = table.values.copy()
         values[:, [3, 17]] = np.nan
         silent = replace(table, values=values)
-        well_formed(method(silent, known), silent)
+        assert known.vectors is not None
+        vectors = known.vectors.copy()
+        vectors[17] = np.nan
+        known = replace(known, vectors=vectors)
+        well_formed(method(silent, known), silent, known)
     chance = np.random.default_rng(seed)
     single = np.full((TARGETS, SOURCES), np.nan)
     single[np.arange(TARGETS), TARGETS + np.arange(TARGETS)] = 0.5
@@ -101,7 +109,7 @@ def finite_where_tried(method: Recalling, seed: int) -> None:
         own[0] = 0.5
         for known in (Known(), Known(np.zeros(len(values)), own), Known(np.full(len(values), np.nan), own)):
             with suppress(Unfit):
-                well_formed(method(table, known), table)
+                well_formed(method(table, known), table, known)
 
 
 def repeatable(method: Recalling, seed: int) -> None:
@@ -125,7 +133,8 @@ def source_order(method: Recalling, seed: int) -> None:
         own = figures(known)[order]
         plain = method(table, known)
         errors = None if plain.errors is None else plain.errors[order]
-        close(Guess(plain.values[order], errors), method(moved, replace(known, values=own)))
+        vectors = None if known.vectors is None else known.vectors[order]
+        close(Guess(plain.values[order], errors), method(moved, replace(known, values=own, vectors=vectors)))
 
 
 def target_order(method: Recalling, seed: int) -> None:
@@ -134,7 +143,7 @@ def target_order(method: Recalling, seed: int) -> None:
         moved = replace(table, targets=tuple(table.targets[t] for t in order), values=table.values[order])
         near = None if known.similarities is None else known.similarities[order]
         between = None if known.between is None else known.between[np.ix_(order, order)]
-        close(method(table, known), method(moved, Known(near, known.values, between)))
+        close(method(table, known), method(moved, replace(known, similarities=near, between=between)))
 
 
 def scale(method: Recalling, seed: int) -> None:
@@ -198,10 +207,25 @@ def complements(method: Recalling, seed: int) -> None:
     assert {int(first), int(second)} == {20, 21}
 
 
+def follows_the_vectors(method: Recalling, seed: int) -> None:
+    """What a source is good for lies in its vector: a fifth of past figures tell those of a new target."""
+    chance = np.random.default_rng(seed)
+    tasks, vectors = chance.standard_normal((31, 3)), chance.standard_normal((60, 4))
+    tasks /= np.linalg.norm(tasks, axis=1, keepdims=True)
+    full = tasks @ np.linalg.qr(chance.standard_normal((4, 3)))[0].T @ vectors.T
+    alike = tasks @ tasks.T
+    past = np.where(chance.random(full[:-1].shape) < 0.2, full[:-1], np.nan)
+    past[0] = full[0]  # so that every source has a record
+    guess = method(records(past), Known(alike[-1, :-1], None, alike[:-1, :-1], vectors))
+    correlation = np.corrcoef(guess.values, full[-1])[0, 1]
+    assert correlation > 0.8, f"correlates {correlation:.2f} with what the vectors say"
+
+
 ALWAYS = [finite_where_tried, repeatable]
 CLAIMS = {
     law.__name__: law
     for law in (
-        source_order, target_order, scale, direction, finds_the_best, follows_the_near, completes, complements,
+        source_order, target_order, scale, direction, finds_the_best, follows_the_near, follows_the_vectors, completes,
+        complements,
     )
 }  # fmt: skip
