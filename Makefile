@@ -9,9 +9,10 @@ export HF_HUB_OFFLINE ?= 1
 
 setup: $(VENV)/.ready
 
+# seqeval comes as source; pip before 23.1 builds it without the requirements of its requirements, but for --use-pep517
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 -c constraints.txt -e '.[test]'
 	@touch $@
 
 demo: setup
