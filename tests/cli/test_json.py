@@ -232,7 +232,7 @@ def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     assert chosen["best"] == {k: document["sources"][0][k] for k in ("id", "name")}
     assert chosen["gain"]["low"] <= chosen["gain"]["value"] <= chosen["gain"]["high"]
     assert [m["name"] for m in by_head["members"]] == ["other"]
-    assert "gives features" in by_head["left_out"]["one"]
+    assert [(s["name"], "gives features" in s["error"]) for s in by_head["left_out"]] == [("one", True)]
     told = shell(*asked, "--exhaustive")
     assert "set by ensemble_selection" in told.out
     assert "`e_leep` cannot judge `one`" in told.err
@@ -252,6 +252,7 @@ def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path:
         (("solve", "x.csv", "--out", "o", "--memory", "much"), 1, "Unfit"),
         (("rank", "x.csv", "--sets", "1"), 2, "Usage"),
         (("rank", "x.csv", "--method", "osborn"), 1, "Unfit"),
+        (("rank", "x.csv", "--exhaustive"), 1, "Unfit"),
         (("predict", "nothing", "x.csv"), 1, "Unreadable"),
         (("report", "nothing"), 1, "Unreadable"),
         (("methods", "adaptaton"), 1, "Unfit"),

@@ -295,11 +295,17 @@ def rank(
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    if datasets is not None and (layers or pooling or sets):
+    if datasets is not None and (layers or pooling or sets or exhaustive):
         raise Unfit(
             "layers, poolings and sets are of sources, and data sets have none",
             where="`headstart rank --datasets`",
-            fix="leave --layers, --pooling and --sets out",
+            fix="leave --layers, --pooling, --sets and --exhaustive out",
+        )
+    if exhaustive and sets is None:
+        raise Unfit(
+            "all sets are to be looked at, and no size was asked for",
+            where="`headstart rank --exhaustive`",
+            fix="add --sets 3",
         )
     words = [] if method is None else method.split(",")
     estimators, gathering = by_kind([] if datasets else words, sets)

@@ -243,7 +243,7 @@ def _gathered(found: Gathered) -> dict[str, Any]:
         "gain": _span(found.gain),
         "verdict": found.verdict,
         "one_base": found.one_base,
-        "left_out": {name: problem.what for name, problem in found.left_out.items()},
+        "left_out": [{"id": s.id, "name": s.name, "error": problem.what} for s, problem in found.left_out],
         "error": found.error.what if found.error else None,
     }
 
@@ -254,8 +254,8 @@ def _span(score: Measured | None) -> dict[str, float] | None:
 
 def _tell_set(found: Gathered, title: str) -> None:
     """The members in the order in which they joined, and what they reach together."""
-    for name, problem in found.left_out.items():
-        warn(f"`{found.method}` cannot judge `{name}`: {problem.what}")
+    for source, problem in found.left_out:
+        warn(f"`{found.method}` cannot judge `{source.name}`: {problem.what}")
     if found.error is not None:
         warn(f"no set by `{found.method}`: {found.error.what}; {found.error.fix}")
         return

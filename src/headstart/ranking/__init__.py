@@ -104,13 +104,20 @@ def rank_sets(
     """The ranking, as by `rank`, and by each method the best set of at most so many of its sources.
 
     exhaustively: all sets are looked at, which is for 12 sources at most; else they join one by one. Raises `Refused`
-    for a method that does not work on this target, and `Unfit` for sets of fewer than 2; both before work starts.
+    for a method that does not work on this target, or where no row of it can be scored, and `Unfit` for sets of fewer
+    than 2; before work starts.
     """
     from headstart.execution.alone import lone_part
 
     if most < 2:
         raise Unfit(f"a set of {most}", where="the choice of a set", fix="ask for 2 or more; the ranking tells of each")
     made = able(methods, target)
+    if not any(fold >= 0 for of in target.folds.of for fold in of):
+        raise Refused(
+            "no labelled row can be scored: every class lies in one row or group alone",
+            where=f"the labels of `{target.name}`",
+            fix="label at least two rows of each of two classes",
+        )
     entered, unable = _tapped(sources, layers, pooling)
     with lone_part(target, budget, run) as (here, part):
         ranked = [*race(part, entered, here, estimators, rule=rule), *unable]
@@ -267,10 +274,12 @@ def _losses(
     losses: dict[str, Array] = {}
     for source, outcome in zip(alive, scored, strict=True):
         seconds[source.identity] += outcome.seconds
-        if outcome.ok:
-            losses[source.identity] = np.load(outcome.files / f"losses-{RACER}.npy", allow_pickle=False)
-        else:
+        if not outcome.ok:
             failed[source.identity] = _problem(outcome, source)
+        elif RACER in outcome.value["failed"]:
+            failed[source.identity] = problem_from(outcome.value["failed"][RACER])
+        else:
+            losses[source.identity] = np.load(outcome.files / f"losses-{RACER}.npy", allow_pickle=False)
     return losses
 
 
