@@ -126,6 +126,7 @@ def ranking(
                 "refused": {name: problem["what"] for name, problem in known["refused"].items()},
                 "cost_seconds": source.receipt.seconds,
                 "dropped": known["dropped"],
+                "lost_words": known["lost_words"],
             }
         )
     passes = _passes(ranked, len(target.labelled))
@@ -149,6 +150,9 @@ def ranking(
         for reason, of in reasons.items():
             some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
             warn(f"`{method}` says nothing of {some}: {reason}")
+    for source in ranked:
+        if source.receipt is not None and source.receipt.facts["lost_words"]:
+            warn(f"of `{source.name}`, {source.receipt.warnings[-1]}")
     if left:
         rows = [(_short(o["name"]), str(o["dropped"])) for o in left]
         draw("", table("left the race", "because", rows=rows))

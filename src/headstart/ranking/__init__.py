@@ -47,7 +47,7 @@ class Ranked:
     score: the cross-validated probe's metric, with its interval; None for a source that left or failed. proxies: by
     name, higher is better. refused: estimators that cannot work on this source, with the reason. dropped: why it left
     the race, at `rows` rows. error: why it could not be ranked at all. probe: the out-of-fold predictions behind the
-    score.
+    score. lost: of a target of tags, the words that the source has no features for; None where it was not scored.
     """
 
     source: Source
@@ -59,6 +59,10 @@ class Ranked:
     dropped: str | None = None
     error: Problem | None = None
     probe: Tried | None = None
+
+    @property
+    def lost(self) -> int | None:
+        return self.probe.lost if self.probe is not None else None
 
 
 def rank(
@@ -112,6 +116,8 @@ def rank_sets(
     if most < 2:
         raise Unfit(f"a set of {most}", where="the choice of a set", fix="ask for 2 or more; the ranking tells of each")
     made = able(methods, target)
+    if pooling is not None and target.task.type == "tagging":
+        raise Unfit("words are not pooled", where="the poolings asked for", fix="leave --pooling out; layers may stay")
     if not any(fold >= 0 for of in target.folds.of for fold in of):
         raise Refused(
             "no labelled row can be scored: every class lies in one row or group alone",
@@ -364,8 +370,9 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
         inputs=(ranked.source.identity, target.fingerprint),
         scores={"score": ranked.score} if ranked.score else {},
         seconds=ranked.seconds,
-        warnings=(str(ranked.error),) if ranked.error else (),
+        warnings=(*((str(ranked.error),) if ranked.error else ()), *((_cut(ranked),) if ranked.lost else ())),
         facts={
+            "lost_words": ranked.lost,
             "proxies": dict(ranked.proxies),
             "refused": {name: problem.as_dict() for name, problem in ranked.refused.items()},
             "dropped": ranked.dropped,
@@ -373,3 +380,11 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
             "error": ranked.error.as_dict() if ranked.error else None,
         },
     )
+
+
+def _cut(ranked: Ranked) -> str:
+    """What a reader must know of words without features."""
+    words = f"{ranked.lost:,} words have" if ranked.lost != 1 else "1 word has"
+    longest = ranked.source.facts.get("max_length")
+    beyond = f" (sentences are cut at {longest} tokens)" if longest else ""
+    return f"{words} no features{beyond}: estimators leave them out, and the score counts them as the commonest tag"

@@ -85,6 +85,7 @@ def gather(
     import numpy as np
 
     from headstart.execution.parts import gained_out_of_fold, measured
+    from headstart.execution.words import by_words
     from headstart.numerics.crossfit import crossfit_cells
     from headstart.ranking.sets import choose
 
@@ -93,7 +94,8 @@ def gather(
     judged, candidates, left_out = _candidates(part, probed, run, method)
     if not judged:
         return Gathered(method=name, left_out=left_out, error=_nobody(name, left_out))
-    labels = target.labelled.labels
+    seen = by_words(target)
+    labels = seen.labelled.labels
     assert labels is not None
     chosen: list[Found] = []
 
@@ -106,7 +108,7 @@ def gather(
 
     tables = np.stack([_cells(r) for r in judged])
     try:
-        blended, _ = crossfit_cells(tables, labels, np.array(target.folds.of), fitted)
+        blended, _ = crossfit_cells(tables, labels, np.array(seen.folds.of), fitted)
     except Problem as problem:
         return Gathered(method=name, left_out=left_out, error=problem)
     if not chosen:
@@ -131,8 +133,10 @@ def _candidates(
 
     from headstart.execution.candidates import Told, asked_of
     from headstart.execution.parts import tell_job
+    from headstart.execution.words import by_words
 
     target, name, gifts = part.target, catalogue.name_of(method), asked_of(method.needs)
+    seen = by_words(target)
     fitting: list[Ranked] = []
     left_out: list[tuple[Source, Problem]] = []
     for one in probed:
@@ -154,11 +158,11 @@ def _candidates(
             Told(
                 needs=method.needs,
                 method=name,
-                task=target.task.type,
-                classes=len(target.task.classes),
-                rows=np.arange(len(target.labelled)),
-                known=np.asarray(target.labelled.labels),
-                dealt=np.array(target.folds.of[0]),
+                task=seen.task.type,
+                classes=len(seen.task.classes),
+                rows=np.arange(len(seen.labelled)),
+                known=np.asarray(seen.labelled.labels),
+                dealt=np.array(seen.folds.of[0]),
                 scored=_cells(one)[0],
                 files=outcomes[at].files if gifts else None,
             )

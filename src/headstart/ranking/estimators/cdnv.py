@@ -26,7 +26,7 @@ class CDNV:
     It sees no direction: classes that differ along one of many noisy dimensions look bad, and are not.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
     )  # fmt: skip

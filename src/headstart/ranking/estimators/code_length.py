@@ -29,7 +29,7 @@ class CodeLength:
     less than by `logistic_probe`, which trains on four fifths.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe")
     cites = "arXiv:2003.12298"
 

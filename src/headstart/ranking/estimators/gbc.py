@@ -28,7 +28,7 @@ class GBC:
     code leaves the width out of the logarithms; here it is in. Variances are kept above 1e-4 of the mean one.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
     cites = "arXiv:2111.12780"
 

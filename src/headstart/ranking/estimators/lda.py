@@ -32,7 +32,7 @@ class LDA:
     rows that were not trained on count.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",

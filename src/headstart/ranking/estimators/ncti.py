@@ -30,7 +30,7 @@ class NCTI:
     fewer rows or dimensions do not have; here each has bounds of its own, rows are held out, and all dimensions count.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",

@@ -25,7 +25,7 @@ class NeuralCollapse:
     sources of one width, or prefer held-out scores. Invariant to a rotation, not to units of single features.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
     cites = "doi:10.1073/pnas.2015509117"
 

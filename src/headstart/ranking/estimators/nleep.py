@@ -32,7 +32,7 @@ class NLEEP:
     components a class, as published, but no more than a twentieth of the rows; their covariances are diagonal.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = ("class_names", "translation", "zero_columns", "prefers_signal", "width_safe")
     cites = "arXiv:2011.11200"
 

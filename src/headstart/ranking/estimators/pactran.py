@@ -34,7 +34,7 @@ class PACTran:
     brought to a mean squared length of 1, so that p is the variance of a row's logits under the prior.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
     )  # fmt: skip

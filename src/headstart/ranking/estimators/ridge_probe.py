@@ -29,7 +29,7 @@ class RidgeProbe:
     accuracy. The strength is chosen in each fold's training rows alone, by generalised cross-validation.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
     )  # fmt: skip

@@ -29,7 +29,7 @@ class SFDA:
     in units of their deviation, and each fit shrinks its covariance as Ledoit and Wolf derive.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = ("class_names", "row_order", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
               "width_safe")  # fmt: skip
     cites = "arXiv:2207.03036"

@@ -28,7 +28,7 @@ class TMI:
     perfect for the task, has none: it is a vote beside others, and never one alone.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = ("row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns")
     cites = "arXiv:2308.05986"
 

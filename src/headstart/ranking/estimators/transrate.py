@@ -29,7 +29,7 @@ class TransRate:
     centred at the mean of all rows, as published.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"))
     claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
     cites = "arXiv:2106.09362"
 
