@@ -32,10 +32,7 @@ class ShrunkHScore:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
-    claims = (
-        "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
-        "width_safe",
-    )  # fmt: skip
+    claims = ("row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal")
     cites = "arXiv:2110.06893"
 
     # rows of features that are in float64 at a time
