@@ -100,7 +100,7 @@ class Seen:
             return
         features = pool.take(target.labelled.ids)
         pool.release()
-        self._seen = ~np.isnan(features).any(axis=1)
+        self._seen = np.asarray(~np.isnan(features).any(axis=1))
         self.lost = int((~self._seen).sum())
         if self.lost:
             kept = np.flatnonzero(self._seen)

@@ -28,7 +28,7 @@ def places(starts: Array, rows: Sequence[int] | Array) -> Array:
     at = np.asarray(rows, dtype=np.int64)
     lengths = starts[at + 1] - starts[at]
     ends = np.cumsum(lengths)
-    return np.arange(int(lengths.sum())) + np.repeat(starts[at] - ends + lengths, lengths)
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts[at] - ends + lengths, lengths))
 
 
 def owners(starts: Array) -> Array:

@@ -21,7 +21,7 @@ def sparsemax(values: Array) -> Array:
     ordered = np.sort(z)[::-1]
     over = np.cumsum(ordered) - 1
     kept = int((ordered * np.arange(1, len(z) + 1) > over).sum())
-    return np.maximum(z - over[kept - 1] / kept, 0.0)
+    return np.asarray(np.maximum(z - over[kept - 1] / kept, 0.0))
 
 
 def best_mixture(energy: Array, reached: Array, iterations: int = 1000) -> Array:

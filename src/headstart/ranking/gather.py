@@ -141,8 +141,8 @@ def _candidates(
     left_out: list[tuple[Source, Problem]] = []
     for one in probed:
         if reason := catalogue.refusal(method.needs, (one.source,), target):
-            problem = Refused(reason, where=f"`{name}`", fix="see `headstart methods ranking.sets`")
-            left_out.append((one.source, problem))
+            refused = Refused(reason, where=f"`{name}`", fix="see `headstart methods ranking.sets`")
+            left_out.append((one.source, refused))
         else:
             fitting.append(one)
     outcomes = run.do([tell_job(part, one.source, gifts) for one in fitting], "rank") if gifts else []
