@@ -123,7 +123,7 @@ def test_estimators_see_words_as_rows_of_one_class(tmp_path: Path, bert: Source)
     assert one.proxies["nmc"] == pytest.approx(NMC()(view).value)
     assert set(one.proxies) == {"nmc", "rsa", "effective_rank"}, "the reference is what a word says alone"
     assert {len(set(words.labelled.groups)), len(set(aim.labelled.groups))} == {40}
-    with pytest.raises(Refused, match="`leep` works on single-label tasks"):
+    with pytest.raises(Refused, match="`leep` works on single-label"):
         hs.rank(aim, [bert], hs.Budget(), "leep")
 
 
