@@ -300,6 +300,52 @@ def said_in(file: Path, folder: Path) -> list[list[str]]:
     return [[line.rpartition(",")[0]] for one in (file, more) for line in one.read_text().splitlines()[1:]]
 
 
+def test_rank_of_rows_with_several_labels(shell: Shell, models: Path, tmp_path: Path) -> None:
+    words = tiny_models.WORDS
+    rows = [
+        (
+            f"{words[at % 24]} {words[at * 7 % 24]} n{at}",
+            "|".join(t for t, n in (("big", 2), ("old", 3)) if at % n == 0),
+        )
+        for at in range(60)
+    ]
+    asked = ("rank", table(tmp_path / "multi.csv", ("text", "tags"), rows), "--label", "tags", "--sources", models)
+    document = fits(shell(*asked, "--json"), "rank")
+    (one,) = document["sources"]
+    assert one["low"] <= one["score"] <= one["high"]
+    assert {"logme", "nmc", "ridge_probe", "logistic_probe", "knn_loo"} <= set(one["proxies"])
+    assert one["lost_words"] == 0
+    assert "micro-F1 of its probe" in shell(*asked).out
+
+
+def test_rank_of_text_pairs(shell: Shell, models: Path, tmp_path: Path) -> None:
+    words = tiny_models.WORDS
+    rows = [(f"{words[at % 24]} n{at}", words[(at + at % 2) % 24], "yn"[at % 2]) for at in range(50)]
+    file = table(tmp_path / "pairs.csv", ("premise", "claim", "label"), rows)
+    said = shell("rank", file, "--pair", "premise,claim", "--label", "label", "--sources", models, "--json")
+    (one,) = fits(said, "rank")["sources"]
+    assert one["low"] <= one["score"] <= one["high"]
+
+
+def test_rank_of_tagged_words(shell: Shell, models: Path, tmp_path: Path) -> None:
+    words, lines = tiny_models.WORDS, []
+    for at in range(40):
+        some = [words[(at * 5 + n * n) % 24] for n in range(3 + at % 4)] + ["hill"] * (60 if at == 7 else 0)
+        lines += [f"{word} {'B-PLANT' if word == 'tree' else 'O'}" for word in some] + [""]
+    (tmp_path / "words.conll").write_text("\n".join(lines))
+    asked = ("rank", tmp_path / "words.conll", "--sources", models)
+    document = fits(shell(*asked, "--json"), "rank")
+    (one,) = document["sources"]
+    assert one["low"] <= one["score"] <= one["high"]
+    assert {"logme", "lda", "nmc", "ridge_probe", "logistic_probe", "knn_loo"} <= set(one["proxies"])
+    assert (one["rows"], document["passes"]["full"]) == (40, 40)
+    assert one["lost_words"] > 0
+    told = shell(*asked)
+    assert "span F1 of its probe" in told.out
+    assert "words have no features" in told.err
+    assert "leave --pooling out" in shell(*asked, "--pooling", "cls").err
+
+
 def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
     shelf = tmp_path / "two"
     shutil.copytree(models / "tiny", shelf / "one")
@@ -312,7 +358,7 @@ def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     assert chosen["best"] == {k: document["sources"][0][k] for k in ("id", "name")}
     assert chosen["gain"]["low"] <= chosen["gain"]["value"] <= chosen["gain"]["high"]
     assert [m["name"] for m in by_head["members"]] == ["other"]
-    assert "gives features" in by_head["left_out"]["one"]
+    assert [(s["name"], "gives features" in s["error"]) for s in by_head["left_out"]] == [("one", True)]
     told = shell(*asked, "--exhaustive")
     assert "set by ensemble_selection" in told.out
     assert "`e_leep` cannot judge `one`" in told.err
@@ -332,6 +378,7 @@ def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path:
         (("solve", "x.csv", "--out", "o", "--memory", "much"), 1, "Unfit"),
         (("rank", "x.csv", "--sets", "1"), 2, "Usage"),
         (("rank", "x.csv", "--method", "osborn"), 1, "Unfit"),
+        (("rank", "x.csv", "--exhaustive"), 1, "Unfit"),
         (("predict", "nothing", "x.csv"), 1, "Unreadable"),
         (("report", "nothing"), 1, "Unreadable"),
         (("methods", "adaptaton"), 1, "Unfit"),

@@ -174,6 +174,16 @@ def others(folder: Path) -> None:
     write(folder / "source-datasets" / "films.csv", ["text", "label"], films)
 
 
+def several(folder: Path) -> None:
+    """Films with several genres each, and sentences with a tag for each word."""
+    genres, draw = ("drama", "war", "love"), random.Random(0)
+    rows = [[f"a film of {draw.choice(genres)} {i}", "|".join(draw.sample(genres, 1 + i % 2))] for i in range(40)]
+    write(folder / "films.csv", ["text", "genres"], rows)
+    words = [["the", draw.choice(["cat", "dog"]), "sat", "on", f"mat{i}"] for i in range(30)]
+    spelt = ["".join(f"{w} {'B-PET' if w in ('cat', 'dog') else 'O'}\n" for w in some) for some in words]
+    (folder / "entities.conll").write_text("\n".join(spelt), encoding="utf-8")
+
+
 def wine(folder: Path) -> None:
     draw = random.Random(0)
     rows = []
@@ -210,6 +220,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tickets(folder, rows_each=10)
     runs(folder)
     others(folder)
+    several(folder)
     wine(folder)
     photos(folder)
     tiny_models.save_model(folder / "models" / "minilm", "bert")

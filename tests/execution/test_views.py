@@ -13,7 +13,7 @@ import pytest
 from headstart.adaptation.baselines.column_linear import ColumnLinear
 from headstart.core import METRICS, Columns, Folds, Needs, Rows, Seal, Source, Steps, Target, Task, Undeclared
 from headstart.execution.specs import chunks
-from headstart.execution.views import FoldView, Opener, Pool, RankView, drawn
+from headstart.execution.views import FoldView, Opener, Pool, RankView, drawn, first_rows
 
 ROWS = 300
 SOURCE = Source(
@@ -157,7 +157,7 @@ def test_an_estimator_sees_the_first_rows_and_the_folds_that_score_them() -> Non
 
 def test_a_frozen_fit_scores_the_rows_after_its_own() -> None:
     rows = drawn(target()).take(range(30))
-    view = RankView(target(), rows, Pool.of_labelled(opened()[0], target(), None), frozen=20)
+    view = RankView(first_rows(target(), rows, 20), rows, Pool.of_labelled(opened()[0], target(), None))
     assert view.folds.tolist() == [-1] * 20 + [0] * 10
 
 

@@ -12,6 +12,8 @@ import headstart as hs
 from headstart import adaptation, catalogue, execution
 from headstart.core import Budget, Refused, Source, Target
 from headstart.execution.parts import System, part_of, tried
+from headstart.execution.words import starts_of_words
+from headstart.numerics.ragged import places
 from journey import shelves
 
 TASKS = ("single_label", "regression", "multi_label", "tagging", "pairs")
@@ -64,11 +66,11 @@ def test_each_method_fits_or_says_why_not(
             steps = {"horizon": 2} if needs.gives else None
             trial = tried(part, system, adaptation.fit(part, [system], [(0, 0)], run, "matrix", steps=steps))
             assert trial.usable, (name, trial.error)
-            held = trial.cells()[0][target.folds.sides(0, 0)[1]]
+            held = trial.cells()[0][places(starts_of_words(target), target.folds.sides(0, 0)[1])]
             assert held.shape[1] == target.task.outputs
             assert np.isfinite(held).all(), name
             fitted += 1
-    least = {"single_label": 3, "regression": 3, "multi_label": 3, "tagging": 0, "pairs": 0}
+    least = {"single_label": 3, "regression": 3, "multi_label": 3, "tagging": 1, "pairs": 0}
     assert fitted >= least[task] - (modality == "table")
 
 

@@ -187,6 +187,22 @@ def test_an_encoder_is_the_embedding_where_one_is_given(folder: Path, tmp_path: 
         ranked(target, folder, sources=[replace(sources[0], modality="image")])
 
 
+def test_tokens_are_the_texts_that_they_make_in_the_space_of_an_encoder_too(folder: Path, tmp_path: Path) -> None:
+    import tiny_models
+    from headstart.io.sources import scan
+
+    tiny_models.save_model(tmp_path / "shelf" / "tiny", "bert", num_hidden_layers=1)
+    lines = (folder / "films.csv").read_text().splitlines()[1:]
+    spelt = [
+        "".join(f"{w} {'B-X' if w == 'film' else 'O'}\n" for w in line.rpartition(",")[0].split()) for line in lines
+    ]
+    (folder / "tokens.conll").write_text("\n".join(spelt))
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    sources, _ = scan(tmp_path / "shelf")
+    held = {one.dataset.name: one for one in ranked(target, folder, sources=sources, method="frechet", draws=1)}
+    assert held["tokens"].divergences["frechet"] == pytest.approx(held["films"].divergences["frechet"], rel=1e-4)
+
+
 def test_tables_are_compared_on_the_columns_of_the_target(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
 

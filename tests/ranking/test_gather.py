@@ -41,7 +41,7 @@ class Seer:
     """Stands for an opened source: a noisy look at some bits of the class, and sure of them by its head."""
 
     def __init__(self, name: str) -> None:
-        self.bits = BITS[name]
+        self.name, self.bits = name, BITS[name]
 
     def backend(self, dtype: str) -> str:
         return f"test-{dtype}"
@@ -174,8 +174,11 @@ def test_what_a_method_reads_is_asked_of_each_source_once(jobs: list[str]) -> No
         f"tell predictions of {n}" for n in ("first", "second", "blind")
     }
     assert sum(job.startswith("tell") for job in jobs) == 3
-    assert found.left_out["both"].what == "needs predictions, and `both` gives features only"
-    assert found.left_out["blind"].what == "its head is broken"
+    reasons = {source.name: problem.what for source, problem in found.left_out}
+    assert reasons == {
+        "both": "needs predictions, and `both` gives features only",
+        "blind": "its head is broken",
+    }
     assert {s.name for s in found.members} <= {"first", "second"}
     assert found.best is not None
     assert found.best.name == "both", "the best alone may be one that the method cannot judge"
@@ -190,6 +193,66 @@ def test_nobody_to_judge_says_why() -> None:
     assert found.error is not None
     assert "`first`: needs predictions" in found.error.what
     assert (found.verdict, found.one_base) == ("no-evidence", False)
+
+
+def test_two_sources_of_one_name_are_left_out_one_by_one() -> None:
+    shelf = [source("blind", gives=("features", "predictions")), replace(source("blind"), identity="another" * 2)]
+    found = gathered([source("first", gives=("features", "predictions")), *shelf], "e_leep")
+    assert {(s.identity, problem.what) for s, problem in found.left_out} == {
+        (shelf[0].identity, "its head is broken"),
+        (shelf[1].identity, "needs predictions, and `blind` gives features only"),
+    }
+
+
+def test_no_row_that_all_were_scored_on_costs_the_set_alone() -> None:
+    from headstart.execution.alone import lone_part
+    from headstart.ranking import race
+    from headstart.ranking.gather import gather
+
+    with lone_part(target(), Budget(), None) as (run, part):
+        ranked = race(part, [source("first"), source("second")], run, ())
+        for at, one in enumerate(ranked):
+            assert one.probe is not None
+            one.probe.cells()[:, at::2] = np.nan  # each has the rows that the other lacks
+        found = gather(part, ranked, run, 2, EnsembleSelection())
+    assert found.members == ()
+    assert isinstance(found.error, Refused)
+    assert "none was scored for all of 2 sources" in found.error.what
+
+
+def test_a_target_that_no_fold_scores_is_refused_before_anything_is_done(jobs: list[str]) -> None:
+    aim = target()
+    unscored = replace(aim, folds=replace(aim.folds, of=tuple((-1,) * ROWS for _ in aim.folds.of)))
+    with pytest.raises(Refused, match="no labelled row can be scored"):
+        rank(unscored, [source("first")], Budget())
+    assert not jobs
+
+
+def test_a_racer_that_refuses_costs_its_source_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from headstart.ranking.estimators.ridge_probe import RidgeProbe
+
+    seen = RidgeProbe.__call__
+
+    def picky(self: RidgeProbe, view: Any) -> Any:
+        if np.abs(view.features).max() > 1e6:
+            raise Unfit("its features are huge", where="here", fix="scale them")
+        return seen(self, view)
+
+    monkeypatch.setattr(RidgeProbe, "__call__", picky)
+    monkeypatch.setattr(Seer, "features", huge(Seer.features))
+    good, bad = rank(target(), [source("copy"), source("first")], Budget(), ())
+    assert (good.name, bad.name) == ("first", "copy")
+    assert bad.receipt is not None
+    assert bad.receipt.facts["error"]["what"] == "its features are huge"
+
+
+def huge(features: Any) -> Any:
+    """What the source called `copy` sees, a thousand million times as large."""
+
+    def larger(self: Seer, inputs: pa.Table, dtype: str) -> Array:
+        return np.asarray(features(self, inputs, dtype) * (1e9 if self.name == "copy" else 1))
+
+    return larger
 
 
 def test_too_many_for_all_sets_costs_the_set_and_not_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from headstart.core import Needs, Refused, Score, Undeclared, Unfit, View
 from headstart.ranking.estimators import score as score_all
 from headstart.ranking.estimators.lda import LDA
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
+from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
 from headstart.testing.ranking_estimators import ALWAYS, CLAIMS, draw, seen
 
 ANY = Needs(gives=("features",), tasks=("single_label",))
@@ -60,6 +61,13 @@ RULES: dict[str, Any] = {
 def test_a_broken_method_breaks_the_law(name: str) -> None:
     with pytest.raises(AssertionError):
         LAWS[name](Broken(RULES[name]), seed=0)
+
+
+def test_noise_of_uneven_variances_breaks_the_law_too() -> None:
+    """A score that white noise does not raise, however wide, and noise that lies in few directions does."""
+    method = ShrunkHScore()
+    with pytest.raises(AssertionError, match="uneven variances"):
+        LAWS["width_safe"](method, seed=0)
 
 
 def test_input_that_is_changed_is_noticed() -> None:

@@ -56,7 +56,9 @@ def test_misleads_with_few_rows_and_wide_noise() -> None:
 
 
 def test_misleads_with_noise_of_uneven_spectrum() -> None:
-    """What the docstring warns of: variances that fall off are shrunk little, and chance fits 120 rows well."""
+    """What the docstring warns of: variances that fall off are shrunk little, and chance fits 120 rows well. So it is
+    not safe for any width, and does not say that it is."""
+    assert "width_safe" not in ShrunkHScore.claims
     f, y = draw(0, 120, 32, 4, apart=0.5)
     chance = np.random.default_rng(0)
     turn, _ = np.linalg.qr(chance.standard_normal((384, 384)))

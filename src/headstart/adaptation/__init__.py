@@ -45,6 +45,12 @@ def adapt(
     from headstart.numerics.artifacts import Table
 
     made = catalogue.make(ROUTES, method, **(settings or {}))
+    if target.task.type == "tagging":
+        raise Refused(
+            f"`{target.name}` is a tagging task, and a tagger cannot be saved yet",
+            where="adapting a source",
+            fix="see with `headstart rank` which source tells the tags best",
+        )
     for source in sources:
         if reason := catalogue.refusal(made.needs, (source,), target):
             hint = f"`headstart methods adaptation --fits {source.name}`"

@@ -312,11 +312,17 @@ def rank(
     asked = [f"--{name}" for name, given in ways.items() if given is not None]
     if len(asked) > 1:
         raise Unfit(f"{' and '.join(asked)} are two rankings", where="`headstart rank`", fix="ask for one at a time")
-    if asked and (layers or pooling or sets or expect):
+    if asked and (layers or pooling or sets or exhaustive or expect):
         raise Unfit(
             f"layers, poolings, sets and expectations are of sources that are opened, and with {asked[0]} none is",
             where=f"`headstart rank {asked[0]}`",
-            fix="leave --layers, --pooling, --sets and --expect out",
+            fix="leave --layers, --pooling, --sets, --exhaustive and --expect out",
+        )
+    if exhaustive and sets is None:
+        raise Unfit(
+            "all sets are to be looked at, and no size was asked for",
+            where="`headstart rank --exhaustive`",
+            fix="add --sets 3",
         )
     words = [] if method is None else method.split(",")
     estimators, gathering = by_kind([] if datasets else words, sets)

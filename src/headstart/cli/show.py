@@ -133,6 +133,7 @@ def ranking(
                 "refused": {name: problem["what"] for name, problem in known["refused"].items()},
                 "cost_seconds": source.receipt.seconds,
                 "dropped": known["dropped"],
+                "lost_words": known["lost_words"],
             }
         )
     passes = _passes(ranked, len(target.labelled))
@@ -164,6 +165,9 @@ def ranking(
         for reason, of in reasons.items():
             some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
             warn(f"`{method}` says nothing of {some}: {reason}")
+    for source in ranked:
+        if source.receipt is not None and source.receipt.facts["lost_words"]:
+            warn(f"of `{source.name}`, {source.receipt.warnings[-1]}")
     if left:
         rows = [(_short(o["name"]), str(o["dropped"])) for o in left]
         draw("", table("left the race", "because", rows=rows))
@@ -354,7 +358,7 @@ def _gathered(found: Gathered) -> dict[str, Any]:
         "gain": _span(found.gain),
         "verdict": found.verdict,
         "one_base": found.one_base,
-        "left_out": {name: problem.what for name, problem in found.left_out.items()},
+        "left_out": [{"id": s.id, "name": s.name, "error": problem.what} for s, problem in found.left_out],
         "error": found.error.what if found.error else None,
     }
 
@@ -365,8 +369,8 @@ def _span(score: Measured | None) -> dict[str, float] | None:
 
 def _tell_set(found: Gathered, title: str) -> None:
     """The members in the order in which they joined, and what they reach together."""
-    for name, problem in found.left_out.items():
-        warn(f"`{found.method}` cannot judge `{name}`: {problem.what}")
+    for source, problem in found.left_out:
+        warn(f"`{found.method}` cannot judge `{source.name}`: {problem.what}")
     if found.error is not None:
         warn(f"no set by `{found.method}`: {found.error.what}; {found.error.fix}")
         return

@@ -137,6 +137,7 @@ class View(Protocol):
 
     labels: as in `Rows.labels`. folds: (rows,) number of the fold that scores each row, -1 for none.
     moments: of the features, by class (or with the value, for regression). classes: their number, 0 for regression.
+    task: never `tagging`, of which the words are seen as rows of one class each.
     reference: (rows, outputs) predictions of a system without transfer, each row's by a fit without its fold; NaN for
     rows in no fold.
     """

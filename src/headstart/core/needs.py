@@ -20,6 +20,7 @@ class Needs:
 
     gives: what the source must give; empty for methods that use no source.
     tasks, modalities, pairs: the targets that the method can work on; pairs says whether inputs may be text pairs.
+    Of a `tagging` target, estimators and probes see the words, as rows of one class each (`execution.words`).
     labels: whether labelled rows of the target are read.
     reference: whether out-of-fold predictions of a system without transfer are read, on the same rows.
     probe: whether features are read through the out-of-fold predictions of a cross-validated linear probe, and only so.

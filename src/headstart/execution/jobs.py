@@ -10,12 +10,14 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
               fold of one); frozen: score the rows after the first so many, by a fit on these; errors: of the scores.
               value {rows, scores: {name: value}, errors: {name: standard error}, failed: {name: error}}; files
-              losses-NAME.npy
+              losses-NAME.npy. A target of tags is seen as its words (see `words`); rows and losses are of its
+              sentences.
     tell      {source, target, root?, gives: ["features" | "predictions"], cache}
               of the target's labelled rows, in their order. value {rows}; files features.npy, predictions.npy
     fit       {kind, name, settings, seed, source | None, target, root?, cells: [[repeat, fold], …] | "all", steps,
                keep?, keep_state?, state?: folder of an earlier rung, test?: folder of rows, cache}
-              value {folds: [{repeat, fold, rows, curve, fraction, facts}], artifact: "artifact" | None}; files
+              value {folds: [{repeat, fold, rows, curve, fraction, facts}], artifact: "artifact" | None, lost: words
+              of a target of tags that the source does not see}; files
               pred-R-F.npy in the order of the fold's rows; artifact/ for "all", artifact-R-F/ with keep, state-R-F/
               with keep_state; with "all", repeat and fold are None and pred-test.npy holds predictions of `test`.
     predict   {member: folder of a member or an artifact, source?, classes?, task?, rows: folder, cache?}
@@ -45,7 +47,8 @@ from headstart.io import targets
 from headstart.numerics.chunks import standard_error
 
 from .specs import Halted, Job, Room, chunks, source_from_dict
-from .views import FoldView, Pool, RankView, Store, drawn, none_of, opener
+from .views import FoldView, Pool, RankView, Store, drawn, first_rows, none_of, opener
+from .words import Seen
 
 if TYPE_CHECKING:
     from headstart.numerics.artifacts import Artifact, Model
@@ -107,7 +110,9 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
         pool = Pool.of_rows(open_, first, _store(spec, room))
         at = {name: i for i, name in enumerate(target.labelled.ids)}
         rows = target.labelled.take([at[name] for name in first.ids[: int(spec["upto"])] if name in at])
-        view = RankView(target, rows, pool, _store(spec, room), frozen=spec.get("frozen"))
+        seen = Seen(first_rows(target, rows, spec.get("frozen")), open_, pool)
+        assert seen.pool is not None
+        view = RankView(seen.target, seen.target.labelled, seen.pool, _store(spec, room))
         for number, one in enumerate(spec["estimators"]):
             if room.stop():
                 raise Halted(number, {"rows": len(rows), "scores": scores, "errors": errors, "failed": failed})
@@ -115,9 +120,9 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
             room.report(name)
             try:
                 method = _method("ranking.estimators", name, one.get("settings", {}), room)
-                seen = view.seen_by(method.needs, name)
-                score = method(seen)
-                error = standard_error(method, seen, score) if spec.get("errors") else None
+                guarded = view.seen_by(method.needs, name)
+                score = method(guarded)
+                error = standard_error(method, guarded, score) if spec.get("errors") else None
             except Problem as problem:
                 failed[name] = problem.as_dict()
                 continue
@@ -125,7 +130,7 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
             if error is not None:
                 errors[name] = error
             if score.losses is not None:
-                np.save(room.folder / f"losses-{name}.npy", np.asarray(score.losses, dtype=np.float64))
+                np.save(room.folder / f"losses-{name}.npy", seen.by_row(np.asarray(score.losses, dtype=np.float64)))
     return {"rows": len(rows), "scores": scores, "errors": errors, "failed": failed}
 
 
@@ -150,25 +155,26 @@ def _fit(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     store = _store(spec, room)
     folds: list[dict[str, Any]] = []
     with opener(source) as open_, _stoppable(spec["kind"], room, folds):
-        pool = None if open_ is None else Pool.of_labelled(open_, _root(spec, target, room), store)
+        seen = Seen(target, open_, None if open_ is None else Pool.of_labelled(open_, _root(spec, target, room), store))
         for cell in _cells(spec):
             if room.stop():
                 raise Halted(0, {"folds": folds})
             view = FoldView(
-                target,
+                seen.target,
                 cell,
                 needs=method.needs,
                 method=spec["name"],
                 seed=int(spec.get("seed", 0)),
                 opener=open_,
-                pool=pool,
+                pool=seen.pool,
                 store=store,
                 scored=scored,
             )
             state = _read_state(room.path(spec["state"]) / _named("state", cell)) if spec.get("state") else None
             fitted: Fitted = method(view, state, steps)
+            fitted = replace(fitted, predictions=seen.told(fitted.predictions, cell))
             folds.append(_saved(fitted, cell, len(view.valid), spec, room))
-    return {"folds": folds, "artifact": "artifact" if spec["cells"] == "all" else None}
+    return {"folds": folds, "artifact": "artifact" if spec["cells"] == "all" else None, "lost": seen.lost}
 
 
 def _predict(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:

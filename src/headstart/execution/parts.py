@@ -16,9 +16,11 @@ from headstart import catalogue
 from headstart.core import Measured, Problem, Ranking, Rows, Source, Target
 from headstart.execution.run import Run
 from headstart.execution.specs import Job, Outcome, canonical, source_to_dict
+from headstart.execution.words import starts_of_words, tags_of
 from headstart.io import targets
 from headstart.numerics import metrics
 from headstart.numerics.folds import draw_order
+from headstart.numerics.ragged import owners, places
 
 Array = np.ndarray[Any, Any]
 GRADIENT_FOLDS = 3  # folds that routes with gradients run, of repeat 0
@@ -182,8 +184,9 @@ class System:
 class Tried:
     """A system with its out-of-fold predictions.
 
-    table: (repeats, rows, outputs), NaN where a cell was not scored; None where it failed. fraction: median over folds
-    of the chosen fraction of the schedule. folds: what each cell reported. folder: of the job's files, last rung.
+    table: (repeats, rows, outputs), NaN where a cell was not scored; None where it failed; of a target of tags
+    (repeats, words, tags). fraction: median over folds of the chosen fraction of the schedule. folds: what each cell
+    reported. folder: of the job's files, last rung. lost: words that the source has no features for.
     """
 
     system: System
@@ -194,6 +197,7 @@ class Tried:
     fraction: float = 1.0
     folds: tuple[Mapping[str, Any], ...] = ()
     folders: tuple[Path, ...] = field(default=())
+    lost: int = 0
 
     @property
     def usable(self) -> bool:
@@ -266,13 +270,16 @@ def tried(part: Part, system: System, outcomes: Sequence[Outcome]) -> Tried:
             return Tried(system, None, seconds, outcome.error, outcome.stopped)
     folds = [f for o in outcomes for f in o.value["folds"]]
     target = part.target
-    table = np.full((target.folds.repeats, len(target.labelled), target.task.outputs), np.nan)
+    starts = starts_of_words(target)
+    table = np.full((target.folds.repeats, int(starts[-1]), target.task.outputs), np.nan)
     for outcome in outcomes:
         for cell in outcome.value["folds"]:
             r, f = cell["repeat"], cell["fold"]
-            table[r, target.folds.sides(r, f)[1]] = np.load(outcome.files / f"pred-{r}-{f}.npy", allow_pickle=False)
+            scored = places(starts, target.folds.sides(r, f)[1])
+            table[r, scored] = np.load(outcome.files / f"pred-{r}-{f}.npy", allow_pickle=False)
     fraction = float(np.median([f.get("fraction", 1.0) for f in folds])) if folds else 1.0
-    return Tried(system, table, seconds, None, None, fraction, tuple(folds), tuple(o.files for o in outcomes))
+    lost = max((int(o.value.get("lost", 0)) for o in outcomes), default=0)
+    return Tried(system, table, seconds, None, None, fraction, tuple(folds), tuple(o.files for o in outcomes), lost)
 
 
 def scored_cells(tables: Sequence[Array]) -> Array:
@@ -284,13 +291,11 @@ def scored_cells(tables: Sequence[Array]) -> Array:
 def out_of_fold_score(target: Target, table: Array, cells: Array | None = None) -> float:
     """The metric over the scored cells, averaged over repeats; NaN where nothing was scored."""
     seen = scored_cells([table]) if cells is None else cells
-    labels = target.labelled.labels
-    assert labels is not None
-    values = [
-        metrics.value(target.metric.name, labels[seen[r]], table[r][seen[r]])
-        for r in range(len(table))
-        if seen[r].any()
-    ]
+    values = []
+    for r in range(len(table)):
+        labels, _, (said,) = _compared(target, [table[r]], seen[r])
+        if len(labels):
+            values.append(metrics.value(target.metric.name, labels, said))
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -308,8 +313,8 @@ def measured(target: Target, table: Array) -> Measured:
     """As `measured_out_of_fold`, of a table."""
     from headstart.numerics.bootstrap import scored
 
-    labels, groups, seen = _first_repeat(target, [table])
-    one = scored(target.metric.name, labels, [table[0][seen]], groups)[0]
+    labels, groups, said = _compared(target, [table[0]], scored_cells([table])[0])
+    one = scored(target.metric.name, labels, said, groups)[0]
     return _about(one, out_of_fold_score(target, table))
 
 
@@ -317,9 +322,9 @@ def gained_out_of_fold(target: Target, chosen: Array, opponent: Array) -> Measur
     """How much better one table is than another on the cells that both have, in pairs of rows; above 0 is better."""
     from headstart.numerics.bootstrap import gained
 
-    labels, groups, seen = _first_repeat(target, [chosen, opponent])
-    one = gained(target.metric.name, labels, chosen[0][seen], opponent[0][seen], groups)
     cells = scored_cells([chosen, opponent])
+    labels, groups, (first, second) = _compared(target, [chosen[0], opponent[0]], cells[0])
+    one = gained(target.metric.name, labels, first, second, groups)
     mine, other = (out_of_fold_score(target, table, cells) for table in (chosen, opponent))
     return _about(one, target.metric.sign * (mine - other))
 
@@ -328,20 +333,27 @@ def firsts_out_of_fold(target: Target, tables: Sequence[Array]) -> Array:
     """(tables,) share of the draws of rows in which each is the best, on the cells that all have; equals share."""
     from headstart.numerics.bootstrap import resampled
 
-    labels, groups, seen = _first_repeat(target, tables)
+    labels, groups, said = _compared(target, [table[0] for table in tables], scored_cells(tables)[0])
     if not len(labels):
         return np.full(len(tables), 1 / len(tables))
-    drawn = target.metric.sign * resampled(target.metric.name, labels, [table[0][seen] for table in tables], groups)
+    drawn = target.metric.sign * resampled(target.metric.name, labels, said, groups)
     best = drawn == drawn.max(axis=0)
     return np.asarray((best / best.sum(axis=0)).mean(axis=1))
 
 
-def _first_repeat(target: Target, tables: Sequence[Array]) -> tuple[Array, list[str], Array]:
-    """Labels and groups of the rows that all tables have in the first repeat, and which rows these are."""
-    labels = target.labelled.labels
-    assert labels is not None
-    seen = scored_cells(tables)[0]
-    return labels[seen], [g for g, s in zip(target.labelled.groups, seen, strict=True) if s], seen
+def _compared(target: Target, tables: Sequence[Array], seen: Array) -> tuple[Array, list[str], list[Any]]:
+    """Labels and groups of the rows that were seen in one repeat, and what each of its tables says of them.
+
+    Of a target of tags these are sentences, of which every word was seen, and lists of tags.
+    """
+    rows = target.labelled
+    assert rows.labels is not None
+    said: list[Any] = [table[seen] for table in tables]
+    if target.task.type == "tagging":
+        of = owners(starts_of_words(target))
+        seen = np.bincount(of[~seen], minlength=len(rows)) == 0
+        said = [tags_of(target, np.flatnonzero(seen), table) for table in tables]
+    return rows.labels[seen], [g for g, s in zip(rows.groups, seen, strict=True) if s], said
 
 
 def _about(one: Measured, value: float) -> Measured:

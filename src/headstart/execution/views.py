@@ -17,8 +17,9 @@ from headstart import catalogue
 from headstart.core import Encoder, Folds, Needs, Refused, Rows, Source, Steps, Target, TaskType, Undeclared
 from headstart.numerics.folds import draw_order, folds_for
 from headstart.numerics.moments import Moments
+from headstart.numerics.ragged import places, starts_of
 
-from .specs import chunk_key, chunks, reference_key
+from .specs import canonical, chunk_key, chunks, reference_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +62,7 @@ def opener(source: Source | None) -> Iterator[Opener | None]:
 
 
 class Pool:
-    """Features of rows in a fixed order; float32.
+    """Features of rows in a fixed order; float32. A row that is a list of words has those of each word, in order.
 
     ids, inputs: of all rows, in that order. The chunks of the cache are a function of them alone.
     """
@@ -71,6 +72,7 @@ class Pool:
     ) -> None:
         self._opener, self.ids, self._inputs, self._store, self._dtype = opener, tuple(ids), inputs, store, dtype
         self._at = {name: i for i, name in enumerate(self.ids)}
+        self._starts = starts_of(lengths_of(inputs))
         self._held: dict[int, Array] = {}
 
     @classmethod
@@ -114,26 +116,31 @@ class Pool:
 
     def key(self, start: int, stop: int, tap: Source | None = None) -> str:
         """Name of a chunk in the cache, of the source or of one of its layers and poolings."""
-        backend = self._opener.opened.backend(self._dtype)
-        return chunk_key((tap or self._opener.source).identity, backend, self.ids[start:stop])
+        identity, backend = (tap or self._opener.source).identity, self._opener.opened.backend(self._dtype)
+        if "tokens" in self._inputs.column_names:  # equal texts have one id, however they are cut into words
+            words = self._inputs["tokens"].slice(start, stop - start).to_pylist()
+            return chunk_key(identity, f"{backend}-words", [canonical(one) for one in words])
+        return chunk_key(identity, backend, self.ids[start:stop])
 
     def release(self) -> None:
         """Let go of the chunks in memory; they stay in the cache."""
         self._held.clear()
 
     def take(self, ids: Sequence[str]) -> Array:
-        """(rows, width) float32 of the rows of these names, in this order."""
+        """(rows, width) float32 of the rows of these names, in this order; of lists of words (words, width)."""
         at = np.array([self._at[name] for name in ids], dtype=np.int64)
-        if not len(at):
+        wanted = places(self._starts, at)
+        if not len(wanted):
             return np.zeros((0, self._width()), dtype=np.float32)
         out: Array | None = None
         for start, stop in chunks(int(at.min()), int(at.max()) + 1, len(self.ids)):
-            inside = np.flatnonzero((at >= start) & (at < stop))
+            first, last = self._starts[[start, stop]]
+            inside = np.flatnonzero((wanted >= first) & (wanted < last))
             if len(inside):
                 part = self.chunk(start, stop)
                 if out is None:
-                    out = np.empty((len(at), part.shape[1]), dtype=np.float32)
-                out[inside] = part[at[inside] - start]
+                    out = np.empty((len(wanted), part.shape[1]), dtype=np.float32)
+                out[inside] = part[wanted[inside] - first]
         assert out is not None
         return out
 
@@ -147,6 +154,13 @@ class Pool:
             return int(known)
         start, stop = chunks(0, 1, len(self.ids))[0]
         return int(self.chunk(start, stop).shape[1])
+
+
+def lengths_of(inputs: pa.Table) -> Array:
+    """(rows,) how many rows of features each row has: its words, or one."""
+    if "tokens" not in inputs.column_names:
+        return np.ones(inputs.num_rows, dtype=np.int64)
+    return np.array([len(words) for words in inputs["tokens"].to_pylist()], dtype=np.int64)
 
 
 def drawn(target: Target) -> Rows:
@@ -316,14 +330,12 @@ class RankView:
     """A `core.View`: what one source says about the first rows of a target, in draw order.
 
     Features and moments are computed once, and shared by the views that `seen_by` gives. store: of references, which
-    are the same for all sources. frozen: what is scored are the rows after the first so many, by what these tell.
+    are the same for all sources.
     """
 
-    def __init__(
-        self, target: Target, rows: Rows, pool: Pool, store: Store | None = None, *, frozen: int | None = None
-    ) -> None:
+    def __init__(self, target: Target, rows: Rows, pool: Pool, store: Store | None = None) -> None:
         self._target, self._rows, self._pool, self._store = target, rows, pool, store
-        self._of = _scored_by(target, rows) if frozen is None else np.where(np.arange(len(rows)) < frozen, -1, 0)
+        self._of = _scored_by(target, rows)
 
     def seen_by(self, needs: Needs, method: str) -> GuardedView:
         """This view, for a method that may touch only what it declares."""
@@ -453,6 +465,16 @@ class GuardedView:
         if not self._needs.reference:
             raise undeclared("view.reference", self._method, "add `reference=True` to its needs")
         return self._view.reference
+
+
+def first_rows(target: Target, rows: Rows, frozen: int | None = None) -> Target:
+    """The target with these labelled rows alone, and the fold that scores each.
+
+    frozen: what is scored are the rows after the first so many, by what these tell.
+    """
+    of = _scored_by(target, rows) if frozen is None else np.where(np.arange(len(rows)) < frozen, -1, 0)
+    folds = Folds(kind="cv", k=int(of.max(initial=-1)) + 1, of=(tuple(of.tolist()),))
+    return replace(target, labelled=rows, folds=folds)
 
 
 def _scored_by(target: Target, rows: Rows) -> Array:

@@ -14,6 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from headstart.core import Refused, Source, Unreadable
+from headstart.numerics.ragged import places, starts_of
 
 from .image_encoder import KEPT_BYTES, ImageEncoder
 from .member_files import Member
@@ -53,7 +54,8 @@ class OpenedSource:
         threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Array:
-        """(rows, width) float32, in the order of the rows.
+        """(rows, width) float32, in the order of the rows; of lists of words (words, width), row after row, NaN for a
+        word that the encoder does not see, since it is cut off or its tokenizer knows none of its characters.
 
         dtype: of the arithmetic; `float32` equals the model's own library to 1e-5, `bfloat16` is faster where the
         processor has it and should be probed with `fidelity` first. progress: called with (rows done, rows).
@@ -150,17 +152,20 @@ def features_of(
 ) -> list[Array]:
     """As `features`, by several recipes of the encoder's model at once."""
     encoder.module.eval()
-    found = [np.zeros((inputs.num_rows, r.width), dtype=np.float32) for r in recipes]
+    words = [len(one) for one in inputs["tokens"].to_pylist()] if "tokens" in inputs.column_names else None
+    starts = starts_of(np.ones(inputs.num_rows) if words is None else words)
+    found: list[Array] = []
     done = 0
     with capped(threads), torch.inference_mode():
         for rows in batches(encoder.keys(inputs)):
             told = encoder.forward_taps(encoder.collate(inputs, rows), recipes)
+            found = found or [np.full((starts[-1], one.shape[1]), np.nan, dtype=np.float32) for one in told]
             for out, one in zip(found, told, strict=True):
-                out[rows] = one.float().numpy()
+                out[places(starts, rows)] = one.float().numpy()
             done += len(rows)
             if progress is not None:
                 progress(done, inputs.num_rows)
-    return found
+    return found or [np.zeros((0, r.width), dtype=np.float32) for r in recipes]
 
 
 def batches(keys: Sequence[tuple[int, bytes]], most: int = BATCH_TOKENS, each: int = BATCH_COST) -> list[list[int]]:

@@ -1,4 +1,8 @@
-"""Texts through their model's own tokenizer and pooling, the same for features and for training."""
+"""Texts through their model's own tokenizer and pooling, the same for features and for training.
+
+Rows that are lists of words (`tokens`) have features of each word: the mean over the word's own tokens, in the sentence
+that the words make when they are joined by blanks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from headstart.core import Batch, Unfit
+from headstart.core import Batch, Refused, Unfit
 
 from .kept import Kept
 from .modules import depths, finish, load_module, low_rank_sites, unreadable
@@ -24,10 +28,15 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tokens:
-    """One row after its tokenizer, with special tokens, at most as long as the model takes."""
+    """One row after its tokenizer, with special tokens, at most as long as the model takes.
+
+    words: of a list of words, the word that each token is of, -1 for none; of how many words it is.
+    """
 
     ids: Array
     types: Array | None
+    words: Array | None = None
+    of: int = 0
 
     def key(self) -> tuple[int, bytes]:
         return len(self.ids), self.ids.tobytes()
@@ -35,9 +44,14 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TextBatch:
-    """Padded rows: what the model is called with."""
+    """Padded rows: what the model is called with.
+
+    words: (rows, tokens) number of the word among the `of` words of all rows, -1 for none; None for texts.
+    """
 
     tensors: dict[str, torch.Tensor]
+    words: torch.Tensor | None = None
+    of: int = 0
 
     def __len__(self) -> int:
         return int(self.tensors["input_ids"].shape[0])
@@ -93,21 +107,28 @@ class TextEncoder:
         ids = np.full((len(chosen), longest), 0 if padding is None else padding, dtype=np.int64)
         mask = np.zeros((len(chosen), longest), dtype=np.int64)
         types = np.zeros((len(chosen), longest), dtype=np.int64)
+        words, of = np.full((len(chosen), longest), -1, dtype=np.int64), 0
         for i, row in enumerate(chosen):
             place = slice(0, len(row.ids)) if self.tokenizer.padding_side == "right" else slice(-len(row.ids), None)
             ids[i, place], mask[i, place] = row.ids, 1
             if row.types is not None:
                 types[i, place] = row.types
+            if row.words is not None:
+                words[i, place] = np.where(row.words >= 0, row.words + of, -1)
+                of += row.of
         tensors = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         if "token_type_ids" in self.tokenizer.model_input_names:
             tensors["token_type_ids"] = torch.from_numpy(types)
-        return TextBatch(tensors)
+        return TextBatch(tensors, torch.from_numpy(words) if "tokens" in inputs.column_names else None, of)
 
     def forward_features(self, batch: Batch) -> torch.Tensor:
         return self.forward_taps(batch, [self.recipe])[0]
 
     def forward_taps(self, batch: Batch, recipes: Sequence[Recipe]) -> list[torch.Tensor]:
-        """Features by each of these recipes of the same model, from one pass."""
+        """Features by each of these recipes of the same model, from one pass: a row each, or a word each.
+
+        Words are not pooled, and what follows pooling in a sentence-transformers folder is left out of them.
+        """
         assert isinstance(batch, TextBatch)  # made by our collate
         deep = {"output_hidden_states": True} if any(r.layer is not None for r in recipes) else {}
         out = self.module(**batch.tensors, return_dict=True, **deep)
@@ -115,6 +136,9 @@ class TextEncoder:
         used, found = self._pooled(mask), []
         for recipe in recipes:
             hidden = out.last_hidden_state if recipe.layer is None else out.hidden_states[recipe.layer]
+            if batch.words is not None:
+                found.append(_by_word(hidden, batch.words, batch.of))
+                continue
             pooled = torch.cat([_pool(hidden, used, mask, mode) for mode in recipe.pooling], dim=-1)
             found.append(finish(self.module, recipe.after, pooled))
         return found
@@ -131,6 +155,8 @@ class TextEncoder:
         return len(ids) - (1 if ids and ids[-1] in ends else 0)
 
     def _tokenized(self, inputs: pa.Table) -> list[Tokens]:
+        if "tokens" in inputs.column_names:
+            return self._spelt(inputs["tokens"].to_pylist())
         if "text" not in inputs.column_names:
             raise Unfit(
                 f"the rows have no text (columns: {', '.join(inputs.column_names)[:80]})",
@@ -145,7 +171,26 @@ class TextEncoder:
             found.extend(self._some(texts[at : at + ROWS_AT_ONCE], some))
         return found
 
-    def _some(self, texts: list[str], pairs: list[str] | None) -> list[Tokens]:
+    def _spelt(self, rows: list[list[str]]) -> list[Tokens]:
+        """Lists of words: each as the text that it makes, with the word of each token by its first character."""
+        if not self.tokenizer.is_fast:
+            raise Refused(
+                "its tokenizer does not say which characters a token is of, so words have no features",
+                where=f"source `{self.recipe.where}`",
+                fix="save the model with a fast tokenizer (`tokenizer.json`)",
+            )
+        texts, begins = [], []
+        for words in rows:
+            texts.append(self.recipe.prompt + " ".join(words))
+            sizes = np.array([len(w) + 1 for w in words], dtype=np.int64)
+            begins.append(len(self.recipe.prompt) + np.cumsum(sizes) - sizes)
+        found: list[Tokens] = []
+        for at in range(0, len(texts), ROWS_AT_ONCE):
+            found.extend(self._some(texts[at : at + ROWS_AT_ONCE], None, begins[at : at + ROWS_AT_ONCE]))
+        return found
+
+    def _some(self, texts: list[str], pairs: list[str] | None, begins: Sequence[Array] | None = None) -> list[Tokens]:
+        """begins: of lists of words, where in its text each word begins."""
         room = self.recipe.max_length or 512
         bound = room * CHARACTERS_PER_TOKEN
         rows: list[Tokens | None] = [None] * len(texts)
@@ -158,6 +203,7 @@ class TextEncoder:
                 max_length=room,
                 padding=False,
                 return_attention_mask=False,
+                return_offsets_mapping=begins is not None,
             )
             types = called.get("token_type_ids")
             left = []
@@ -168,9 +214,27 @@ class TextEncoder:
                     left.append(i)
                 else:
                     kinds = np.asarray(types[at], dtype=np.int32) if types is not None and pairs is not None else None
-                    rows[i] = Tokens(np.asarray(ids, dtype=np.int32), kinds)
+                    words = None if begins is None else _words(called["offset_mapping"][at], texts[i], begins[i])
+                    of = 0 if begins is None else len(begins[i])
+                    rows[i] = Tokens(np.asarray(ids, dtype=np.int32), kinds, words, of)
             open_rows, bound = left, bound * 4
         return [r for r in rows if r is not None]
+
+
+def _words(spans: Sequence[tuple[int, int]], text: str, begins: Array) -> Array:
+    """(tokens,) the word that each token is of, from the characters it stands for; -1 for special tokens, the prompt,
+    and blanks. A token that begins with the blank before a word is of that word."""
+    first = np.array([next((p for p in range(a, b) if not text[p].isspace()), -1) for a, b in spans], dtype=np.int64)
+    return np.where(first >= 0, np.searchsorted(begins, first, side="right") - 1, -1)
+
+
+def _by_word(hidden: torch.Tensor, words: torch.Tensor, of: int) -> torch.Tensor:
+    """(of, width) the mean over the tokens of each word; NaN for a word without any: cut off, or of no character that
+    the tokenizer knows."""
+    inside = words >= 0
+    total = torch.zeros((of, hidden.shape[-1]), dtype=torch.float32)
+    total.index_add_(0, words[inside], hidden[inside].float())
+    return total / torch.bincount(words[inside], minlength=of)[:, None]  # 0 / 0 is NaN
 
 
 def _pool(hidden: torch.Tensor, mask: torch.Tensor, whole: torch.Tensor, mode: str) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy.linalg import eigh
 
 from headstart.core import View
 
+from .held_out import cells
 from .moments import Moments, targets_of
 
 Array = np.ndarray[Any, Any]
@@ -92,6 +94,41 @@ class Spectrum:
     def coefficients(self, penalty: float) -> Array:
         """Of ridge regression: (D, K) weights, or on the rows side (N, K) weights of the rows."""
         return np.asarray(self.vectors @ (self.projected / (self.values[:, None] + penalty)))
+
+
+def fold_spectra(
+    features: Array, labels: Array, classes: int, folds: Array, moments: Moments | None = None
+) -> Iterator[tuple[Array, Array, Spectrum, Array]]:
+    """Fold by fold: the rows to train on and to score, the spectrum of the former, and the latter along it.
+
+    What is predicted of the rows to score, less the training rows' mean, is `along @ spectrum.coefficients(penalty)`.
+    labels, classes: as for `Moments.of`. moments: of all rows, where they are at hand and N >= D. With N >= D each
+    fold's moments are taken off those of all rows; with N < D one kernel serves all folds. Raises `Unfit` when no row
+    is in a fold.
+
+    >>> f, y, of = np.arange(4.0)[:, None], np.array([1.0, 3.0, 5.0, 7.0]), np.array([0, -1, -1, -1])
+    >>> [(5.0 + a @ s.coefficients(0.0)).round(6).item() for _, _, s, a in fold_spectra(f, y, 0, of)]
+    [1.0]
+    """
+    y = targets_of(labels, classes)
+    by_width, kernel = len(features) >= features.shape[1], np.empty(0)
+    if by_width:
+        moments = Moments.of(features, labels, classes) if moments is None else moments
+    else:
+        f = np.asarray(features, dtype=np.float64)
+        f = f - f.mean(axis=0)
+        kernel = f @ f.T
+    for train, valid in cells(folds):
+        if by_width:
+            assert moments is not None
+            rest = moments - Moments.of(features[valid], labels[valid], classes)
+            yield train, valid, Spectrum.of_moments(rest), np.subtract(features[valid], rest.mean, dtype=np.float64)
+            continue
+        inner, cross = kernel[np.ix_(train, train)], kernel[np.ix_(valid, train)]
+        level = inner.mean(axis=0)
+        inner = inner - level - level[:, None] + level.mean()
+        cross = cross - cross.mean(axis=1, keepdims=True) - level + level.mean()
+        yield train, valid, Spectrum.of_kernel(inner, y[train] - y[train].mean(axis=0), features.shape[1]), cross
 
 
 def _eigen(symmetric: Array, other_side: int) -> tuple[Array, Array]:

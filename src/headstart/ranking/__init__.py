@@ -52,7 +52,8 @@ class Ranked:
     name, higher is better. errors: standard errors of those that tell. refused: estimators that cannot work on this
     source, with the reason. dropped: why it left the race, at `rows` rows. error: why it could not be ranked at all.
     probe: the out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route, where
-    past runs were asked.
+    past runs were asked. lost: of a target of tags, the words that the source has no features for; None where it was
+    not scored.
     """
 
     source: Source
@@ -67,6 +68,10 @@ class Ranked:
     probe: Tried | None = None
     certainty: Certainty | None = None
     expected: tuple[Expected, ...] = ()
+
+    @property
+    def lost(self) -> int | None:
+        return self.probe.lost if self.probe is not None else None
 
 
 def rank(
@@ -118,13 +123,22 @@ def rank_sets(
     """The ranking, as by `rank`, and by each method the best set of at most so many of its sources.
 
     exhaustively: all sets are looked at, which is for 12 sources at most; else they join one by one. Raises `Refused`
-    for a method that does not work on this target, and `Unfit` for sets of fewer than 2; both before work starts.
+    for a method that does not work on this target, or where no row of it can be scored, and `Unfit` for sets of fewer
+    than 2; before work starts.
     """
     from headstart.execution.alone import lone_part
 
     if most < 2:
         raise Unfit(f"a set of {most}", where="the choice of a set", fix="ask for 2 or more; the ranking tells of each")
     made = able(methods, target)
+    if pooling is not None and target.task.type == "tagging":
+        raise Unfit("words are not pooled", where="the poolings asked for", fix="leave --pooling out; layers may stay")
+    if not any(fold >= 0 for of in target.folds.of for fold in of):
+        raise Refused(
+            "no labelled row can be scored: every class lies in one row or group alone",
+            where=f"the labels of `{target.name}`",
+            fix="label at least two rows of each of two classes",
+        )
     entered, unable = _tapped(sources, layers, pooling)
     with lone_part(target, budget, run) as (here, part):
         ranked = [*race(part, entered, here, estimators, rule=rule, errors=True), *unable]
@@ -296,10 +310,12 @@ def _losses(
     losses: dict[str, Array] = {}
     for source, outcome in zip(alive, scored, strict=True):
         seconds[source.identity] += outcome.seconds
-        if outcome.ok:
-            losses[source.identity] = np.load(outcome.files / f"losses-{RACER}.npy", allow_pickle=False)
-        else:
+        if not outcome.ok:
             failed[source.identity] = _problem(outcome, source)
+        elif RACER in outcome.value["failed"]:
+            failed[source.identity] = problem_from(outcome.value["failed"][RACER])
+        else:
+            losses[source.identity] = np.load(outcome.files / f"losses-{RACER}.npy", allow_pickle=False)
     return losses
 
 
@@ -389,8 +405,9 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
         inputs=(ranked.source.identity, target.fingerprint),
         scores={"score": ranked.score} if ranked.score else {},
         seconds=ranked.seconds,
-        warnings=(str(ranked.error),) if ranked.error else (),
+        warnings=(*((str(ranked.error),) if ranked.error else ()), *((_cut(ranked),) if ranked.lost else ())),
         facts={
+            "lost_words": ranked.lost,
             "proxies": dict(ranked.proxies),
             "errors": dict(ranked.errors),
             "refused": {name: problem.as_dict() for name, problem in ranked.refused.items()},
@@ -401,3 +418,11 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
             "expected": [one.as_dict() for one in ranked.expected],
         },
     )
+
+
+def _cut(ranked: Ranked) -> str:
+    """What a reader must know of words without features."""
+    words = f"{ranked.lost:,} words have" if ranked.lost != 1 else "1 word has"
+    longest = ranked.source.facts.get("max_length")
+    beyond = f" (sentences are cut at {longest} tokens)" if longest else ""
+    return f"{words} no features{beyond}: estimators leave them out, and the score counts them as the commonest tag"

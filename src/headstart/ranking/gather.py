@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import catalogue
@@ -31,7 +31,8 @@ class Gathered:
     members: as they joined. values: of the set after each, on the method's own scale. score: of the average of the
     members' probes, in the target's metric; each row by a set that was chosen without the rows of its fold. best: the
     source that is best alone. gain: of the score over the best source's, in pairs of rows; that source was picked on
-    all rows, which favours it. left_out: sources that the method cannot judge. error: why it chose none.
+    all rows, which favours it. left_out: sources that the method cannot judge, each with the reason. error: why it
+    chose none.
     """
 
     method: str
@@ -40,7 +41,7 @@ class Gathered:
     score: Measured | None = None
     best: Source | None = None
     gain: Measured | None = None
-    left_out: Mapping[str, Problem] = field(default_factory=dict)
+    left_out: tuple[tuple[Source, Problem], ...] = ()
     error: Problem | None = None
 
     @property
@@ -84,6 +85,7 @@ def gather(
     import numpy as np
 
     from headstart.execution.parts import gained_out_of_fold, measured
+    from headstart.execution.words import by_words
     from headstart.numerics.crossfit import crossfit_cells
     from headstart.ranking.sets import choose
 
@@ -92,7 +94,8 @@ def gather(
     judged, candidates, left_out = _candidates(part, probed, run, method)
     if not judged:
         return Gathered(method=name, left_out=left_out, error=_nobody(name, left_out))
-    labels = target.labelled.labels
+    seen = by_words(target)
+    labels = seen.labelled.labels
     assert labels is not None
     chosen: list[Found] = []
 
@@ -105,9 +108,11 @@ def gather(
 
     tables = np.stack([_cells(r) for r in judged])
     try:
-        blended, _ = crossfit_cells(tables, labels, np.array(target.folds.of), fitted)
+        blended, _ = crossfit_cells(tables, labels, np.array(seen.folds.of), fitted)
     except Problem as problem:
         return Gathered(method=name, left_out=left_out, error=problem)
+    if not chosen:
+        return Gathered(method=name, left_out=left_out, error=_nothing_shared(name, judged))
     final = chosen[-1]  # of all rows
     return Gathered(
         method=name,
@@ -122,43 +127,47 @@ def gather(
 
 def _candidates(
     part: Part, probed: Sequence[Ranked], run: Run, method: Gathering
-) -> tuple[list[Ranked], list[Told], dict[str, Problem]]:
+) -> tuple[list[Ranked], list[Told], tuple[tuple[Source, Problem], ...]]:
     """Sources that the method can judge, what each of them told, and those that it cannot, with the reason."""
     import numpy as np
 
     from headstart.execution.candidates import Told, asked_of
     from headstart.execution.parts import tell_job
+    from headstart.execution.words import by_words
 
     target, name, gifts = part.target, catalogue.name_of(method), asked_of(method.needs)
-    fitting, left_out = [], {}
+    seen = by_words(target)
+    fitting: list[Ranked] = []
+    left_out: list[tuple[Source, Problem]] = []
     for one in probed:
         if reason := catalogue.refusal(method.needs, (one.source,), target):
-            left_out[one.source.name] = Problem(reason, where=f"`{name}`", fix="see `headstart methods ranking.sets`")
+            refused = Refused(reason, where=f"`{name}`", fix="see `headstart methods ranking.sets`")
+            left_out.append((one.source, refused))
         else:
             fitting.append(one)
     outcomes = run.do([tell_job(part, one.source, gifts) for one in fitting], "rank") if gifts else []
     judged, told = [], []
     for at, one in enumerate(fitting):
         if gifts and not outcomes[at].ok:
-            left_out[one.source.name] = outcomes[at].error or Problem(
-                f"stopped for {outcomes[at].stopped} before it was asked", where=f"`{name}`", fix="give more minutes"
-            )
+            stopped = f"stopped for {outcomes[at].stopped} before it was asked"
+            problem = outcomes[at].error or Problem(stopped, where=f"`{name}`", fix="give more minutes")
+            left_out.append((one.source, problem))
             continue
         judged.append(one)
         told.append(
             Told(
                 needs=method.needs,
                 method=name,
-                task=target.task.type,
-                classes=len(target.task.classes),
-                rows=np.arange(len(target.labelled)),
-                known=np.asarray(target.labelled.labels),
-                dealt=np.array(target.folds.of[0]),
+                task=seen.task.type,
+                classes=len(seen.task.classes),
+                rows=np.arange(len(seen.labelled)),
+                known=np.asarray(seen.labelled.labels),
+                dealt=np.array(seen.folds.of[0]),
                 scored=_cells(one)[0],
                 files=outcomes[at].files if gifts else None,
             )
         )
-    return judged, told, left_out
+    return judged, told, tuple(left_out)
 
 
 def _cells(ranked: Ranked) -> Array:
@@ -166,8 +175,16 @@ def _cells(ranked: Ranked) -> Array:
     return ranked.probe.cells()
 
 
-def _nobody(name: str, left_out: Mapping[str, Problem]) -> Problem:
-    reasons = "; ".join(f"`{source}`: {problem.what}" for source, problem in left_out.items())
+def _nothing_shared(name: str, judged: Sequence[Ranked]) -> Problem:
+    return Refused(
+        f"`{name}` has no row to judge by: none was scored for all of {len(judged)} sources",
+        where="the choice of a set",
+        fix="label more rows: two of each class at least, in different groups",
+    )
+
+
+def _nobody(name: str, left_out: Sequence[tuple[Source, Problem]]) -> Problem:
+    reasons = "; ".join(f"`{source.name}`: {problem.what}" for source, problem in left_out)
     return Refused(
         f"`{name}` can judge no source ({reasons or 'none was ranked to the end'})",
         where="the choice of a set",

@@ -233,13 +233,21 @@ def prefers_signal(method: Ranking, seed: int) -> None:
 
 
 def width_safe(method: Ranking, seed: int) -> None:
-    """Pure noise, however wide, scores below 32 dimensions that tell the class; fewer rows than dimensions."""
+    """Pure noise, however wide, scores below 32 dimensions that tell the class; fewer rows than dimensions.
+
+    Of one variance in all directions, and of variances that fall off as those of encoders do, in turned axes.
+    """
     features, labels = draw(seed, 120, 32, 4, apart=0.7)
     informed = score(method, features, labels, 4)
     for width in (32, 256, 1024):
-        noise = np.random.default_rng((seed, width)).standard_normal((120, width))
+        chance = np.random.default_rng((seed, width))
+        noise = chance.standard_normal((120, width))
         heard = score(method, noise, labels, 4)
         assert heard < informed, f"noise of width {width} scores {heard:.3f}, and signal {informed:.3f}"
+    turn, _ = np.linalg.qr(chance.standard_normal((384, 384)))
+    uneven = chance.standard_normal((120, 384)) * np.arange(1, 385) ** -0.7 @ turn
+    heard = score(method, uneven, labels, 4)
+    assert heard < informed, f"noise of uneven variances scores {heard:.3f}, and signal {informed:.3f}"
 
 
 def jackknife(method: Ranking, seed: int) -> None:

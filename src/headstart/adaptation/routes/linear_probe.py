@@ -19,8 +19,8 @@ from headstart.numerics.linear import STRENGTHS, chosen
 class LinearProbe:
     """A linear head on the source's features, its strength chosen by inner cross-validation.
 
-    Logistic for classes (one each, for multi-label), ridge for numbers. There are no optimiser steps: the optimum is
-    found at once, `state` and `steps` change nothing.
+    Logistic for classes (one each, for multi-label, with one strength for all), ridge for numbers; of tagging targets
+    it sees words. There are no optimiser steps: the optimum is found at once, `state` and `steps` change nothing.
 
     Shapes: reads features (N, D) of train and valid; float64 inside; cost about N · min(N, D) · C for each of some
     hundred passes.
@@ -31,7 +31,7 @@ class LinearProbe:
     that lack what the task asks for.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = ("row_order", "learns_separable", "encoder_untouched", "weak_is_the_prior")
     cites = "arXiv:1610.01644"
 

@@ -13,6 +13,7 @@ import numpy as np
 from headstart.core import Needs, Score, View
 from headstart.numerics.held_out import cells
 from headstart.numerics.moments import targets_of
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class Agreement:
 
     Shapes: predictions (N, Z), of which the largest counts; a (C, Z) table for each fold; time O(N·Z).
     Returns: share of held-out rows that are right; losses (N,) 0 or 1, NaN for rows in no fold.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold.
 
     The mapping is learned without the rows it is judged on, so many source classes gain nothing by knowing single rows.
@@ -28,11 +30,13 @@ class Agreement:
     source would get right as it is, with no training but a list of names.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label",))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
     claims = ("row_order", "prefers_signal")
     cites = "doi:10.1016/S0022-0000(03)00038-2"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         predictions, labels = np.asarray(view.predictions), np.asarray(view.labels)
         said = predictions.argmax(axis=1)
         hot = targets_of(labels, view.classes)

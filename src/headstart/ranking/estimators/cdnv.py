@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, View
 from headstart.numerics.moments import Moments
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,13 +21,14 @@ class CDNV:
     Shapes: class sums and class second moments (C, D) float64, no Gram; time O(N·D + C²·D).
     Returns: mean over pairs of 1 / (1 + 2 V), V = (variance of one + of the other) / (2 squared distance of the means):
     1 where classes have collapsed to points, 0 where their means coincide. No per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: none of its own. One class alone gives 0.
 
     The paper's V has no bound where means coincide, and its mean is then that one pair's; each pair is bounded first.
     It sees no direction: classes that differ along one of many noisy dimensions look bad, and are not.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
         "jackknife",
@@ -34,6 +36,8 @@ class CDNV:
     cites = "arXiv:2112.15121"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         moments = Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
         present = moments.counts > 0
         if present.sum() < 2 or not moments.inverse_deviation().any():

@@ -26,7 +26,7 @@ class CKA:
     knows better loses by it. Few dimensions of large variance decide; `dds` gives each the same weight.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"), reference=True)
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"), reference=True)
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
         "jackknife",

@@ -31,7 +31,7 @@ class Clusterability:
     no groups yet, and then it is as low as for noise.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",), labels=False)
+    needs = Needs(gives=("features",), tasks=("single_label", "tagging"), labels=False)
     claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns")
     cites = "doi:10.1016/0377-0427(87)90125-7"
 

@@ -26,7 +26,7 @@ class DDS:
     the cosine, of which only the sign would be left.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"), reference=True)
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"), reference=True)
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",

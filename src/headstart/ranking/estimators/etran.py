@@ -13,6 +13,7 @@ from headstart.core import Needs, Score, View
 from headstart.numerics.discriminant import true_class
 from headstart.numerics.held_out import cells, explained
 from headstart.numerics.linear import chosen
+from headstart.numerics.several_labels import label_by_label
 from headstart.numerics.softmax import energies
 
 
@@ -25,6 +26,7 @@ class ETran:
     Returns: mean of e / (1 + e), e a row's energy as in `energy`, plus the mean probability of the true class, or R²
     for values: at most 2; losses (N,) of the second part, minus the log probability or the squared error, NaN for rows
     in no fold.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold.
 
     The paper brings each part to 0 … 1 over the sources at hand, so that a score changes when a source joins; here
@@ -32,7 +34,7 @@ class ETran:
     perfect for wide noise; here other rows are scored. Released code takes the energy of features, whose unit decides.
     """
 
-    needs = Needs(gives=("features", "predictions"), tasks=("single_label", "regression"))
+    needs = Needs(gives=("features", "predictions"), tasks=("single_label", "multi_label", "regression"))
     claims = ("class_names", "prefers_signal", "width_safe", "jackknife")
     cites = "arXiv:2308.02027"
 
@@ -40,6 +42,8 @@ class ETran:
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         energy = energies(view.predictions)
         fit = self._regression(view) if view.task == "regression" else true_class(view)
         return Score(float((energy / (1 + energy)).mean()) + fit.value, fit.losses)

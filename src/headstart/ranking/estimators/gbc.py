@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 from headstart.core import Needs, Score, View
 from headstart.numerics.moments import Array, Moments
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,13 +23,14 @@ class GBC:
     Shapes: class sums and class second moments (C, D) float64, no Gram; time O(N·D + C²·D).
     Returns: -log Σ exp(-B) over ordered pairs of classes, B their Bhattacharyya distance; the paper's score is
     -exp(-value), which is 0 for all wide features in floating point. No per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: none of its own. One class alone gives 0.
 
     B grows with the width, for noise too, so compare sources of one width, or prefer `lda`. The published spherical
     code leaves the width out of the logarithms; here it is in. Variances are kept above 1e-4 of the mean one.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "jackknife",
     )  # fmt: skip
@@ -38,6 +40,8 @@ class GBC:
     covariance: Literal["spherical", "diagonal"] = "spherical"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         moments = Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
         present = moments.counts > 0
         alive = moments.inverse_deviation() > 0

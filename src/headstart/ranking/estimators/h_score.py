@@ -27,7 +27,7 @@ class HScore:
     the rank whatever the features say; `shrunk_h_score` does not need many more rows than dimensions.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "feature_scale", "translation", "zero_columns",
         "prefers_signal", "jackknife",

@@ -28,7 +28,7 @@ class KNNLoo:
     groups, which folds keep apart and this does not.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
     )  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.held_out import cells
 from headstart.numerics.moments import Array, Moments, slices
+from headstart.numerics.several_labels import label_by_label
 from headstart.numerics.shrinkage import Shrunk
 
 ROUNDING = 1e-10  # variance within classes, in units of the whole, that may be none: one row a class
@@ -25,6 +26,7 @@ class LDA:
     Shapes: features (N, D); N >= D: `view.moments` less each fold's, (D, D) float64, one Cholesky factor a fold; N < D:
     (N, N) kernels of the training rows. Memory O(min(N, D)²), plus O(N·D) when N < D.
     Returns: share of scored rows that are right, each row counting once; losses (N,) 0 or 1, NaN for rows in no fold.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold.
 
     Each feature is divided by its deviation over the fold's training rows (constant ones drop out); the pooled
@@ -32,7 +34,7 @@ class LDA:
     rows that were not trained on count.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
@@ -53,6 +55,8 @@ class LDA:
             )
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         features, labels = view.features, np.asarray(view.labels)
         by_width = features.shape[0] >= features.shape[1]
         whole = view.moments if by_width else Moments.of(features, labels, view.classes, gram=False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, View
 from headstart.numerics.information import expected_predictions
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +20,7 @@ class LEEP:
 
     Shapes: predictions (N, Z), rows of probabilities; a (C, Z) table; time O(N·C·Z).
     Returns: mean log-likelihood of the labels in nats, at most 0; losses (N,), each row's negative one.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: none of its own.
 
     The table is made from the same rows: with about as many source classes as rows it knows them by heart. Some
@@ -26,10 +28,12 @@ class LEEP:
     sure scores lower than its classes deserve.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label",))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
     claims = ("row_order", "class_names", "prefers_signal")
     cites = "arXiv:2002.12462"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         losses = -np.log(expected_predictions(view.predictions, view.labels, view.classes))
         return Score(-float(losses.mean()), losses)

@@ -29,7 +29,7 @@ class LogisticProbe:
     training rows), so that no single row decides.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe")
     cites = "arXiv:1610.01644"
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from headstart.core import Needs, Score, View
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,13 +20,14 @@ class NCE:
 
     Shapes: predictions (N, Z), of which the largest counts; a (C, Z) table; time O(N·Z).
     Returns: -H(label | predicted class) in nats, from -log classes to 0; no per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: none of its own.
 
     Needs no more than predicted names, so black boxes will do. A source with about as many classes as there are rows
     tells every row apart and scores 0; `correction="miller_madow"` takes off what so many cells give by chance.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label",))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
     claims = ("row_order", "class_names", "prefers_signal", "jackknife")
     cites = "arXiv:1908.08142"
 
@@ -33,6 +35,8 @@ class NCE:
     correction: Literal["none", "miller_madow"] = "none"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         said, labels = np.asarray(view.predictions).argmax(axis=1), np.asarray(view.labels)
         rows = len(labels)
         _, cells = np.unique(np.stack([labels, said]), axis=1, return_counts=True)

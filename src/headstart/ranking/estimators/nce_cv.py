@@ -13,6 +13,7 @@ import numpy as np
 from headstart.core import Needs, Score, View
 from headstart.numerics.held_out import cells
 from headstart.numerics.moments import targets_of
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class NCECv:
 
     Shapes: predictions (N, Z), of which the largest counts; a (C, Z) table for each fold; time O(N·Z).
     Returns: nats a row, at most 0; losses (N,), each row's negative one, NaN for rows in no fold.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold.
 
     `nce` is the same with a table of the rows it is judged on, which is 0 for a source that has a class for each row;
@@ -28,11 +30,13 @@ class NCECv:
     as the labels of the training rows are; of those, one more row is spread evenly, so that no cell is 0.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label",))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
     claims = ("row_order", "class_names", "prefers_signal")
     cites = "arXiv:1908.08142"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         predictions, labels = np.asarray(view.predictions), np.asarray(view.labels)
         said = predictions.argmax(axis=1)
         hot = targets_of(labels, view.classes)

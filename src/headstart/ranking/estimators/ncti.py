@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, View
 from headstart.numerics.discriminant import Array, held_out
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class NCTI:
     Shapes: features (N, D); a shrunk covariance on the smaller of (D, D) and (N, N) for each fold; singular values of
     the (N, C) probabilities and of each class's own.
     Returns: the mean of three shares, 0 to 1, each 1 when collapse is complete; no per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold.
 
     The shares: the probability of the true class; the nuclear norm of the centred probabilities, in units of that of
@@ -30,7 +32,7 @@ class NCTI:
     fewer rows or dimensions do not have; here each has bounds of its own, rows are held out, and all dimensions count.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
@@ -38,6 +40,8 @@ class NCTI:
     cites = "ICCV 2023, 5549-5558"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         labels = np.asarray(view.labels)
         told = np.exp(held_out(view.features, labels, view.folds, view.classes))
         scored = ~np.isnan(told).any(axis=1)

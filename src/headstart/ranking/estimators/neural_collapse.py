@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, View
 from headstart.numerics.moments import Moments
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,19 +20,22 @@ class NeuralCollapse:
 
     Shapes: features (N, D), one float64 copy of a projection (N, C - 1), class means (C, D); no Gram; time O(N·D·C).
     Returns: 1 / (1 + NC1): 1 where every class is one point, 0 where all class means are one; no per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: none of its own. One class alone gives 0.
 
     Means of few rows differ by chance, along as many directions as there are, so wide noise looks collapsed; compare
     sources of one width, or prefer held-out scores. Invariant to a rotation, not to units of single features.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "jackknife",
     )  # fmt: skip
     cites = "doi:10.1073/pnas.2015509117"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         features, labels = view.features, np.asarray(view.labels)
         moments = Moments.of(features, labels, view.classes, gram=False)
         if not moments.inverse_deviation().any():

@@ -16,6 +16,7 @@ from sklearn.mixture import GaussianMixture
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.held_out import cells
 from headstart.numerics.moments import Array, targets_of
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,7 @@ class NLEEP:
     Shapes: features (N, D); principal components with 80 % of the variance, then a mixture; time O(N·D·min(N, D)) and
     the mixture's. Returns: mean log-likelihood of held-out labels in nats, at most 0; losses (N,), each row's negative
     one, NaN for rows in no fold.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold, or for a share that is not in (0, 1].
 
     The paper fits mixture and table on the rows it judges, which few rows know by heart; here both are fitted without
@@ -32,7 +34,7 @@ class NLEEP:
     components a class, as published, but no more than a twentieth of the rows; their covariances are diagonal.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("class_names", "translation", "zero_columns", "prefers_signal", "width_safe")
     cites = "arXiv:2011.11200"
 
@@ -52,6 +54,8 @@ class NLEEP:
             )
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         f, labels = np.asarray(view.features, dtype=np.float64), np.asarray(view.labels)
         hot = targets_of(labels, view.classes)
         losses = np.full(len(f), np.nan)

@@ -27,7 +27,7 @@ class NMC:
     matter have most of the variance; `lda` weighs those.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
     )  # fmt: skip

@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import Array
+from headstart.numerics.several_labels import label_by_label
 from headstart.numerics.similarity import centred
 from headstart.numerics.softmax import fit_softmax
 
@@ -24,6 +25,7 @@ class PACTran:
     Shapes: features (N, D), turned to their k <= min(N - 1, D) principal axes (N, k) float64, by a singular value
     decomposition; one fit for each prior, O(N·k·C) a step.
     Returns: minus the bound in nats a row, about -log classes for features that tell nothing; no per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` for priors that are not above 0. One class alone gives 0.
 
     With prior N(0, p) for each weight the bound is 1/N of: the log loss and |W|² / 2p at their least, and half the sum
@@ -34,7 +36,7 @@ class PACTran:
     brought to a mean squared length of 1, so that p is the variance of a row's logits under the prior.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
     )  # fmt: skip
@@ -52,6 +54,8 @@ class PACTran:
             )
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         f = centred(view.features)
         _, codes = np.unique(view.labels, return_inverse=True)
         rows = len(f)

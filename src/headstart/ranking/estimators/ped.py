@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.discriminant import Array, class_means, true_class
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class PED:
     Shapes: features (N, D), float64 copies of a fold's training rows; distances of class means (C, C), a shrunk
     covariance on the smaller of (D, D) and (N, N) for each fold.
     Returns: mean probability of the true class, from 0 to 1; losses (N,) minus its logarithm, NaN for rows in no fold.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold, and for settings out of range.
 
     Two classes overlap by `reach` times both radii less the distance of their means, and move apart by a share of it;
@@ -30,7 +32,7 @@ class PED:
     the published code divides 0 by 0.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
@@ -54,6 +56,8 @@ class PED:
             )
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         return true_class(view, self._descended)
 
     def _descended(self, x: Array, codes: Array) -> Array:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
-from headstart.numerics.held_out import cells, explained
-from headstart.numerics.moments import Array, Moments, targets_of
-from headstart.numerics.spectrum import Spectrum
+from headstart.numerics.held_out import explained
+from headstart.numerics.moments import targets_of
+from headstart.numerics.spectrum import fold_spectra
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class RidgeProbe:
     accuracy. The strength is chosen in each fold's training rows alone, by generalised cross-validation.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
     )  # fmt: skip
@@ -48,30 +48,12 @@ class RidgeProbe:
 
     def __call__(self, view: View) -> Score:
         features, y = view.features, targets_of(view.labels, view.classes)
-        by_width = features.shape[0] >= features.shape[1]
-        kernel = np.empty(0) if by_width else self._kernel(features)
+        moments = view.moments if features.shape[0] >= features.shape[1] else None
         losses, naive = np.full(len(y), np.nan), np.full(len(y), np.nan)
-        for train, valid in cells(view.folds):
+        for train, valid, spectrum, along in fold_spectra(features, view.labels, view.classes, view.folds, moments):
+            penalties = np.array(self.penalties) * spectrum.level
+            penalty = float(penalties[spectrum.cross_validated(penalties).argmin()])
             mean = y[train].mean(axis=0)
-            if by_width:
-                moments = view.moments - Moments.of(features[valid], view.labels[valid], view.classes)
-                weights = self._fit(Spectrum.of_moments(moments))
-                values = np.subtract(features[valid], moments.mean, dtype=np.float64) @ weights
-            else:
-                inner, cross = kernel[np.ix_(train, train)], kernel[np.ix_(valid, train)]
-                level = inner.mean(axis=0)
-                inner = inner - level - level[:, None] + level.mean()
-                cross = cross - cross.mean(axis=1, keepdims=True) - level + level.mean()
-                values = cross @ self._fit(Spectrum.of_kernel(inner, y[train] - mean, features.shape[1]))
-            losses[valid] = np.square(y[valid] - mean - values).sum(axis=1)
+            losses[valid] = np.square(y[valid] - mean - along @ spectrum.coefficients(penalty)).sum(axis=1)
             naive[valid] = np.square(y[valid] - mean).sum(axis=1)
         return explained(losses, naive)
-
-    def _kernel(self, features: Array) -> Array:
-        f = np.asarray(features, dtype=np.float64)
-        f = f - f.mean(axis=0)
-        return np.asarray(f @ f.T)
-
-    def _fit(self, spectrum: Spectrum) -> Array:
-        penalties = np.array(self.penalties) * spectrum.level
-        return spectrum.coefficients(float(penalties[spectrum.cross_validated(penalties).argmin()]))

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from headstart.core import Needs, Score, View
 from headstart.numerics.discriminant import Array, class_means, log_probabilities, true_class
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class SFDA:
     Shapes: features (N, D), float64 copies of a fold's training rows; a shrunk covariance on the smaller of (D, D) and
     (N, N), twice a fold.
     Returns: mean probability of the true class, from 0 to 1; losses (N,) minus its logarithm, NaN for rows in no fold.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold.
 
     A first fit says how sure each training row is of its class, softened once more; the row is then mixed with the mean
@@ -29,12 +31,14 @@ class SFDA:
     in units of their deviation, and each fit shrinks its covariance as Ledoit and Wolf derive.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("class_names", "row_order", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
               "width_safe")  # fmt: skip
     cites = "arXiv:2207.03036"
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         return true_class(view, _challenged)
 
 

@@ -31,10 +31,9 @@ class ShrunkHScore:
     directions, which is then hardly shrunk, passes it; held-out estimators do not let it.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
-        "width_safe",
         "jackknife",
     )  # fmt: skip
     cites = "arXiv:2110.06893"

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import Array
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class TMI:
 
     Shapes: features (N, D); nearest neighbours inside each class by the largest difference; time O(Σ n_c²·D).
     Returns: Kozachenko and Leonenko's entropy in nats, averaged over rows and divided by the width; no per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no class has two rows, or for fewer than one neighbour.
 
     Features are divided by their deviation first, and the entropy by their number: the published sum grows with both,
@@ -28,7 +30,7 @@ class TMI:
     perfect for the task, has none: it is a vote beside others, and never one alone.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns")
     cites = "arXiv:2308.05986"
 
@@ -39,6 +41,8 @@ class TMI:
             raise Unfit(f"neighbours {self.neighbours}", where="TMI(neighbours=…)", fix="use 3, the default")
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         f, labels = np.asarray(view.features, dtype=np.float64), np.asarray(view.labels)
         f = f - f.mean(axis=0)
         spread = f.std(axis=0)

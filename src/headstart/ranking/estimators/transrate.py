@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import Array
+from headstart.numerics.several_labels import label_by_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class TransRate:
     Shapes: features (N, D), one centred float64 copy; (permutations + 1) × classes log-determinants on the smaller
     side, O(min(n, D)³) each.
     Returns: nats; no per-row losses.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` for a distortion that is not above 0, or a negative number of permutations.
 
     The raw difference grows with the width whatever the features say (the paper's is `permutations=0`); its mean over
@@ -29,7 +31,7 @@ class TransRate:
     centred at the mean of all rows, as published.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label",))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
     cites = "arXiv:2106.09362"
 
@@ -49,6 +51,8 @@ class TransRate:
             )
 
     def __call__(self, view: View) -> Score:
+        if view.task == "multi_label":
+            return label_by_label(self, view)
         f = np.asarray(view.features, dtype=np.float64)
         f = f - f.mean(axis=0)
         alive = np.abs(f).max(axis=0) > 1e-9 * np.abs(view.features).max(axis=0)

@@ -31,7 +31,7 @@ class EnsembleSelection:
     has seen the row it predicts, yet the choice has: judge the chosen set on rows of other folds.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"), probe=True)
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"), probe=True)
     claims = ("candidate_order", "class_names", "duplicate_adds_nothing", "single_is_rank")
     cites = "doi:10.1145/1015330.1015432"
 

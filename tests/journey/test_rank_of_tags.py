@@ -1,0 +1,229 @@
+"""Ranking where each word has a tag: a tiny model's words, what is scored of them, and what is told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import headstart as hs
+import tiny_models
+from headstart import execution, ranking
+from headstart.adaptation.routes.linear_probe import LinearProbe
+from headstart.core import Needs, Refused, Score, Source, Steps, Target, Unfit, View
+from headstart.execution import alone
+from headstart.execution.parts import part_of
+from headstart.execution.views import Opener, Pool, RankView, opener
+from headstart.execution.words import Seen, by_words
+from headstart.io import sources
+from headstart.io.places import cache_folder
+from headstart.numerics.bootstrap import scored
+from headstart.ranking import Ranked
+from headstart.ranking.estimators.nmc import NMC
+from headstart.testing.ranking_estimators import seen as arrays
+
+Array = np.ndarray[Any, Any]
+PLANTED = {"tree": "B-PLANT", "dog": "B-PET", "cat": "B-PET"}
+
+
+def table(rows: int, *, longest: int = 9, shuffled: bool = False, seed: int = 0) -> pa.Table:
+    """Sentences of random words, of which a few carry a tag; shuffled: the tags of all words are mixed up."""
+    draw = random.Random(seed)
+    words = [draw.choices(tiny_models.WORDS, k=draw.randint(3, longest)) for _ in range(rows)]
+    tags = [PLANTED.get(w, "O") for sentence in words for w in sentence]
+    if shuffled:
+        draw.shuffle(tags)
+    rest = iter(tags)
+    return pa.table({"tokens": words, "tags": [[next(rest) for _ in sentence] for sentence in words]})
+
+
+def target(rows: int = 80, **more: Any) -> Target:
+    return hs.read_target(table(rows, **more), text="tokens", label="tags", name="tags")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    (found,), _ = sources.scan(tiny_models.save_model(tmp_path_factory.mktemp("models") / "bert", "bert"))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs run in this process."""
+    monkeypatch.setattr(alone, "begin", partial(execution.begin, executor="in_process", show="none"))
+
+
+def raced(aim: Target, shelf: list[Source], tmp_path: Path, *estimators: Any) -> list[Ranked]:
+    with execution.begin(tmp_path / "run", hs.Budget(), inputs={}, executor="in_process", show="none") as run:
+        return ranking.race(part_of(run, aim, "root", cache_folder()), shelf, run, estimators)
+
+
+def test_a_tag_that_the_encoder_sees_is_found(tmp_path: Path, bert: Source) -> None:
+    (one,) = raced(target(160), [bert], tmp_path / "a", "nmc")
+    (chance,) = raced(target(160, shuffled=True), [bert], tmp_path / "b", "nmc")
+    assert one.score is not None
+    assert chance.score is not None
+    assert one.score.low > 0.75
+    assert chance.score.high < 0.3
+    assert one.proxies["nmc"] > chance.proxies["nmc"] + 0.2
+    assert (one.rows, one.lost) == (160, 0), "rows are sentences"
+
+
+def test_the_score_is_the_span_f1_of_sentences_none_of_whose_words_was_trained_on(tmp_path: Path, bert: Source) -> None:
+    """By hand: a probe on the words of the other folds; the interval is drawn over sentences."""
+    aim = target(40)
+    (one,) = raced(aim, [bert], tmp_path)
+    assert one.probe is not None
+    assert one.score is not None
+    truth, sentences = aim.labelled.labels, aim.labelled.inputs["tokens"].to_pylist()
+    assert truth is not None
+    with sources.opened(bert) as opened:
+        features = opened.features(aim.labelled.inputs)
+    owner = np.repeat(np.arange(40), [len(words) for words in sentences])
+    names = [f"{aim.labelled.ids[i]} {n}" for i, words in enumerate(sentences) for n in range(len(words))]
+    labels = np.array([aim.task.classes.index(tag) for tags in truth for tag in tags])
+    values = []
+    for repeat, of in enumerate(np.array(aim.folds.of)):
+        said = np.empty(len(owner), dtype=object)
+        for fold in range(aim.folds.k):
+            train, valid = np.flatnonzero(of[owner] != fold), of[owner] == fold
+            side = SimpleNamespace(features=features[train], labels=labels[train], ids=[names[at] for at in train])
+            view: Any = SimpleNamespace(
+                task="single_label", classes=len(aim.task.classes), train=side,
+                valid=SimpleNamespace(features=features[valid]),
+            )  # fmt: skip
+            told = LinearProbe()(view, None, Steps()).predictions
+            np.testing.assert_allclose(one.probe.cells()[repeat][valid], told, atol=1e-6)
+            said[valid] = np.array(aim.task.classes, dtype=object)[told.argmax(axis=1)]
+        rows = np.flatnonzero(of >= 0)
+        tags, groups = [said[owner == i].tolist() for i in rows], [aim.labelled.groups[i] for i in rows]
+        values.append(scored("span_f1", truth[rows], [tags], groups)[0])
+    assert one.score.value == pytest.approx(np.mean([v.value for v in values]))
+    assert one.score.high - one.score.low == pytest.approx(values[0].high - values[0].low)
+    assert one.score.rows == (np.array(aim.folds.of[0]) >= 0).sum()
+
+
+def test_estimators_see_words_as_rows_of_one_class(tmp_path: Path, bert: Source) -> None:
+    aim = target(40)
+    (one,) = raced(aim, [bert], tmp_path, "nmc", "rsa", "effective_rank")
+    words = by_words(aim)
+    assert words.labelled.labels is not None
+    with sources.opened(bert) as opened:
+        features = opened.features(aim.labelled.inputs)
+    view = arrays(NMC(), features, words.labelled.labels, len(aim.task.classes), folds=np.array(words.folds.of[0]))
+    assert one.proxies["nmc"] == pytest.approx(NMC()(view).value)
+    assert set(one.proxies) == {"nmc", "rsa", "effective_rank"}, "the reference is what a word says alone"
+    assert {len(set(words.labelled.groups)), len(set(aim.labelled.groups))} == {40}
+    with pytest.raises(Refused, match="`leep` works on single-label"):
+        hs.rank(aim, [bert], hs.Budget(), "leep")
+
+
+def test_words_beyond_the_models_length_are_scored_as_the_commonest_tag_and_told(tmp_path: Path, bert: Source) -> None:
+    """30 words of each sentence fit; the tags of those beyond are lost, and that costs what it should."""
+    short = [["tree", "it", "dog"]] * 20
+    made = [[*words, *[f"w{n}"], *["is"] * (40 if n % 2 else 0), "tree"] for n, words in enumerate(short)]
+    tags = [[PLANTED.get(w, "O") for w in words] for words in made]
+    aim = hs.read_target(pa.table({"tokens": made, "tags": tags}), text="tokens", label="tags", name="long")
+    (one,) = raced(aim, [bert], tmp_path, "nmc")
+    assert one.lost == 10 * 15
+    assert one.score is not None
+    assert one.probe is not None
+    assert np.isfinite(one.probe.cells()).all(), "every word is scored"
+    starts = np.cumsum([0, *(len(w) for w in made)])
+    beyond = one.probe.cells()[0][starts[2] - 1]  # the last word of the second sentence, a tree
+    assert aim.task.classes[int(beyond.argmax())] == "O"
+    hit, spans = 3 * 10 + 2 * 10, 3 * 20
+    assert one.score.value == pytest.approx(2 * hit / (hit + spans))
+    receipt = ranking._receipt(one, aim, ("nmc",))
+    assert receipt.facts["lost_words"] == 150
+    assert "150 words have no features (sentences are cut at 32 tokens)" in receipt.warnings[0]
+
+
+def test_losses_of_the_race_are_of_sentences(tmp_path: Path, bert: Source) -> None:
+    """The mean over their words; none for a sentence that is not seen whole."""
+    kinds = [(["tree", "{}"], ["A", "O"]), (["cat"] * 39 + ["{}"], ["O"] * 40), (["{}"], ["B"])]
+    some = [([w.format(f"n{at}") for w in kinds[at % 3][0]], kinds[at % 3][1]) for at in range(15)]
+    held = pa.table({"tokens": [words for words, _ in some], "tags": [tags for _, tags in some]})
+    aim = hs.read_target(held, text="tokens", label="tags", name="three kinds")
+    with opener_of(bert) as open_:
+        seen = Seen(aim, open_, Pool.of_rows(open_, aim.labelled, None))
+        assert seen.lost == 5 * 10
+        losses = np.arange(len(seen.target.labelled), dtype=np.float64)
+        told = seen.by_row(losses)
+    assert told[[0, 2, 3]].tolist() == [0.5, 32.0, 33.5]
+    assert np.isnan(told).tolist() == [False, True, False] * 5
+
+
+def test_words_and_texts_do_not_meet_in_the_cache(bert: Source) -> None:
+    """Rows of the same names: a text, its words, and its words cut in another way."""
+    kinds = [
+        pa.table({"text": ["old tree"]}),
+        pa.table({"tokens": [["old", "tree"]]}),
+        pa.table({"tokens": [["old tree"]]}),
+        pa.table({"tokens": [["Old", "tree"]]}),
+    ]
+    with opener_of(bert) as open_:
+        keys = {Pool(open_, ["one"], inputs, None).key(0, 1) for inputs in kinds}
+    assert len(keys) == len(kinds)
+
+
+def test_a_noisy_encoder_leaves_the_race(tmp_path: Path, bert: Source) -> None:
+    blank, where = {}, tiny_models.save_model(tmp_path / "blank", "bert")
+    for name, tensor in load_file(where / "model.safetensors").items():
+        blank[name] = np.zeros_like(tensor)
+    save_file(blank, where / "model.safetensors")
+    (other,), _ = sources.scan(where)
+    first, last = raced(target(300), [other, bert], tmp_path)
+    assert (first.source.identity, first.rows) == (bert.identity, 300)
+    assert last.dropped is not None
+    assert (last.rows, last.lost) == (128, None)
+
+
+def test_sets_of_taggers(tmp_path: Path, bert: Source) -> None:
+    (other,), _ = sources.scan(tiny_models.save_model(tmp_path / "other", "bert", seed=1))
+    aim = target(40)
+    _, (found,) = ranking.rank_sets(aim, [bert, other], hs.Budget(), 2, estimators=())
+    assert found.error is None
+    assert found.gain is not None
+    assert {s.identity for s in found.members} <= {bert.identity, other.identity}
+    with pytest.raises(Refused, match="consistency_diversity"):
+        ranking.rank_sets(aim, [bert, other], hs.Budget(), 2, ["consistency_diversity"], estimators=())
+
+
+def test_what_words_cannot_have_is_refused(tmp_path: Path, bert: Source) -> None:
+    aim = target(20)
+    with pytest.raises(Unfit, match="words are not pooled"):
+        hs.rank(aim, [bert], hs.Budget(), "nmc", pooling=["cls"])
+    with pytest.raises(Refused, match="a tagger cannot be saved yet"):
+        hs.adapt(aim, [bert], hs.Budget(), "linear_probe", out=tmp_path / "out")
+
+    class Head:
+        """An estimator that does not know that words have no head."""
+
+        needs = Needs(gives=("predictions",))
+        claims, cites = (), ""
+
+        def __call__(self, view: View) -> Score:
+            return Score(float(view.predictions.mean()))
+
+    with opener_of(bert) as open_:
+        seen = Seen(aim, open_, Pool.of_rows(open_, aim.labelled, None))
+        assert seen.pool is not None
+        with pytest.raises(Refused, match="these are words"):
+            Head()(RankView(seen.target, seen.target.labelled, seen.pool).seen_by(Head.needs, "head"))
+
+
+@contextmanager
+def opener_of(source: Source) -> Iterator[Opener]:
+    with opener(source) as open_:
+        assert open_ is not None
+        yield open_
