@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from scipy.linalg.blas import dsyrk
 
 from headstart.core import Unfit
 
@@ -97,7 +98,7 @@ class Moments:
         labels: Array,
         classes: int,
         *,
-        block: int = 4096,
+        block: int = 1024,
         gram: bool = True,
         second: bool = False,
         norms: bool = False,
@@ -136,7 +137,8 @@ class Moments:
                 where="Moments(second=True)",
                 fix="leave second out, or give the number of classes",
             )
-        sum_of: Moments | None = None
+        rows, cubes, fourth = 0, np.empty(0), 0.0
+        columns: int | None = None
         for features, labels in batches:
             if not len(features):
                 continue
@@ -145,27 +147,51 @@ class Moments:
                 shift = np.asarray(features, dtype=np.float64).mean(axis=0)
             if target_shift is None:
                 target_shift = np.zeros(y.shape[1]) if classes else y.mean(axis=0)
+            if columns is None:
+                columns, width = y.shape[1], len(shift)
+                total, squares, cubes = np.zeros(width), np.zeros(width), np.zeros(width)
+                counts, energy, sums = np.zeros(columns), np.zeros(columns), np.zeros((columns, width))
+                products = np.zeros((width, width), order="F") if gram else None
+                seconds = np.zeros((columns, width)) if second else None
             y = y - target_shift
-            u = np.subtract(features, shift, dtype=np.float64)
-            lengths = np.einsum("nd,nd->n", u, u) if norms else np.empty(0)
-            one = cls(
-                rows=len(u),
-                classes=classes,
-                shift=shift,
-                target_shift=target_shift,
-                total=u.sum(axis=0),
-                squares=np.einsum("nd,nd->d", u, u),
-                counts=y.sum(axis=0),
-                energy=(y * y).sum(axis=0),
-                sums=y.T @ u,
-                gram=product(u, u, single=single) if gram else None,
-                second=y.T @ (u * u) if second else None,
-                norms=(float(lengths @ lengths), lengths @ u) if norms else None,
-            )
-            sum_of = one if sum_of is None else sum_of + one
-        if sum_of is None:
+            u = np.array(features, dtype=np.float64, order="C")
+            u -= shift  # a copy, then in place: half the time of a subtraction that casts
+            rows += len(u)
+            total += u.sum(axis=0)
+            squares += np.einsum("nd,nd->d", u, u)
+            counts += y.sum(axis=0)
+            energy += (y * y).sum(axis=0)
+            sums += y.T @ u
+            if products is not None and single:
+                products += product(u, u, single=True)
+            elif products is not None:
+                products = dsyrk(1.0, u.T, beta=1.0, c=products, overwrite_c=True)  # the upper half, in place
+            if norms:
+                lengths = np.einsum("nd,nd->n", u, u)
+                fourth += float(lengths @ lengths)
+                cubes += lengths @ u
+            if seconds is not None:
+                seconds += y.T @ np.square(u, out=u)  # the last to read u
+        if columns is None:
             raise Unfit("no rows to take moments of", where="Moments", fix="give at least one labelled row")
-        return sum_of
+        assert shift is not None
+        assert target_shift is not None
+        if products is not None and not single:
+            products = np.triu(products) + np.triu(products, 1).T
+        return cls(
+            rows=rows,
+            classes=classes,
+            shift=shift,
+            target_shift=target_shift,
+            total=total,
+            squares=squares,
+            counts=counts,
+            energy=energy,
+            sums=sums,
+            gram=products,
+            second=seconds,
+            norms=(fourth, cubes) if norms else None,
+        )
 
     def updated(self, features: Array, labels: Array) -> Moments:
         """With more rows: the same statistics of them, about the same shift."""

@@ -39,7 +39,7 @@ class ShrunkHScore:
     cites = "arXiv:2110.06893"
 
     # rows of features that are in float64 at a time
-    block: int = 4096
+    block: int = 512
 
     def __call__(self, view: View) -> Score:
         features, rows = view.features, len(view.features)
@@ -54,7 +54,11 @@ class ShrunkHScore:
             covariance = moments.centred_gram[np.ix_(alive, alive)] * inverse[:, None] * (inverse / rows)
             fourth = 0.0
             for s in slices(rows, self.block):
-                lengths = np.square((features[s, alive] - mean) * inverse).sum(axis=1)
+                u = features[s] if len(alive) == features.shape[1] else features[s, alive]
+                u = np.array(u, dtype=np.float64)
+                u -= mean
+                u *= inverse
+                lengths = np.einsum("nd,nd->n", u, u)
                 fourth += float(lengths @ lengths)
             shrunk = Shrunk.of_covariance(covariance, fourth, rows)
         else:
