@@ -34,6 +34,7 @@ KIND_TITLES = {
     "ranking.estimators": "Ranking: estimators",
     "ranking.sets": "Ranking: sets",
     "ranking.divergences": "Ranking: divergences between data sets",
+    "ranking.similarity": "Ranking: similarities of tasks",
     "adaptation.baselines": "Adaptation: no-transfer systems",
     "adaptation.routes": "Adaptation: routes",
     "combination.merging": "Combination: merging",

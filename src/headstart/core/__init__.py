@@ -24,12 +24,14 @@ from .kinds import (
     Ranking,
     Raw,
     Recalling,
+    Resembling,
     Sample,
     Score,
     SetFunction,
     Split,
     State,
     Steps,
+    TaskSample,
     TensorContext,
     View,
 )
@@ -45,6 +47,6 @@ __all__ = [
     "Budget", "Candidate", "Checking", "Columns", "Diverging", "Encoder", "Finding", "FitView", "Fitted", "Fitting",
     "Folds", "Fusing", "Gathering", "Gives", "Guess", "Known", "Measured", "Merging", "Method", "Metric", "Modality",
     "Needs", "OverBudget", "PastTrials", "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused",
-    "Result", "Rows", "Sample", "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task",
-    "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+    "Resembling", "Result", "Rows", "Sample", "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task",
+    "TaskSample", "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
 ]  # fmt: skip
