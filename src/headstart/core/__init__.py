@@ -47,6 +47,7 @@ __all__ = [
     "Budget", "Candidate", "Checking", "Columns", "Diverging", "Encoder", "Finding", "FitView", "Fitted", "Fitting",
     "Folds", "Fusing", "Gathering", "Gives", "Guess", "Known", "Measured", "Merging", "Method", "Metric", "Modality",
     "Needs", "OverBudget", "PastTrials", "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused",
-    "Resembling", "Result", "Rows", "Sample", "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task",
-    "TaskSample", "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+    "Resembling", "Result", "Rows", "Sample", "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps",
+    "Target", "Task", "TaskSample", "TaskType", "TensorContext", "Undeclared", "Unfit", "Unreadable", "View",
+    "bytes_of", "metric_for", "problem_from",
 ]  # fmt: skip

@@ -68,8 +68,8 @@ def rank_datasets(
     method: divergences and similarities, by name or as instances. sources: the first that reads such inputs, and gives
     what the methods need, is the embedding; without any, no model is needed, and none is there to train. rows: the most
     that are read of the target and of each data set, drawn with the seed. draws: of half of these, for `Near.nearest`;
-    fewer where the time is up, as the receipt says. Of the target only labelled rows are read, never a test row. Data sets
-    are used up: their seals are opened. Raises `Refused` when none can be compared.
+    fewer where the time is up, as the receipt says. Of the target only labelled rows are read, never a test row. Data
+    sets are used up: their seals are opened. Raises `Refused` when none can be compared.
     """
     from headstart.execution.alone import lone_part
     from headstart.execution.samples import samples_of
