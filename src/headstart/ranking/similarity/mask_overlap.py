@@ -31,7 +31,8 @@ class MaskOverlap:
     A mask holds exactly `share` of each matrix, those that moved farthest: the paper takes a share of all weights, and
     optimises it from there. Within a matrix, chance is known exactly; over all weights, two masks would look alike
     for lying in the same layers, as they do for any task. `numerics.masks.overlap` also gives Jaccard's index and the
-    deviations from chance. Each task starts from the same encoder, with a linear probe for a head.
+    deviations from chance. Each task starts from the same encoder, with a weak linear probe for a head: one that has
+    solved the task leaves gradients near 0, and AdamW makes steps of full length of what noise they have.
     """
 
     needs = Needs(gives=("features", "gradients"), tasks=("single_label",))
@@ -43,13 +44,13 @@ class MaskOverlap:
     steps: int = 30
     batch_rows: int = 16
     learning_rate: float = 1e-3
-    # inverse of the L2 penalty of the first head, C as in scikit-learn
-    strength: float = 1.0
+    # inverse of the L2 penalty of the first head, C as in scikit-learn; a weak head leaves the encoder much to learn
+    strength: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, default in (
-            ("rows", 256), ("steps", 30), ("batch_rows", 16), ("learning_rate", 1e-3), ("strength", 1.0),
+            ("rows", 256), ("steps", 30), ("batch_rows", 16), ("learning_rate", 1e-3), ("strength", 0.01),
         ):  # fmt: skip
             require_one(getattr(self, name), name, f"MaskOverlap({name}=…)", default)
         if not 0 < self.share < 1:
