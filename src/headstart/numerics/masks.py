@@ -29,8 +29,8 @@ def overlap(one: Array, other: Array, sizes: Array) -> Overlap:
 
     Random masks hold as many entries of each tensor, so that the shared ones of a tensor are hypergeometric.
 
-    >>> overlap(np.array([0, 1]), np.array([0, 1]), np.array([4]))
-    Overlap(jaccard=1.0, beyond_chance=1.0, deviations=1.7320508075688772)
+    >>> overlap(np.array([0, 1]), np.array([1, 2]), np.array([4]))  # one is shared, as chance has it
+    Overlap(jaccard=0.3333333333333333, beyond_chance=0.0, deviations=0.0)
     """
     ends = np.cumsum(sizes)
     shared = np.intersect1d(one, other, assume_unique=True)

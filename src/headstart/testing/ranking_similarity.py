@@ -119,14 +119,15 @@ def finite(method: Resembling, seed: int) -> None:
     """Few rows, inputs that never vary, any unit, thin classes; a single class or row is an answer or a refusal."""
     plain, few = draw(method, seed), draw(method, seed, 12)
     for a in (few, *(replace(few, given=by * few.given) for by in (0.0, 1e-6, 1e6))):
-        b = replace(few, given=few.given[::-1].copy())
-        well_formed(between(method, a, b))
-        well_formed(between(method, b, a))
+        one, other = (method.embed(task) for task in (a, replace(few, given=few.given[::-1].copy())))
+        well_formed(method(one, other))
+        well_formed(method(other, one))
     thin = replace(plain, known=np.where(np.arange(30) == 1, 7, 0))  # numbers with gaps, and a class of one row
     well_formed(between(method, thin, plain))
     for odd in (replace(plain, known=np.zeros(30, dtype=np.int64)), take(plain, np.arange(1))):
         try:
-            value = between(method, odd, odd)
+            made = method.embed(odd)
+            value = method(made, made)
         except Unfit:
             continue
         well_formed(value)
