@@ -35,6 +35,7 @@ KIND_TITLES = {
     "ranking.fusion": "Ranking: fusion of proxies and history",
     "ranking.sets": "Ranking: sets",
     "ranking.divergences": "Ranking: divergences between data sets",
+    "ranking.similarity": "Ranking: similarities of tasks",
     "adaptation.baselines": "Adaptation: no-transfer systems",
     "adaptation.routes": "Adaptation: routes",
     "combination.merging": "Combination: merging",

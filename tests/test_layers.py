@@ -37,6 +37,7 @@ KIND_FOLDERS = (
     "ranking/estimators",
     "ranking/sets",
     "ranking/divergences",
+    "ranking/similarity",
     "adaptation/baselines",
     "adaptation/routes",
     "combination/merging",

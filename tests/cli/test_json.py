@@ -219,6 +219,12 @@ def test_rank_of_data_sets(shell: Shell, models: Path, ticket_file: Path, tmp_pa
     assert [f["name"] for f in document["failed"]] == ["broken.csv"]
     encoded = fits(shell(*asked, "--method", "mmd", "--sources", models, "--json"), "rank-datasets")
     assert encoded["embedding"] == "`tiny`"
+    tasks = shell(*asked, "--method", "mmd,task2vec,covariance-alignment", "--sources", models, "--json")
+    held = fits(tasks, "rank-datasets")["datasets"]
+    assert [list(one["similarities"]) for one in held] == 2 * [["task2vec", "covariance_alignment"]]
+    both = shell(*asked, "--method", "mmd,covariance_alignment", "--sources", models)
+    assert "similarities (1 is the same task)" in both.out
+    assert "needs gradients, and no source was given" in shell(*asked, "--method", "task2vec").err
     said = shell(*asked)
     assert said.out.splitlines()[-1].startswith("ranked 2 data sets in ")
     assert "data set `broken.csv` is left out" in said.err

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import random
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from headstart import execution
-from headstart.core import Budget, Needs, Refused, Rows, Target, Task, Undeclared, Unfit, Unreadable
+from headstart.core import Budget, Needs, Refused, Rows, Source, Target, Task, TaskSample, Undeclared, Unfit, Unreadable
 from headstart.execution import alone
 from headstart.execution.samples import DataSample, every_row
 from headstart.inspection import read_datasets, read_target
@@ -26,6 +27,23 @@ WORDS = {
     "cards": ["card", "bank", "payment", "refund", "account", "fee", "transfer", "pin", "limit", "cash"],
 }
 MOODS = {"good": ("great", "fine"), "bad": ("awful", "dull")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """A similarity that is in no catalogue: by the size of the encoder's first weight."""
+
+    needs = Needs(gives=("features", "gradients"))
+    claims = ()
+    cites = "none"
+
+    power: float = 1.0
+
+    def embed(self, sample: TaskSample) -> dict[str, Any]:
+        return {"size": next(sample.encoder.module.parameters()).detach().norm().numpy() ** self.power}
+
+    def __call__(self, source: Mapping[str, Any], target: Mapping[str, Any]) -> float:
+        return 1 - float(abs(source["size"] - target["size"]))
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +219,100 @@ def test_tokens_are_the_texts_that_they_make_in_the_space_of_an_encoder_too(fold
     sources, _ = scan(tmp_path / "shelf")
     held = {one.dataset.name: one for one in ranked(target, folder, sources=sources, method="frechet", draws=1)}
     assert held["tokens"].divergences["frechet"] == pytest.approx(held["films"].divergences["frechet"], rel=1e-4)
+
+
+TRAINED = ("task2vec", "gradient_similarity", "attribution_similarity", "mask_overlap")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> list[Source]:
+    import tiny_models
+    from headstart.io.sources import scan
+
+    tiny_models.save_model(tmp_path / "shelf" / "tiny", "bert", num_hidden_layers=1)
+    return list(scan(tmp_path / "shelf")[0])
+
+
+def known(file: Path, words: str, moods: tuple[str, str], seed: int) -> Path:
+    """Texts of words that the tiny model knows, whose label is the mood that one of them tells."""
+    draw = random.Random(seed)
+    lines = ["text,label"]
+    for at in range(40):
+        said = [*draw.choices(words.split(), k=5), draw.choice(moods[at % 2].split())]
+        draw.shuffle(said)
+        lines.append(f"{' '.join(said)},{'ab'[at % 2]}")
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_similarities_and_divergences_count_together(tmp_path: Path, shelf: list[Source]) -> None:
+    (tmp_path / "sets").mkdir()
+    pets, land = ("cat dog mat house sat", ("big red", "old new")), ("hill tree here under over", ("it was", "is and"))
+    target = read_target(known(tmp_path / "target.csv", *pets, seed=0))
+    known(tmp_path / "sets/pets.csv", *pets, seed=1)
+    known(tmp_path / "sets/land.csv", *land, seed=1)
+    found = ranked(target, tmp_path / "sets", method=("frechet", *TRAINED, "covariance_alignment"), sources=shelf)
+    assert [(one.dataset.name, one.rank) for one in found] == [("pets", 1.0), ("land", 2.0)]
+    assert list(found[0].divergences) == ["frechet"]
+    assert list(found[0].similarities) == [*TRAINED, "covariance_alignment"]
+    assert all(found[1].similarities[name] < value < 1 for name, value in found[0].similarities.items())
+    assert found[0].nearest == 1.0
+    assert found[0].receipt is not None
+    assert found[0].receipt.facts["similarities"] == dict(found[0].similarities)
+
+
+def test_a_task_is_embedded_once_and_the_run_folder_keeps_it(folder: Path, tmp_path: Path, shelf: list[Source]) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+
+    def asked(resume: bool) -> tuple[Near, ...]:
+        with execution.begin(
+            tmp_path / "run", Budget(), inputs={"target": target.fingerprint}, resume=resume, executor="in_process"
+        ) as run:
+            return ranked(target, folder, method=TRAINED[:2], sources=shelf, rows=20, run=run)
+
+    first = asked(resume=False)
+    kept = sorted((tmp_path / "run/run/trials").glob("*/embedding.npz"))
+    assert len(kept) == 2 * 4, "two methods, the target and three data sets"
+    stamps = [one.stat().st_mtime_ns for one in kept]
+    second = asked(resume=True)
+    assert [one.stat().st_mtime_ns for one in kept] == stamps, "nothing is done again"
+    assert [dict(one.similarities) for one in first] == [dict(one.similarities) for one in second]
+    assert first[0].nearest is None, "what trains has one figure, and no draws"
+
+
+def test_what_trains_is_refused_without_a_model_that_can(folder: Path, tmp_path: Path, shelf: list[Source]) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    for name in TRAINED:
+        with pytest.raises(Refused, match=f"`{name}` needs gradients, and no source was given"):
+            ranked(target, folder, method=name)
+    with pytest.raises(Refused, match="needs gradients, and `tiny` gives features only"):
+        ranked(target, folder, method=TRAINED, sources=[replace(shelf[0], gives=("features",))])
+    alone = ranked(target, folder, method="covariance_alignment", draws=1)
+    assert set(alone[0].similarities) == {"covariance_alignment"}
+
+
+def test_data_maps_say_why_sets_of_other_rows_have_none(folder: Path, tmp_path: Path) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    (folder / "same.csv").write_text((tmp_path / "target.csv").read_text())
+    found = ranked(target, folder, method=("data_map", "frechet"), draws=2)
+    held = {one.dataset.name: one for one in found}
+    assert held["same"].similarities["data_map"] == pytest.approx(1)
+    assert "0 inputs are shared" in held["cards"].refused["data_map"].what
+    assert held["cards"].rank is not None
+
+
+def test_a_similarity_of_ones_own_runs_here(folder: Path, tmp_path: Path, shelf: list[Source]) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    found = ranked(target, folder, method=Depth(), sources=shelf, rows=10)
+    assert [list(one.similarities) for one in found] == 3 * [[f"?{__name__}:Depth"]]
+    assert {one.rank for one in found} == {2.0}, "all are as alike"
+
+
+def test_a_name_that_no_method_has_is_answered_with_the_nearest(folder: Path, tmp_path: Path) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    with pytest.raises(Unfit, match="task2vek") as caught:
+        ranked(target, folder, method="task2vek")
+    assert "task2vec" in caught.value.fix
 
 
 def test_tables_are_compared_on_the_columns_of_the_target(tmp_path: Path) -> None:

@@ -275,7 +275,8 @@ def rank(
         typer.Option(metavar="ENCODER", help="order sources by what they were trained on"),
     ] = None,
     method: Annotated[
-        Optional[str], typer.Option(help="estimators to report: logme,…; or for sets, or divergences with --datasets")
+        Optional[str],
+        typer.Option(help="estimators to report: logme,…; or for sets; divergences or similarities with --datasets"),
     ] = None,
     sets: Annotated[Optional[int], typer.Option(help="also the best set of up to so many sources", min=2)] = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="look at all sets, of 12 sources at most")] = False,
@@ -366,9 +367,9 @@ def _rank_datasets(
 ) -> None:
     from headstart.catalogue import entry
     from headstart.inspection import read_datasets
-    from headstart.ranking.datasets import DIVERGENCES, rank_datasets
+    from headstart.ranking.datasets import DIVERGENCES, kind_of, rank_datasets
 
-    methods = tuple(entry("ranking.divergences", word).name for word in words) or DIVERGENCES
+    methods = tuple(entry(kind_of(word), word).name for word in words) or DIVERGENCES
     read, failed = read_datasets(folder, label=target.columns.label, apart_from=data, seed=seed)
     if failed and not read:
         show.unread(failed, "data set")

@@ -220,6 +220,7 @@ def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seco
                 "rank": one.rank,
                 "nearest": one.nearest,
                 "divergences": dict(one.divergences),
+                "similarities": dict(one.similarities),
                 "refused": {name: problem.what for name, problem in one.refused.items()},
                 "rows": one.rows,
                 "classes": one.classes,
@@ -240,10 +241,16 @@ def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seco
         for one in able
     ]  # fmt: skip
     draw(table("data set", ">mean rank", ">nearest", ">rows", ">classes", ">shared", ">cost", rows=rows), "")
-    heads = [">" + n.replace("_", "\n", 1) for n in names]
-    rows = [(_short(one.dataset.name), *(number(one.divergences.get(n)) for n in names)) for one in able]
-    draw(table("divergences (smaller is nearer)", *heads, rows=rows))
-    note(f"compared by {facts['embedding']}; nearest: share of {facts['draws']} draws of half the rows")
+    similar = [n for n in names if any(n in one.similarities for one in able)]
+    apart = [n for n in names if n not in similar]
+    if apart:
+        rows = [(_short(one.dataset.name), *(number(one.divergences.get(n)) for n in apart)) for one in able]
+        draw(table("divergences (smaller is nearer)", *_heads(apart), rows=rows))
+    if similar:
+        rows = [(_short(one.dataset.name), *(number(one.similarities.get(n)) for n in similar)) for one in able]
+        draw(table("similarities (1 is the same task)", *_heads(similar), rows=rows))
+    drawn = f"; nearest: share of {facts['draws']} draws of half the rows" if facts["draws"] else ""
+    note(f"compared by {facts['embedding']}{drawn}")
     for one in able:
         if one.shared_test:
             warn(f"`{one.dataset.name}` holds {_count(one.shared_test, 'test row')} of the target: leave them out")
@@ -251,6 +258,10 @@ def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seco
             warn(f"`{name}` says nothing of `{one.dataset.name}`: {problem.what}")
     unread(broken, "data set")
     saved(f"ranked {_count(len(able), 'data set')} in {seconds:.1f} s: `{able[0].dataset.name}` is nearest")
+
+
+def _heads(names: Sequence[str]) -> list[str]:
+    return [">" + n.replace("_", "\n", 1) for n in names]
 
 
 def by_maps(

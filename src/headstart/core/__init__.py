@@ -27,12 +27,14 @@ from .kinds import (
     Ranking,
     Raw,
     Recalling,
+    Resembling,
     Sample,
     Score,
     SetFunction,
     Split,
     State,
     Steps,
+    TaskSample,
     TensorContext,
     View,
 )
@@ -44,11 +46,11 @@ from .source import Source
 from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
-    "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Advising",
-    "Batch", "Budget", "Candidate", "Checking", "Columns", "Diverging", "Encoder", "Expectation", "Expecting",
-    "Experience", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gathering", "Gives", "Guess",
-    "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "PastTrials",
-    "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Result", "Rows", "Sample",
-    "Score", "Seal", "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task", "TaskType",
-    "TensorContext", "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+    "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Advising", "Batch",
+    "Budget", "Candidate", "Checking", "Columns", "Diverging", "Encoder", "Expectation", "Expecting", "Experience",
+    "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gathering", "Gives", "Guess", "Known", "Measured",
+    "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "PastTrials", "Prediction", "Problem",
+    "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Resembling", "Result", "Rows", "Sample", "Score", "Seal",
+    "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task", "TaskSample", "TaskType", "TensorContext",
+    "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
 ]  # fmt: skip

@@ -214,6 +214,23 @@ class Sample(Protocol):
     def labels(self) -> Array | None: ...
 
 
+class TaskSample(Sample, Protocol):
+    """One labelled data set as seen through an encoder, which all data sets compared share.
+
+    inputs: of its rows. content: (rows,) names, equal for equal inputs. probe: inputs that are the same for all data
+    sets compared. encoder: a fresh copy; only for methods that declare `gradients`.
+    """
+
+    @property
+    def inputs(self) -> pa.Table: ...
+    @property
+    def content(self) -> Sequence[str]: ...
+    @property
+    def probe(self) -> pa.Table: ...
+    @property
+    def encoder(self) -> Encoder: ...
+
+
 class FitView(Protocol):
     """One fold of a target, and the source to fit on it: never test rows.
 
@@ -347,6 +364,16 @@ class Diverging(Method, Protocol):
     def __call__(self, source: Sample, target: Sample) -> float: ...
 
 
+class Resembling(Method, Protocol):
+    """How alike two tasks are: 1 for the same one, never above, higher is more alike.
+
+    embed: what is compared, arrays by name; computed once for a task, however many others it is compared with.
+    """
+
+    def embed(self, sample: TaskSample) -> dict[str, Array]: ...
+    def __call__(self, source: Mapping[str, Array], target: Mapping[str, Array]) -> float: ...
+
+
 class Fitting(Method, Protocol):
     """Fits a system on one fold: from a source (routes) or from the rows alone (baselines)."""
 
@@ -400,6 +427,7 @@ KINDS: dict[str, str] = {
     "ranking.estimators": "Ranking",
     "ranking.fusion": "Expecting",
     "ranking.divergences": "Diverging",
+    "ranking.similarity": "Resembling",
     "ranking.sets": "Gathering",
     "adaptation.baselines": "Fitting",
     "adaptation.routes": "Fitting",

@@ -125,7 +125,7 @@ def features(encoder: Encoder, inputs: pa.Table, *, token_budget: int = 8192, st
         return out
     with _eval_mode(encoder.module), torch.inference_mode():
         for rows in _by_budget(list(range(inputs.num_rows)), encoder.costs(inputs), token_budget):
-            _poll(step)
+            poll(step)
             out[rows] = encoder.forward_features(encoder.collate(inputs, rows)).float().cpu().numpy()
     return out
 
@@ -219,7 +219,7 @@ class _Run:
     def whole(self, start: Start, state: State | None) -> Trained:
         self._begin(start) if state is None else self._restore(state)
         while self.step < self.last and not self.done:
-            _poll(self.step)
+            poll(self.step)
             self._one_step()
             PROGRESS.get()(self.step, self.horizon)
             if self.step in self.marks:
@@ -244,7 +244,7 @@ class _Run:
     def _begin(self, start: Start) -> None:
         labels = self.labels[self.fit]
         ids = [self.view.train.ids[i] for i in self.fit]
-        _poll(0)
+        poll(0)
         seen = self.view.train.features[self.fit]  # of the untouched encoder, which may be known already
         self.centre, self.scale = standard(seen)
         numbers = self.link == "identity"
@@ -393,7 +393,8 @@ class _Run:
         self.best_step, self.worse, self.done = f["best_step"], f["worse"], f["done"]
 
 
-def _poll(step: int) -> None:
+def poll(step: int) -> None:
+    """Raise `Stopped` when the soft stop is asked for."""
     if STOP.get()():
         raise Stopped(step)
 

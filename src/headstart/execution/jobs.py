@@ -14,6 +14,9 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               sentences.
     tell      {source, target, root?, gives: ["features" | "predictions"], cache}
               of the target's labelled rows, in their order. value {rows}; files features.npy, predictions.npy
+    embed     {source, rows: folder of rows, probe: folder of rows, task: {type, classes}, name, settings, cache}
+              what a similarity makes of a task; probe: rows that all tasks compared share. value {rows};
+              file embedding.npz
     fit       {kind, name, settings, seed, source | None, target, root?, cells: [[repeat, fold], …] | "all", steps,
                keep?, keep_state?, state?: folder of an earlier rung, test?: folder of rows, cache}
               value {folds: [{repeat, fold, rows, curve, fraction, facts}], artifact: "artifact" | None, lost: words
@@ -42,7 +45,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from headstart import catalogue
-from headstart.core import Fitted, Problem, Rows, Source, State, Steps, Target, TensorContext, Unfit
+from headstart.core import Fitted, Problem, Rows, Source, State, Steps, Target, Task, TensorContext, Unfit
 from headstart.io import targets
 from headstart.numerics.chunks import standard_error
 
@@ -146,6 +149,20 @@ def _tell(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     return {"rows": len(rows)}
 
 
+def _embed(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
+    from .samples import DataSample
+
+    rows, probe = (targets.load_rows(room.path(spec[name])) for name in ("rows", "probe"))
+    method = _method("ranking.similarity", spec["name"], spec.get("settings", {}), room)
+    task = Task(type=spec["task"]["type"], classes=tuple(spec["task"]["classes"]))
+    with opener(source_from_dict(spec["source"])) as open_, _stoppable("ranking.similarity", room, []):
+        assert open_ is not None
+        features = Pool.of_rows(open_, rows, _store(spec, room)).take(rows.ids)
+        sample = DataSample(rows, task, features, probe.inputs, open_)
+        np.savez(room.folder / "embedding.npz", **method.embed(sample.seen_by(method.needs, spec["name"])))
+    return {"rows": len(rows)}
+
+
 def _fit(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     target = targets.load(room.path(spec["target"]))
     method = _method(spec["kind"], spec["name"], spec.get("settings", {}), room)
@@ -226,6 +243,7 @@ VERBS: dict[str, Callable[[Mapping[str, Any], Room], dict[str, Any]]] = {
     "features": _features,
     "score": _score,
     "tell": _tell,
+    "embed": _embed,
     "fit": _fit,
     "predict": _predict,
     "soup": _soup,
@@ -278,7 +296,7 @@ def _valid(target: Target, cell: Cell, scored: Rows | None) -> Rows:
 @contextmanager
 def _stoppable(kind: str, room: Room, folds: list[dict[str, Any]]) -> Iterator[None]:
     """Let the training loop see the soft stop and say how far it is; what it stopped at becomes `Halted`."""
-    if kind != "adaptation.routes":
+    if kind not in ("adaptation.routes", "ranking.similarity"):
         yield
         return
     from .fit import PROGRESS, STOP, Stopped

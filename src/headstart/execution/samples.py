@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from headstart import catalogue
-from headstart.core import Needs, Problem, Refused, Rows, Source, Target, Task, TaskType, Unfit
+from headstart.core import Encoder, Needs, Problem, Refused, Resembling, Rows, Source, Target, Task, TaskType, Unfit
 from headstart.io.cache import Cache
 from headstart.io.images import RawRows
 from headstart.numerics.plain_features import PLAIN_EMBEDDING, plain_features
@@ -21,10 +22,10 @@ from headstart.numerics.two_samples import some
 from .parts import Part, dump_rows
 from .run import Run
 from .specs import Job, source_to_dict
-from .views import Pool, opener, undeclared
+from .views import Opener, Pool, opener, undeclared
 
 Array = np.ndarray[Any, Any]
-ENCODER = Needs(gives=("features",), labels=False)
+Embedded = Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,10 +35,12 @@ class DataSample:
     rows: Rows
     task: Task
     features: Array
+    probe: pa.Table | None = None  # inputs that all data sets compared share
+    opener: Opener | None = None
 
     def take(self, at: Sequence[int] | Array) -> DataSample:
         """These rows, in this order."""
-        return DataSample(self.rows.take([int(i) for i in at]), self.task, self.features[at])
+        return replace(self, rows=self.rows.take([int(i) for i in at]), features=self.features[at])
 
     def seen_by(self, needs: Needs, method: str) -> GuardedSample:
         """This sample, for a method that may touch only what it declares."""
@@ -45,7 +48,7 @@ class DataSample:
 
 
 class GuardedSample:
-    """A `core.Sample`: a `DataSample` through the needs of one method."""
+    """A `core.TaskSample`: a `DataSample` through the needs of one method."""
 
     def __init__(self, sample: DataSample, needs: Needs, method: str) -> None:
         self._sample, self._needs, self._method = sample, needs, method
@@ -79,6 +82,35 @@ class GuardedSample:
             raise undeclared("sample.labels", self._method, "leave `labels=False` out of its needs")
         return self._sample.rows.labels
 
+    @property
+    def inputs(self) -> pa.Table:
+        return self._sample.rows.inputs
+
+    @property
+    def content(self) -> Sequence[str]:
+        return self._sample.rows.content
+
+    @property
+    def probe(self) -> pa.Table:
+        return self._sample.rows.inputs if self._sample.probe is None else self._sample.probe
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """A fresh copy, which notices the soft stop before each pass."""
+        if "gradients" not in self._needs.gives:
+            raise undeclared("sample.encoder", self._method, 'add "gradients" to `gives` of its needs')
+        if self._sample.opener is None:
+            raise Refused(
+                f"`{self._method}` needs gradients, and was given no source",
+                where="this comparison",
+                fix="name a model with `--sources`",
+            )
+        from .fit import poll
+
+        made = self._sample.opener.opened.encoder()
+        made.module.register_forward_pre_hook(lambda *_: poll(0))
+        return made
+
 
 def every_row(dataset: Target) -> Rows:
     """All labelled rows of a data set to learn from, those that were put aside as its test included."""
@@ -99,12 +131,20 @@ def every_row(dataset: Target) -> Rows:
 
 
 def samples_of(
-    part: Part, datasets: Sequence[Target], run: Run, *, sources: Sequence[Source], most: int, seed: int
-) -> tuple[list[DataSample | Problem], list[Rows], str]:
+    part: Part,
+    datasets: Sequence[Target],
+    run: Run,
+    *,
+    sources: Sequence[Source],
+    most: int,
+    seed: int,
+    gives: Sequence[str] = ("features",),
+) -> tuple[list[DataSample | Problem], list[Rows], str, Source | None]:
     """The target's labelled rows and those of each data set in one embedding, at most `most` of each; a data set that
-    cannot be compared is a `Problem` in its place. All rows of each data set; and the name of the embedding.
+    cannot be compared is a `Problem` in its place. All rows of each data set; name and source of the embedding.
 
-    sources: the first that can encode the target is the embedding; without any, words, pixels or columns are.
+    sources: the first that can encode the target and gives what is asked is the embedding; without any, words, pixels
+    or columns are.
     """
     target = part.target
     tasks = [target.task, *(d.task for d in datasets)]
@@ -120,18 +160,51 @@ def samples_of(
         except Problem as problem:
             rows.append(problem)
         whole.append(every)
-    features, name = _encoded(part, rows, run, sources) if sources else _plain(target, rows)
+    encoder: Source | None = None
+    if sources:
+        features, encoder = _encoded(part, rows, run, sources, gives)
+        name = f"`{encoder.name}`"
+    else:
+        features, name = _plain(target, rows)
     found: list[DataSample | Problem] = []
+    shared = rows[0].inputs if isinstance(rows[0], Rows) else None
     for held, task, made in zip(rows, tasks, features, strict=True):
         if isinstance(held, Problem):
             found.append(held)
         elif isinstance(made, Problem):
             found.append(made)
         else:
-            found.append(DataSample(held, task, made))
+            found.append(DataSample(held, task, made, probe=shared))
     if isinstance(found[0], Problem):
         raise found[0]
-    return found, whole[1:], name
+    return found, whole[1:], name, encoder
+
+
+def embedded(
+    part: Part,
+    run: Run,
+    source: Source,
+    samples: Sequence[DataSample | Problem],
+    methods: Mapping[str, Resembling],
+) -> dict[str, list[Embedded | Problem]]:
+    """What each similarity makes of each sample, by jobs, in the order of the samples as `samples_of` gave them."""
+    at = [(name, i) for name in methods for i, one in enumerate(samples) if not isinstance(one, Problem)]
+    jobs = [_embed_job(part, run, source, samples, i, methods[name]) for name, i in at]
+    outcomes = dict(zip(at, run.do(jobs, "similarity"), strict=True))
+    found: dict[str, list[Embedded | Problem]] = {}
+    for name in methods:
+        found[name] = []
+        for i, one in enumerate(samples):
+            if isinstance(one, Problem):
+                found[name].append(one)
+                continue
+            outcome = outcomes[name, i]
+            if outcome.ok:
+                with np.load(outcome.files / "embedding.npz", allow_pickle=False) as held:
+                    found[name].append(dict(held))
+            else:
+                found[name].append(outcome.error or _stopped(str(outcome.stopped)))
+    return found
 
 
 def _some(rows: Rows, most: int, seed: int) -> Rows:
@@ -180,12 +253,13 @@ def _plain(target: Target, rows: Sequence[Rows | Problem]) -> tuple[list[Array |
 
 
 def _encoded(
-    part: Part, rows: Sequence[Rows | Problem], run: Run, sources: Sequence[Source]
-) -> tuple[list[Array | Problem], str]:
-    """Features by the first source that can encode the target's rows."""
+    part: Part, rows: Sequence[Rows | Problem], run: Run, sources: Sequence[Source], gives: Sequence[str]
+) -> tuple[list[Array | Problem], Source]:
+    """Features by the first source that can encode the target's rows, and gives what is asked."""
+    needs = Needs(gives=tuple(gives), labels=False)
     reasons: list[str] = []
     for source in sources:
-        if reason := catalogue.refusal(ENCODER, (source,), part.target):
+        if reason := catalogue.refusal(needs, (source,), part.target):
             reasons.append(f"`{source.name}` {reason}")
             continue
         at = [i for i, one in enumerate(rows) if isinstance(one, Rows)]
@@ -205,11 +279,13 @@ def _encoded(
                     found.append(Pool.of_rows(open_, one, Cache(Path(part.cache))).take(one.ids))
                 else:
                     found.append(outcomes[i].error or _stopped(str(outcomes[i].stopped)))
-        return found, f"`{source.name}`"
+        return found, source
     raise Refused(
         f"no source can be the embedding ({'; '.join(reasons)})",
         where=f"the data sets for `{part.target.name}`",
-        fix="leave --sources out, to compare without a model",
+        fix="leave --sources out, to compare without a model"
+        if "gradients" not in gives
+        else "name a model that can be trained with --sources, or leave out the methods that need gradients",
     )
 
 
@@ -227,3 +303,23 @@ def _features_job(part: Part, source: Source, rows: Rows, run: Run, number: int)
         "cache": part.cache,
     }
     return Job("features", f"features of {source.name}", spec)
+
+
+def _embed_job(
+    part: Part, run: Run, source: Source, samples: Sequence[DataSample | Problem], number: int, method: Resembling
+) -> Job:
+    first, one = samples[0], samples[number]
+    assert isinstance(first, DataSample)
+    assert isinstance(one, DataSample)
+    name = catalogue.name_of(method)
+    spec = {
+        "source": source_to_dict(source),
+        "rows": dump_rows(run, one.rows, f"dataset-{number}"),
+        "probe": dump_rows(run, first.rows, "dataset-0"),
+        "task": {"type": one.task.type, "classes": list(one.task.classes)},
+        "name": name,
+        "settings": catalogue.settings(method),
+        "cache": part.cache,
+    }
+    own = {name: method} if name.startswith("?") else {}
+    return Job("embed", f"{name} of data set {number} by {source.name}", spec, methods=own)

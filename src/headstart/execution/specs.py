@@ -41,7 +41,7 @@ def _number(value: Any) -> Any:
 class Job:
     """One piece of work that a worker can do alone.
 
-    verb: `features`, `score`, `tell`, `fit`, `predict` or `soup`. name: for people. spec: JSON values, see
+    verb: `features`, `score`, `tell`, `embed`, `fit`, `predict` or `soup`. name: for people. spec: JSON values, see
     `execution.jobs`. memory: forecast in bytes. limit_seconds: stopped softly there, killed a second later. Only verb
     and spec say which job it is. methods: instances that the spec names and the catalogue does not hold; then this
     process does the job.

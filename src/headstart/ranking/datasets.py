@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
-from headstart.core import Budget, Diverging, Problem, Receipt, Refused, Rows, Source, Target, Unfit
+from headstart.core import Budget, Diverging, Problem, Receipt, Refused, Resembling, Rows, Source, Target, Unfit
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from headstart.execution.parts import Part
     from headstart.execution.run import Run
-    from headstart.execution.samples import DataSample
+    from headstart.execution.samples import DataSample, Embedded
 
     Array = np.ndarray[Any, Any]
 
-KIND = "ranking.divergences"
+KIND, ALIKE = "ranking.divergences", "ranking.similarity"
 DIVERGENCES = ("otdd", "frechet", "mmd", "proxy_a", "jensen_shannon")
 
 
@@ -25,12 +27,13 @@ DIVERGENCES = ("otdd", "frechet", "mmd", "proxy_a", "jensen_shannon")
 class Near:
     """One data set in an order.
 
-    rank: mean of its ranks over the divergences that can be measured on it, 1 for the nearest; None where none can. A
-    divergence that can be measured on some sets alone spreads their ranks over all places.
+    rank: mean of its ranks over the divergences and similarities that can be measured on it, 1 for the nearest; None
+    where none can. One that can be measured on some sets alone spreads their ranks over all places.
     nearest: share of the draws, of half the rows of every set, in which it is first; None without a draw or a rank.
+    A similarity that trains has one figure, which counts in every draw; where all do, there are no draws.
     rows, classes: of the data set. shared: its inputs that the target has too, test rows included; shared_test: those
-    among the target's test rows. divergences: by name, smaller is nearer. refused: those that cannot work on it, with
-    the reason. error: why it could not be compared at all.
+    among the target's test rows. divergences: by name, smaller is nearer. similarities: by name, higher is nearer.
+    refused: those that cannot work on it, with the reason. error: why it could not be compared at all.
     """
 
     dataset: Target
@@ -41,6 +44,7 @@ class Near:
     rank: float | None = None
     nearest: float | None = None
     divergences: Mapping[str, float] = field(default_factory=dict)
+    similarities: Mapping[str, float] = field(default_factory=dict)
     refused: Mapping[str, Problem] = field(default_factory=dict)
     seconds: float = 0.0
     error: Problem | None = None
@@ -51,7 +55,7 @@ def rank_datasets(
     target: Target,
     datasets: Sequence[Target],
     budget: Budget,
-    method: str | Diverging | Sequence[str | Diverging] = DIVERGENCES,
+    method: str | Diverging | Resembling | Sequence[str | Diverging | Resembling] = DIVERGENCES,
     *,
     sources: Sequence[Source] = (),
     rows: int = 1000,
@@ -59,12 +63,13 @@ def rank_datasets(
     seed: int = 0,
     run: Run | None = None,
 ) -> tuple[Near, ...]:
-    """The data sets, nearest first by the mean of their ranks over the divergences; those that failed come last.
+    """The data sets, nearest first by the mean of their ranks over what compares them; those that failed come last.
 
-    sources: the first that reads such inputs is the embedding; without any, no model is needed. rows: the most that are
-    read of the target and of each data set, drawn with the seed. draws: of half of these, for `Near.nearest`; fewer
-    where the time is up, as the receipt says. Of the target only labelled rows are read, never a test row. Data sets
-    are used up: their seals are opened. Raises `Refused` when none can be compared.
+    method: divergences and similarities, by name or as instances. sources: the first that reads such inputs, and gives
+    what the methods need, is the embedding; without any, no model is needed, and none is there to train. rows: the most
+    that are read of the target and of each data set, drawn with the seed. draws: of half of these, for `Near.nearest`;
+    fewer where the time is up, as the receipt says. Of the target only labelled rows are read, never a test row. Data
+    sets are used up: their seals are opened. Raises `Refused` when none can be compared.
     """
     from headstart.execution.alone import lone_part
     from headstart.execution.samples import samples_of
@@ -76,9 +81,12 @@ def rank_datasets(
             fix="use 4 rows and 1 draw or more",
         )
     asked = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
-    methods = _fitting(asked, target)
+    methods, similar = _fitting(asked, target, sources)
+    gives = ("features", "gradients") if any(_trains(one) for one in similar.values()) else ("features",)
     with lone_part(target, budget, run) as (here, part):
-        samples, whole, embedding = samples_of(part, datasets, here, sources=sources, most=rows, seed=seed)
+        samples, whole, embedding, encoder = samples_of(
+            part, datasets, here, sources=sources, most=rows, seed=seed, gives=gives
+        )
         first, *others = samples
         assert not isinstance(first, Problem)
         measured: list[Near] = []
@@ -86,6 +94,8 @@ def rank_datasets(
             begun = here.meter.session()
             one = _measured(target, first, dataset, sample, every, methods)
             measured.append(replace(one, seconds=here.meter.session() - begun))
+        measured = _resembled(measured, samples, similar, part, here, encoder)
+        measured = [replace(one, error=_why_none(one)) for one in measured]
         able = [i for i, one in enumerate(measured) if not one.error]
         if not able:
             reasons = "; ".join(f"`{one.dataset.name}`: {one.error.what}" for one in measured if one.error)
@@ -95,10 +105,14 @@ def rank_datasets(
                 fix=f"give labelled data sets of {target.modality}s",
             )
         kept = [s for s in (others[i] for i in able) if not isinstance(s, Problem)]
-        orders = _drawn(kept, first, methods, draws, seed, here)
-    told = _placed(measured, able, list(methods), orders)
+        drawn = {name: one for name, one in similar.items() if not _trains(one)}
+        fixed = _figures([measured[i] for i in able], (), [n for n in similar if n not in drawn])
+        orders = (
+            _drawn(kept, first, methods, drawn, fixed, draws, seed, here) if methods or drawn else _none_drawn(kept)
+        )
+    told = _placed(measured, able, list(methods), list(similar), orders)
     facts = {"embedding": embedding, "draws": len(orders), "most_rows": rows}
-    made = [replace(one, receipt=_receipt(one, target, list(methods), facts, seed)) for one in told]
+    made = [replace(one, receipt=_receipt(one, target, [*methods, *similar], facts, seed)) for one in told]
     return tuple(sorted(made, key=lambda one: (one.rank is None, one.rank or 0.0)))
 
 
@@ -116,23 +130,107 @@ def _measured(
     if isinstance(sample, Problem):
         return replace(plain, error=sample)
     values, refused = _compared(sample, first, methods)
-    error = None if values else next(iter(refused.values()), None)
-    return replace(plain, divergences=values, refused=refused, error=error)
+    return replace(plain, divergences=values, refused=refused)
 
 
-def _fitting(methods: Sequence[str | Diverging], target: Target) -> dict[str, Diverging]:
-    """Those that cover this task, by name; asked for by name and unable to is `Refused`."""
+def _why_none(one: Near) -> Problem | None:
+    if one.error or one.divergences or one.similarities:
+        return one.error
+    return next(iter(one.refused.values()), None)
+
+
+def kind_of(name: str) -> str:
+    """Whether a divergence or a similarity is called so. Raises `Unfit` with near names."""
+    plain = name.strip().lower().replace("-", "_")
+    known = {word: kind for kind in (ALIKE, KIND) for word in catalogue.entries(kind)}
+    near = get_close_matches(plain, known, n=1)
+    return known[plain] if plain in known else known[near[0]] if near else KIND
+
+
+def _trains(method: Resembling) -> bool:
+    """Whether it goes through an encoder of its own, in a job; else features are enough."""
+    return "gradients" in method.needs.gives
+
+
+def _fitting(
+    methods: Sequence[str | Diverging | Resembling], target: Target, sources: Sequence[Source]
+) -> tuple[dict[str, Diverging], dict[str, Resembling]]:
+    """Divergences and similarities that cover this task, by name; asked for and unable to is `Refused`."""
     kept: dict[str, Diverging] = {}
+    similar: dict[str, Resembling] = {}
     for method in methods:
-        made: Diverging = catalogue.make(KIND, method)
+        kind = kind_of(method) if isinstance(method, str) else ALIKE if hasattr(method, "embed") else KIND
+        made = catalogue.make(kind, method)
+        name = catalogue.name_of(made)
         if reason := catalogue.refusal(made.needs, (), target):
             if methods != DIVERGENCES:
                 raise Refused(
-                    f"`{method}` {reason}", where="the divergences asked for", fix=f"see `headstart methods {KIND}`"
+                    f"`{name}` {reason}", where="the methods asked for", fix=f"see `headstart methods {kind}`"
                 )
             continue
-        kept[catalogue.name_of(made)] = made
-    return kept
+        if kind == ALIKE and _trains(made) and not sources:
+            raise Refused(
+                f"`{name}` needs gradients, and no source was given",
+                where="the methods asked for",
+                fix="name a model with --sources, or use `covariance_alignment`, which needs none",
+            )
+        (similar if kind == ALIKE else kept)[name] = made
+    return kept, similar
+
+
+def _resembled(
+    measured: Sequence[Near],
+    samples: Sequence[DataSample | Problem],
+    methods: Mapping[str, Resembling],
+    part: Part,
+    run: Run,
+    source: Source | None,
+) -> list[Near]:
+    """Each with its similarities; a task is embedded once for each method."""
+    from headstart.execution.samples import embedded
+
+    trained = {name: one for name, one in methods.items() if _trains(one)}
+    held = {name: _here(samples, one, name) for name, one in methods.items() if name not in trained}
+    if trained:
+        assert source is not None  # `_fitting` refuses these without sources
+        held |= embedded(part, run, source, samples, trained)
+    found = []
+    for i, one in enumerate(measured, 1):
+        if one.error:
+            found.append(one)
+            continue
+        values, refused = {}, dict(one.refused)
+        for name, method in methods.items():
+            value = _alike(method, held[name][i], held[name][0])
+            if isinstance(value, Problem):
+                refused[name] = value
+            else:
+                values[name] = value
+        found.append(replace(one, similarities=values, refused=refused))
+    return found
+
+
+def _here(samples: Sequence[DataSample | Problem], method: Resembling, name: str) -> list[Embedded | Problem]:
+    """What a similarity that trains nothing makes of each sample, in this process."""
+    from headstart.ranking.similarity import embed
+
+    found: list[Embedded | Problem] = []
+    for one in samples:
+        try:
+            found.append(one if isinstance(one, Problem) else embed(one.seen_by(method.needs, name), method))
+        except (Refused, Unfit) as problem:
+            found.append(problem)
+    return found
+
+
+def _alike(method: Resembling, source: Embedded | Problem, target: Embedded | Problem) -> float | Problem:
+    for one in (source, target):
+        if isinstance(one, Problem):
+            return one
+    try:
+        return method(source, target)  # type: ignore[arg-type]  # no Problem, as the loop says
+    except (Refused, Unfit) as problem:
+        return problem
 
 
 def _compared(
@@ -155,12 +253,15 @@ def _drawn(
     samples: Sequence[DataSample],
     target: DataSample,
     methods: Mapping[str, Diverging],
+    similar: Mapping[str, Resembling],
+    fixed: Array,
     draws: int,
     seed: int,
     run: Run,
 ) -> Array:
     """(draws, data sets) mean ranks on half the rows of every set; as many draws as there is time for.
 
+    fixed: (data sets, methods) figures that are the same in each draw.
     Without replacement: a row drawn twice lies next to itself, and two sets of one kind would seem apart.
     """
     import numpy as np
@@ -177,7 +278,13 @@ def _drawn(
             for one in (target, *samples)
         ]
         found = [_compared(half, halves[0], methods)[0] for half in halves[1:]]
-        orders.append(mean_ranks(np.array([[one.get(name, np.nan) for name in methods] for one in found])))
+        apart = np.array([[one.get(name, np.nan) for name in methods] for one in found]).reshape(len(found), -1)
+        held = {name: _here(halves, one, name) for name, one in similar.items()}
+        near = [[_alike(similar[n], one, held[n][0]) for one in held[n][1:]] for n in held]
+        far = np.array([[np.nan if isinstance(v, Problem) else -v for v in values] for values in near])
+        figures = np.concatenate([apart, far.reshape(-1, len(found)).T, fixed], axis=1)
+        if not np.isnan(figures).all():
+            orders.append(mean_ranks(figures))
     return np.array(orders).reshape(-1, len(samples))
 
 
@@ -187,13 +294,30 @@ def _shared(target: Target, content: Sequence[str]) -> tuple[int, int]:
     return len(here & (test | {*target.labelled.content, *target.unlabelled.content})), len(here & test)
 
 
-def _placed(measured: Sequence[Near], able: Sequence[int], names: Sequence[str], orders: Array) -> list[Near]:
-    """Each with its mean rank, and how often it was first among the draws."""
+def _none_drawn(samples: Sequence[DataSample]) -> Array:
     import numpy as np
 
+    return np.zeros((0, len(samples)))
+
+
+def _figures(measured: Sequence[Near], names: Sequence[str], similar: Sequence[str]) -> Array:
+    """(data sets, methods) smaller is nearer, NaN where a method says nothing."""
+    import numpy as np
+
+    table = [
+        [*(one.divergences.get(n, np.nan) for n in names), *(-one.similarities.get(n, np.nan) for n in similar)]
+        for one in measured
+    ]
+    return np.array(table, dtype=np.float64).reshape(len(measured), -1)
+
+
+def _placed(
+    measured: Sequence[Near], able: Sequence[int], names: Sequence[str], similar: Sequence[str], orders: Array
+) -> list[Near]:
+    """Each with its mean rank, and how often it was first among the draws."""
     from headstart.numerics.ranks import mean_ranks, share_first
 
-    ranks = mean_ranks(np.array([[measured[i].divergences.get(n, np.nan) for n in names] for i in able]))
+    ranks = mean_ranks(_figures([measured[i] for i in able], names, similar))
     firsts = share_first(orders) if len(orders) else [None] * len(able)
     placed = list(measured)
     for i, rank, first in zip(able, ranks, firsts, strict=True):
@@ -212,6 +336,7 @@ def _receipt(one: Near, target: Target, names: Sequence[str], facts: Mapping[str
         facts={
             **facts,
             "divergences": dict(one.divergences),
+            "similarities": dict(one.similarities),
             "refused": {name: problem.as_dict() for name, problem in one.refused.items()},
             "rank": one.rank,
             "nearest": one.nearest,

@@ -1,0 +1,66 @@
+"""Task2Vec: a task is how much each filter of an encoder matters for it, by the diagonal of the Fisher information.
+
+Achille, Lam, Tewari, Ravichandran, Maji, Fowlkes, Soatto and Perona, "Task2Vec: Task Embedding for Meta-Learning",
+ICCV 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.core import Needs, TaskSample
+from headstart.numerics.row_gradients import Array, cosine, matrices, row_gradients, task_head
+from headstart.numerics.two_samples import require_one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task2Vec:
+    """Cosine of two diagonals of the Fisher information, each entry as a share of the sum of both.
+
+    Shapes: features (N, D) and labels (N,) of at most `rows` rows, drawn with `seed`; one pass forward and back for
+    each row; the sum of squares is one float64 copy of the encoder's matrices. An embedding has a number a filter.
+    Returns: from 0 to 1; 1 for the same task.
+    Errors: `Unfit` for rows of a single class.
+
+    Labels are drawn from the head's own probabilities, as the Fisher information asks: with the true ones it is the
+    square of a loss that may be large. Squares are of single rows; published code squares the mean of a batch, in
+    training mode. Filters are the rows of weight matrices; the head and word tables are left out. The head is a
+    logistic one of one strength where the paper trains with Adam, and the paper's asymmetric form, which takes off the
+    distance to the trivial task, is left out.
+    """
+
+    needs = Needs(gives=("features", "gradients"), tasks=("single_label",))
+    claims = ("symmetric", "class_names", "halves_nearer", "sees_labels")
+    cites = "arXiv:1902.03545"
+
+    rows: int = 256
+    # inverse of the L2 penalty of the head, C as in scikit-learn
+    strength: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_one(self.strength, "strength", "Task2Vec(strength=…)", 1.0)
+        require_one(self.rows, "rows", "Task2Vec(rows=…)", 256)
+
+    def embed(self, sample: TaskSample) -> dict[str, Array]:
+        at, _, head = task_head(sample, "task2vec", self.rows, self.seed, self.strength)
+        sure = head(sample.features[at]).cumsum(axis=1)
+        drawn = (np.random.default_rng(self.seed).random((len(at), 1)) > sure).sum(axis=1)
+        drawn = np.minimum(drawn, sure.shape[1] - 1)  # probabilities may sum to less than 1 by rounding
+        encoder = sample.encoder
+        weights = list(matrices(encoder).values())
+        total = [np.zeros(tuple(w.shape)) for w in weights]
+        for gradient in row_gradients(encoder, weights, head, sample.inputs, at, drawn):
+            for held, g in zip(total, gradient, strict=True):
+                held += g.double().square().cpu().numpy()
+        filters = [held.reshape(len(held), -1).mean(axis=1) / len(at) for held in total]
+        return {"fisher": np.concatenate(filters) if filters else np.zeros(0)}
+
+    def __call__(self, source: Mapping[str, Array], target: Mapping[str, Array]) -> float:
+        a, b = source["fisher"], target["fisher"]
+        both = a + b
+        seen = both > 0  # a filter that neither task touches says nothing
+        return cosine(a[seen] / both[seen], b[seen] / both[seen])

@@ -1,0 +1,247 @@
+"""Similarities that go through an encoder, beside brute force autograd and closed forms."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tiny_models
+from headstart.core import Needs, Unfit
+from headstart.io import sources
+from headstart.numerics.artifacts import Head
+from headstart.numerics.attribution import places
+from headstart.numerics.row_gradients import first_seen, matrices, row_gradients, task_head
+from headstart.ranking.similarity.attribution_similarity import AttributionSimilarity
+from headstart.ranking.similarity.gradient_similarity import GradientSimilarity
+from headstart.ranking.similarity.mask_overlap import MaskOverlap
+from headstart.ranking.similarity.task2vec import Task2Vec
+from headstart.testing.ranking_similarity import SeenTask, draw
+
+Array = np.ndarray[Any, Any]
+
+
+class Linear:
+    """An encoder that is one matrix, for which the Fisher information is known."""
+
+    width, layers, linear_layers = 3, (("weight",),), ()
+
+    def __init__(self) -> None:
+        self.module = torch.nn.Linear(6, 3, bias=False)
+        drawn = np.random.default_rng(0).standard_normal((3, 6))
+        self.module.weight.data = torch.from_numpy(drawn).float()
+
+    def costs(self, inputs: pa.Table) -> Sequence[int]:
+        return [1] * inputs.num_rows
+
+    def collate(self, inputs: pa.Table, rows: Sequence[int]) -> Any:
+        picked = inputs.take(list(rows))
+        return torch.from_numpy(np.stack([c.to_numpy() for c in picked.columns], axis=1)).float()
+
+    def forward_features(self, batch: Any) -> torch.Tensor:
+        found: torch.Tensor = self.module(batch)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counted(SeenTask):
+    """A task that leaves the encoder at hand in train mode, as a careless caller would."""
+
+    @property
+    def encoder(self) -> Any:
+        made = copy.deepcopy(self.source)
+        made.module.train()
+        return made
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    shelf = tmp_path_factory.mktemp("shelf")
+    tiny_models.save_model(shelf / "tiny", "bert", num_hidden_layers=1)
+    found, _ = sources.scan(shelf)
+    with sources.opened(found[0]) as opened:
+        yield opened.encoder()
+
+
+def test_gradients_of_rows_are_those_of_a_padded_batch_taken_apart(bert: Any) -> None:
+    table = tiny_models.texts(6)
+    chance = np.random.default_rng(0)
+    head = Head(chance.standard_normal((3, 16)).astype(np.float32), np.zeros(3, dtype=np.float32))
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    weights = matrices(bert)
+    bert.module.train()
+    found = list(row_gradients(bert, list(weights.values()), head, table, range(6), labels))
+    assert bert.module.training, "the mode is as it was"
+    bert.module.eval()
+    logits = F.linear(
+        bert.forward_features(bert.collate(table, range(6))), *map(torch.from_numpy, (head.weight, head.bias))
+    )
+    losses = F.cross_entropy(logits, torch.from_numpy(labels), reduction="none")
+    for row in range(6):
+        wanted = torch.autograd.grad(losses[row], list(weights.values()), retain_graph=True)
+        for mine, brute in zip(found[row], wanted, strict=True):
+            torch.testing.assert_close(mine, brute, atol=1e-5, rtol=1e-3)  # float32, summed in another order
+    assert not any("embeddings" in name for name in weights)
+    assert not any(name.endswith("bias") for name in weights)
+    assert any("query" in name for name in weights)
+
+
+def test_the_fisher_information_of_a_linear_encoder_is_the_closed_form() -> None:
+    """The gradient at weight (f, d) is (V'(p - y))_f x_d; many draws of y go to its expectation."""
+    method = Task2Vec(rows=40, strength=0.1)
+    sample = replace(draw(method, 3, 40), source=Linear())
+    at, _, head = task_head(sample, "x", 40, 0, 0.1)
+    v, p = head.weight.astype(np.float64), head(sample.features)
+    x = sample.given.astype(np.float32).astype(np.float64)
+    expected = np.zeros((3, 6))
+    for row in at:
+        for y in range(3):
+            gradient = np.outer(v.T @ (p[row] - np.eye(3)[y]), x[row])
+            expected += p[row, y] * gradient**2 / len(at)
+    drawn = np.mean([replace(method, seed=s).embed(sample)["fisher"] for s in range(60)], axis=0)
+    np.testing.assert_allclose(drawn, expected.mean(axis=1), rtol=0.15)  # 60 draws of 40 labels
+
+
+def test_the_fisher_information_is_of_drawn_labels_of_single_rows_in_eval_mode() -> None:
+    method = Task2Vec(rows=20)
+    sample = draw(method, 1, 20)
+    at, _, head = task_head(sample, "x", 20, 0, 1.0)
+    sure = head(sample.features[at]).cumsum(axis=1)
+    labels = (np.random.default_rng(0).random((20, 1)) > sure).sum(axis=1)
+    encoder = copy.deepcopy(sample.source)
+    encoder.module.eval()
+    total = {name: torch.zeros_like(w, dtype=torch.float64) for name, w in matrices(encoder).items()}
+    for row in range(20):
+        encoder.module.zero_grad()
+        found = encoder.forward_features(encoder.collate(sample.inputs, [row]))
+        logits = found @ torch.from_numpy(head.weight).T + torch.from_numpy(head.bias)
+        F.cross_entropy(logits, torch.tensor([int(labels[row])])).backward()
+        for name, w in matrices(encoder).items():
+            total[name] += w.grad.double() ** 2
+    wanted = np.concatenate([(t / 20).mean(dim=1).numpy() for t in total.values()])
+    careless = Counted(**{f: getattr(sample, f) for f in sample.__dataclass_fields__})
+    for one in (sample, careless):
+        np.testing.assert_allclose(method.embed(one)["fisher"], wanted, rtol=1e-4)
+
+
+def test_task2vec_compares_shares_of_the_sum() -> None:
+    a, b = np.array([1.0, 3.0, 0.0]), np.array([3.0, 1.0, 0.0])
+    one, other = np.array([0.25, 0.75]), np.array([0.75, 0.25])  # a filter that neither touches is left out
+    assert Task2Vec()({"fisher": a}, {"fisher": b}) == pytest.approx(one @ other / (one @ one))
+
+
+def test_the_mean_gradient_is_that_of_the_mean_loss() -> None:
+    method = GradientSimilarity(rows=25)
+    sample = draw(method, 2, 25)
+    at, labels, head = task_head(sample, "x", 25, 0, 1.0)
+    encoder = copy.deepcopy(sample.source)
+    logits = encoder.forward_features(encoder.collate(sample.inputs, at)) @ torch.from_numpy(head.weight).T
+    loss = F.cross_entropy(logits + torch.from_numpy(head.bias), torch.from_numpy(labels))
+    wanted = torch.autograd.grad(loss, list(matrices(encoder).values()))
+    np.testing.assert_allclose(
+        method.embed(sample)["gradient"], torch.cat([g.flatten() for g in wanted]), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_a_sketch_keeps_the_cosine() -> None:
+    method = GradientSimilarity(width=400)
+    chance = np.random.default_rng(0)
+    a, noise = chance.standard_normal((2, 3, 5000))
+    b = a + noise
+    one, other = ({"gradient": method._sketch(list(v))} for v in (a, b))
+    assert len(one["gradient"]) == 400
+    assert method(one, other) == pytest.approx(0.5**0.5, abs=4 / 400**0.5)
+    whole = GradientSimilarity(width=15_000)._sketch(list(a))
+    np.testing.assert_array_equal(whole, a.ravel())
+
+
+class Words:
+    """Word vectors averaged, then a matrix: what a word gives to an output is known."""
+
+    width, linear_layers = 2, ()
+    layers = (("0.weight",), ("1.weight",))
+
+    def __init__(self) -> None:
+        chance = np.random.default_rng(0)
+        self.module = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 2, bias=False))
+        for part in self.module:
+            part.weight.data = torch.from_numpy(chance.standard_normal(tuple(part.weight.shape))).float()
+
+    def collate(self, inputs: pa.Table, rows: Sequence[int]) -> Any:
+        return torch.tensor([inputs["words"][int(r)].as_py() for r in rows])
+
+    def forward_features(self, batch: Any) -> torch.Tensor:
+        found: torch.Tensor = self.module(batch).mean(dim=1)
+        return found
+
+
+def test_a_word_is_owed_what_it_adds_to_the_output() -> None:
+    encoder, words = Words(), [0, 3, 3, 4]
+    head = Head(np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32), np.zeros(3, dtype=np.float32))
+    owed = places(encoder, head, pa.table({"words": [words]}), 0)  # type: ignore[arg-type]  # no costs
+    vectors = encoder.module[0].weight[words].detach().numpy() @ encoder.module[1].weight.detach().numpy().T  # type: ignore[index, union-attr]  # torch
+    logits = vectors @ head.weight.T / 4
+    best = logits.sum(axis=0).argmax()
+    np.testing.assert_allclose(owed, logits[:, best] - logits.mean(axis=1), rtol=1e-5)
+    assert owed.sum() == pytest.approx((logits.sum(axis=0) - logits.sum(axis=0).mean())[best], rel=1e-5)
+
+
+def test_attributions_of_a_transformer_are_one_a_token(bert: Any) -> None:
+    table = tiny_models.texts(4)
+    head = Head(np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32), np.zeros(3, dtype=np.float32))
+    for row in range(4):
+        assert len(places(bert, head, table, row)) == bert.costs(table)[row]
+
+
+def test_a_shown_row_counts_once_however_large_its_attributions() -> None:
+    method = AttributionSimilarity(probe=5)
+    sample = draw(method, 0)
+    sample = replace(sample, shown=sample.shown[:5])
+    found = method.embed(sample)["attribution"].reshape(5, -1)
+    np.testing.assert_allclose(found.sum(axis=1), 0, atol=1e-12)
+    assert (np.abs(found).sum(axis=1) <= 2).all()
+
+
+def test_a_mask_holds_the_same_share_of_each_matrix() -> None:
+    method = MaskOverlap(share=0.1, steps=3)
+    sample = draw(method, 0)
+    found = method.embed(sample)
+    assert found["sizes"].tolist() == [48, 64]
+    assert ((found["kept"] < 48).sum(), (found["kept"] >= 48).sum()) == (5, 6)
+    assert len(np.unique(found["kept"])) == 11
+
+
+def test_without_a_step_nothing_moves_and_the_mask_is_the_first_weights() -> None:
+    """Ties are broken by place, and none is lost."""
+    found = MaskOverlap(share=0.1, steps=1, learning_rate=1e-30).embed(draw(MaskOverlap(), 0))
+    assert found["kept"].tolist() == [*range(5), *range(48, 54)]
+
+
+def test_classes_are_numbered_as_they_come() -> None:
+    assert first_seen(np.array([5, 5, 1, 9, 1])).tolist() == [0, 0, 1, 2, 1]
+
+
+@pytest.mark.parametrize("method", [Task2Vec(), GradientSimilarity(), MaskOverlap(), AttributionSimilarity()])
+def test_a_single_class_is_unfit(method: Any) -> None:
+    sample = replace(draw(method, 0), known=np.ones(30, dtype=np.int64))
+    with pytest.raises(Unfit, match="30 rows of one class"):
+        method.embed(sample)
+    assert isinstance(method.needs, Needs)
+    assert "gradients" in method.needs.gives
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(MaskOverlap, {"share": 1.0}), (MaskOverlap, {"steps": 0}), (Task2Vec, {"rows": 0}), (Task2Vec, {"strength": 0.0}),
+     (GradientSimilarity, {"width": 0}), (AttributionSimilarity, {"probe": 0})],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_unfit(kind: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(Unfit):
+        kind(**settings)
