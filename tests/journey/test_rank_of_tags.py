@@ -206,6 +206,11 @@ def test_what_words_cannot_have_is_refused(tmp_path: Path, bert: Source) -> None
     with pytest.raises(Refused, match="a tagger cannot be saved yet"):
         hs.adapt(aim, [bert], hs.Budget(), "linear_probe", out=tmp_path / "out")
 
+    numbered = [[str(int(t != "O")) for t in tags] for tags in table(20)["tags"].to_pylist()]
+    unnamed = hs.read_target(table(20).set_column(1, "tags", pa.array(numbered)), text="tokens", label="tags")
+    with pytest.raises(Unfit, match="the tags make no spans: 0, 1"):
+        hs.rank(unnamed, [bert], hs.Budget(), "nmc")
+
     class Head:
         """An estimator that does not know that words have no head."""
 

@@ -127,12 +127,19 @@ def rank_sets(
     than 2; before work starts.
     """
     from headstart.execution.alone import lone_part
+    from headstart.numerics.metrics import spans
 
     if most < 2:
         raise Unfit(f"a set of {most}", where="the choice of a set", fix="ask for 2 or more; the ranking tells of each")
     made = able(methods, target)
     if pooling is not None and target.task.type == "tagging":
         raise Unfit("words are not pooled", where="the poolings asked for", fix="leave --pooling out; layers may stay")
+    if target.task.type == "tagging" and not any(spans([tag]) for tag in target.task.classes):
+        raise Unfit(
+            f"the tags make no spans: {', '.join(target.task.classes[:5])}",
+            where=f"the labels of `{target.name}`",
+            fix="name the tags, such as B-PER, I-PER and O; numbers of tags say nothing of where a span begins",
+        )
     if not any(fold >= 0 for of in target.folds.of for fold in of):
         raise Refused(
             "no labelled row can be scored: every class lies in one row or group alone",
