@@ -174,7 +174,7 @@ def test_rank_shows_who_looks_best(shell: Shell, models: Path, ticket_file: Path
     said = shell("rank", ticket_file, "--sources", models)
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 100
-    assert re.search(r"^source +macro-F1 of its probe +95 % interval +cost$", said.out, re.MULTILINE)
+    assert re.search(r"^source +macro-F1 of its probe +95 % interval +first +cost$", said.out, re.MULTILINE)
     assert said.out.splitlines()[-1].startswith("ranked 1 source in ")
 
 

@@ -110,6 +110,15 @@ def test_no_more_rows_than_asked_for_are_read_whatever_their_order(bank: Invento
     assert one.on == other.on
 
 
+def test_lists_of_words_are_read_as_texts(bank: Inventory) -> None:
+    base, affine = named(bank, "base", "affine")
+    texts = tiny_models.texts(80, longest=12)
+    words = read_unlabelled(pa.table({"tokens": [text.split() for text in texts["text"].to_pylist()]}))
+    (one,), _ = bank.map([affine], base, words)
+    (other,), _ = bank.map([affine], base, read_unlabelled(texts))
+    assert (one.rows, one.on, one.r2) == (other.rows, other.on, pytest.approx(other.r2))
+
+
 def test_what_cannot_be_mapped_costs_itself_alone(bank: Inventory, tmp_path: Path) -> None:
     tiny_models.save_model(tmp_path / "eyes", "vit")
     tiny_models.save_model(tmp_path / "gone", "bert", seed=3)

@@ -135,3 +135,12 @@ def test_an_estimator_that_reads_more_than_features_is_refused(bank: Inventory) 
     (eyes,), _ = bank.add(Path(base.where).parent.parent / "eyes")
     with pytest.raises(Refused, match="reads image"):
         rank_by_maps(target(), [eyes], Budget(), base=eyes, inventory=bank)
+
+
+def test_a_target_of_tags_is_refused(bank: Inventory) -> None:
+    base = mapped(bank, "affine")
+    words = [text.split() for text in tiny_models.texts(30, seed=3, longest=6)["text"].to_pylist()]
+    tags = [["B-PET" if word in ("cat", "dog") else "O" for word in row] for row in words]
+    tagged = read_target({"tokens": words, "tags": tags}, label="tags", name="pets")
+    with pytest.raises(Refused, match="would read words, and a map is of whole texts"):
+        rank_by_maps(tagged, None, Budget(), base=base, inventory=bank)

@@ -271,8 +271,7 @@ def rank(
         Optional[str], typer.Option(metavar="BASE", help="rank by maps from this base, and open no other source")
     ] = None,
     experts: Annotated[
-        Optional[str],
-        typer.Option(metavar="ENCODER", help="order sources by what they were trained on"),
+        Optional[str], typer.Option(metavar="ENCODER", help="order sources by what they were trained on")
     ] = None,
     method: Annotated[
         Optional[str],
@@ -315,7 +314,7 @@ def rank(
         raise Unfit(f"{' and '.join(asked)} are two rankings", where="`headstart rank`", fix="ask for one at a time")
     if asked and (layers or pooling or sets or exhaustive or expect):
         raise Unfit(
-            f"layers, poolings, sets and expectations are of sources that are opened, and with {asked[0]} none is",
+            f"layers, poolings, sets and expectations are of sources in a race, and {asked[0]} runs none",
             where=f"`headstart rank {asked[0]}`",
             fix="leave --layers, --pooling, --sets, --exhaustive and --expect out",
         )

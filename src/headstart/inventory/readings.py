@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart.core import Gives, Refused, Rows, Source, Unreadable
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 Kind = Literal["map", "decisions", "instances", "task"]
-COLUMNS = {"text": ("text", "tokens"), "image": ("image",)}  # one of which the rows have
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +50,7 @@ def opened_for(source: Source, rows: Rows, gift: Gives) -> Iterator[OpenedSource
             where=f"source `{source.name}`",
             fix="leave it out",
         )
-    if not set(COLUMNS.get(source.modality, ())) & set(rows.inputs.column_names):
+    if source.modality not in rows.inputs.column_names:
         raise Refused(
             f"it reads {source.modality}s, and the rows hold {', '.join(rows.inputs.column_names)}",
             where=f"source `{source.name}`",
@@ -65,11 +64,18 @@ def opened_for(source: Source, rows: Rows, gift: Gives) -> Iterator[OpenedSource
 
 
 def distinct(rows: Rows, salt: str, most: int | None = None) -> Rows:
-    """Each input once, in an order that depends on the inputs alone; the first so many of them."""
+    """Each input once, in an order that depends on the inputs alone; the first so many of them. Words become texts."""
+    import pyarrow as pa
+
+    from headstart.io.images import RawRows
     from headstart.numerics.hashing import unit
 
     places = {name: at for at, name in reversed(list(enumerate(rows.content)))}
-    return rows.take([places[name] for name in sorted(places, key=lambda name: (unit(name, salt), name))[:most]])
+    drawn = rows.take([places[name] for name in sorted(places, key=lambda name: (unit(name, salt), name))[:most]])
+    if "tokens" not in rows.inputs.column_names:
+        return drawn
+    texts = pa.table({"text": pa.array(RawRows(drawn.inputs).texts, pa.string())})
+    return replace(drawn, inputs=texts)  # a source that is given words speaks of each
 
 
 def on(rows: Rows) -> str:

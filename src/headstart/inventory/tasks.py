@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import Known, Source, Target
+from headstart.core import Known, Refused, Source, Target
 
 from .database import Database
 from .readings import arrays_of, distinct, keep, newest, opened_for
@@ -25,6 +25,12 @@ def embedded(database: Database, target: Target, encoder: Source) -> Array:
     space = _space(encoder)
     for reading in newest(database, "task", space=space, sources=[target.fingerprint]):
         return arrays_of(database, reading)["moments"]
+    if target.task.type == "tagging":
+        raise Refused(
+            "a task of tags has no place among those of whole rows",
+            where=f"`{target.name}`, as a task",
+            fix="compare it by its signature: leave the encoder out",
+        )
     rows = distinct(target.labelled, "headstart task", MOST_ROWS)
     with opened_for(encoder, rows, "features") as here:
         features = here.features(rows.inputs)

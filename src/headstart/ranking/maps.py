@@ -93,6 +93,8 @@ def _fitting(methods: Sequence[str | Ranking], base: Source, target: Target) -> 
         reason = catalogue.refusal(one.needs, (base,), target)
         if more := sorted(set(one.needs.gives) - {"features"}):
             reason = f"reads {', '.join(more)}, and a map tells of features alone"
+        elif target.task.type == "tagging":
+            reason = "would read words, and a map is of whole texts"
         elif {"rotation", "feature_scale"} <= set(one.claims):  # and so to every linear map that can be undone
             reason = "is the same for every invertible linear map of the features, so all sources would be level"
         if reason:
