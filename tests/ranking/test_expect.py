@@ -136,6 +136,28 @@ def test_rows_that_would_tell() -> None:
     assert _rows_to_tell(Measured(0.0, -0.1, 0.1, 100)) is None
 
 
+def test_first_is_counted_over_all_repeats() -> None:
+    """Equals share the draws; a source that is behind in one repeat and ahead by more in the other is first more often."""
+    from dataclasses import replace
+
+    from headstart.core import Folds
+    from headstart.execution.parts import firsts_out_of_fold
+
+    target = a_new_target()
+    assert target.labelled.labels is not None
+    target = replace(target, folds=Folds(kind="cv", k=2, of=target.folds.of * 2))
+    right = np.eye(2)[target.labelled.labels]
+
+    def table(*correct: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        order = np.arange(20)
+        return np.stack([np.where((order < many)[:, None], right, 1 - right) for many in correct])
+
+    same = firsts_out_of_fold(target, [table(12, 12), table(12, 12), table(1, 1)])
+    assert same.tolist() == [0.5, 0.5, 0.0]
+    assert firsts_out_of_fold(target, [table(11, 13), table(12, 10)])[0] > 0.7
+    assert firsts_out_of_fold(target, [table(11, 11), table(12, 10)])[0] < 0.7
+
+
 def test_a_score_is_put_in_words() -> None:
     target = a_new_target()
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
 EXPLAINED = 3  # sources whose scores are put in words
+ROOMY = 3  # proxies that leave room for their errors in 100 columns
 
 
 def process_start() -> float:
@@ -153,7 +154,8 @@ def ranking(
     names = [*dict.fromkeys(n for one in scored for n in one["proxies"])]
     if names:
         heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in names]
-        rows = [(_short(o["name"]), *(_give_or_take(o, n) for n in names)) for o in scored]
+        shown = _give_or_take if len(names) <= ROOMY else _alone
+        rows = [(_short(o["name"]), *(shown(o, n) for n in names)) for o in scored]
         draw("", table("proxies (higher is better)", *heads, rows=rows))
     for one in scored[:EXPLAINED]:
         saw, sure, better = one["words"]
@@ -182,6 +184,10 @@ def ranking(
 
 def _share(certainty: Mapping[str, Any] | None) -> str:
     return "" if certainty is None else f"{certainty['first']:.0%}"
+
+
+def _alone(one: Mapping[str, Any], name: str) -> str:
+    return number(one["proxies"].get(name))
 
 
 def _give_or_take(one: Mapping[str, Any], name: str) -> str:

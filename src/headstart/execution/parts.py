@@ -333,10 +333,14 @@ def firsts_out_of_fold(target: Target, tables: Sequence[Array]) -> Array:
     """(tables,) share of the draws of rows in which each is the best, on the cells that all have; equals share."""
     from headstart.numerics.bootstrap import resampled
 
-    labels, groups, said = _compared(target, [table[0] for table in tables], scored_cells(tables)[0])
-    if not len(labels):
+    repeats = []
+    for repeat, seen in enumerate(scored_cells(tables)):
+        labels, groups, said = _compared(target, [table[repeat] for table in tables], seen)
+        if len(labels):  # the draws follow from the rows, which all repeats share
+            repeats.append(resampled(target.metric.name, labels, said, groups))
+    if not repeats:
         return np.full(len(tables), 1 / len(tables))
-    drawn = target.metric.sign * resampled(target.metric.name, labels, said, groups)
+    drawn = target.metric.sign * np.mean(repeats, axis=0)
     best = drawn == drawn.max(axis=0)
     return np.asarray((best / best.sum(axis=0)).mean(axis=1))
 

@@ -94,8 +94,9 @@ def _probed(one: Ranked) -> Expected:
     assert one.score is not None
     by = norm.ppf((1 + COVERAGE) / 2) / norm.ppf(0.975)
     value, low, high = one.score.value, one.score.low, one.score.high
-    rows = f"{one.score.rows} rows that it was not fitted on"
-    return Expected(PROBE, f"its own probe on {rows}", value, value - by * (value - low), value + by * (high - value))
+    return Expected(
+        PROBE, f"its probe on {one.score.rows:,} rows", value, value - by * (value - low), value + by * (high - value)
+    )
 
 
 def _by_route(
