@@ -137,7 +137,7 @@ def test_rows_that_would_tell() -> None:
 
 
 def test_first_is_counted_over_all_repeats() -> None:
-    """Equals share the draws; a source that is behind in one repeat and ahead by more in the other is first more often."""
+    """Equals share the draws; behind in one repeat and ahead by more in the other is ahead."""
     from dataclasses import replace
 
     from headstart.core import Folds
