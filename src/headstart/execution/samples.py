@@ -186,11 +186,15 @@ def embedded(
     source: Source,
     samples: Sequence[DataSample | Problem],
     methods: Mapping[str, Resembling],
-) -> dict[str, list[Embedded | Problem]]:
-    """What each similarity makes of each sample, by jobs, in the order of the samples as `samples_of` gave them."""
+) -> tuple[dict[str, list[Embedded | Problem]], list[float]]:
+    """What each similarity makes of each sample, by jobs, and the seconds that each sample took.
+
+    samples: as `samples_of` gave them, the target first.
+    """
     at = [(name, i) for name in methods for i, one in enumerate(samples) if not isinstance(one, Problem)]
     jobs = [_embed_job(part, run, source, samples, i, methods[name]) for name, i in at]
     outcomes = dict(zip(at, run.do(jobs, "similarity"), strict=True))
+    seconds = [sum(outcomes[name, i].seconds for name in methods if (name, i) in outcomes) for i in range(len(samples))]
     found: dict[str, list[Embedded | Problem]] = {}
     for name in methods:
         found[name] = []
@@ -204,7 +208,7 @@ def embedded(
                     found[name].append(dict(held))
             else:
                 found[name].append(outcome.error or _stopped(str(outcome.stopped)))
-    return found
+    return found, seconds
 
 
 def _some(rows: Rows, most: int, seed: int) -> Rows:
