@@ -158,6 +158,8 @@ def test_a_sketch_keeps_the_cosine() -> None:
     one, other = ({"gradient": method._sketch(list(v))} for v in (a, b))
     assert len(one["gradient"]) == 400
     assert method(one, other) == pytest.approx(0.5**0.5, abs=4 / 400**0.5)
+    left, right = np.repeat([[1.0, 0.0], [0.0, 1.0]], 5000, axis=1)  # at right angles, and all of one sign
+    assert method(*({"gradient": method._sketch([v])} for v in (left, right))) == pytest.approx(0, abs=4 / 400**0.5)
     whole = GradientSimilarity(width=15_000)._sketch(list(a))
     np.testing.assert_array_equal(whole, a.ravel())
 
