@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from headstart.numerics.two_samples import some
 
 from .parts import Part, dump_rows
 from .run import Run
-from .specs import Job, source_to_dict
+from .specs import Job, canonical, source_to_dict
 from .views import Opener, Pool, opener, undeclared
 
 Array = np.ndarray[Any, Any]
@@ -295,11 +296,18 @@ def _stopped(why: str) -> Problem:
     return Problem(f"stopped for {why} before it was compared", where="its features", fix="give more minutes or memory")
 
 
+def _dumped(run: Run, rows: Rows, number: int) -> str:
+    """Folder of rows, named after them and their labels: another call in the same run may compare other ones."""
+    labels = None if rows.labels is None else rows.labels.tolist()
+    name = hashlib.sha256(canonical([rows.ids, labels]).encode()).hexdigest()[:16]
+    return dump_rows(run, rows, f"dataset-{number}-{name}")
+
+
 def _features_job(part: Part, source: Source, rows: Rows, run: Run, number: int) -> Job:
     spec = {
         "source": source_to_dict(source),
         "target": part.root,
-        "rows": f"test:{dump_rows(run, rows, f'dataset-{number}')}",
+        "rows": f"test:{_dumped(run, rows, number)}",
         "start": 0,
         "stop": len(rows),
         "cache": part.cache,
@@ -316,8 +324,8 @@ def _embed_job(
     name = catalogue.name_of(method)
     spec = {
         "source": source_to_dict(source),
-        "rows": dump_rows(run, one.rows, f"dataset-{number}"),
-        "probe": dump_rows(run, first.rows, "dataset-0"),
+        "rows": _dumped(run, one.rows, number),
+        "probe": _dumped(run, first.rows, 0),
         "task": {"type": one.task.type, "classes": list(one.task.classes)},
         "name": name,
         "settings": catalogue.settings(method),
