@@ -112,7 +112,7 @@ def test_the_fisher_information_of_a_linear_encoder_is_the_closed_form() -> None
 def test_the_fisher_information_is_of_drawn_labels_of_single_rows_in_eval_mode() -> None:
     method = Task2Vec(rows=20)
     sample = draw(method, 1, 20)
-    at, _, head = task_head(sample, "x", 20, 0, 1.0)
+    at, _, head = task_head(sample, "x", 20, 0, 0.1)
     sure = head(sample.features[at]).cumsum(axis=1)
     labels = (np.random.default_rng(0).random((20, 1)) > sure).sum(axis=1)
     encoder = copy.deepcopy(sample.source)
