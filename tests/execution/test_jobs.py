@@ -13,14 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from headstart import execution
+from headstart import catalogue, execution
 from headstart.core import METRICS, Budget, Columns, Folds, Rows, Seal, Source, Target, Task
 from headstart.execution.run import Run
 from headstart.execution.specs import Job, Outcome, chunks, source_from_dict, source_to_dict
 from headstart.execution.views import drawn
 from headstart.io import artifacts, targets
 from headstart.numerics.artifacts import Head, Model, Table
+from headstart.ranking.similarity.attribution_similarity import AttributionSimilarity
+from headstart.ranking.similarity.task2vec import Task2Vec
 from headstart.testing.adaptation_routes import TinyEncoder
+from headstart.testing.ranking_similarity import SeenTask
 
 ROWS, COLUMNS = 60, 6
 SOURCE = Source(
@@ -212,6 +215,51 @@ def test_a_soup_of_one_model_is_that_model(run: Run) -> None:
     models = [artifacts.read(o.files / "artifact-0-3") for o in (one, other, mixed)]
     a, b, c = (m.tensors["first.weight"].numpy() for m in models if isinstance(m, Model))
     np.testing.assert_allclose((a + b) / 2, c, rtol=1e-6)
+
+
+def embedding(name: str) -> dict[str, Any]:
+    task = {"type": "single_label", "classes": ["a", "b", "c"]}
+    given = {"source": source_to_dict(SOURCE), "rows": "rows", "probe": "new", "task": task, "cache": "cache"}
+    return {**given, "name": name, "settings": {"seed": 1}}
+
+
+def test_an_embedding_of_a_task_is_the_methods_own(run: Run) -> None:
+    rows, probe = rows_of(0, ROWS), rows_of(2, 7)
+    targets.dump_rows(rows, run.folder / "rows")
+    for method in (Task2Vec(seed=1), AttributionSimilarity(seed=1)):
+        found = done(run, "embed", embedding(catalogue.name_of(method)))
+        assert found.value == {"rows": ROWS}
+        task = SeenTask(
+            needs=method.needs,
+            given=np.stack([c.to_numpy() for c in rows.inputs.columns], axis=1),
+            known=rows.labels,
+            names=rows.content,
+            shown=np.stack([c.to_numpy() for c in probe.inputs.columns], axis=1),
+            source=TinyEncoder(),
+            held=TinySource().features(rows.inputs, "float32"),
+        )
+        with np.load(found.files / "embedding.npz") as held:
+            assert {k: v.tolist() for k, v in held.items()} == {k: v.tolist() for k, v in method.embed(task).items()}
+
+
+def test_an_embedding_stops_between_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.io.sources.opened", opened)
+    asked: list[int] = []
+
+    class Stopping(Run):
+        def _control(self, key: str, must: bool) -> Any:
+            control = super()._control(key, must)
+            object.__setattr__(control, "left", lambda: asked.append(1) or (0.0 if len(asked) > 20 else 1.0))
+            return control
+
+    monkeypatch.setattr("headstart.execution.run.Run", Stopping)
+    with execution.begin(tmp_path, Budget(), inputs={}, executor="in_process", show="none") as run:
+        targets.dump_rows(rows_of(0, ROWS), run.folder / "rows")
+        targets.dump_rows(rows_of(2, 7), run.folder / "new")
+        (found,) = run.do([Job("embed", "e", embedding("gradient_similarity"))], "s")
+    assert found.stopped == "time"
+    assert not (found.files / "embedding.npz").exists()
+    assert len(asked) < ROWS, "the rows after the stop were not looked at"
 
 
 def test_a_soft_stop_leaves_the_folds_that_were_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

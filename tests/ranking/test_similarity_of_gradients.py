@@ -112,7 +112,7 @@ def test_the_fisher_information_of_a_linear_encoder_is_the_closed_form() -> None
 def test_the_fisher_information_is_of_drawn_labels_of_single_rows_in_eval_mode() -> None:
     method = Task2Vec(rows=20)
     sample = draw(method, 1, 20)
-    at, _, head = task_head(sample, "x", 20, 0, 1.0)
+    at, _, head = task_head(sample, "x", 20, 0, 0.1)
     sure = head(sample.features[at]).cumsum(axis=1)
     labels = (np.random.default_rng(0).random((20, 1)) > sure).sum(axis=1)
     encoder = copy.deepcopy(sample.source)
@@ -158,6 +158,8 @@ def test_a_sketch_keeps_the_cosine() -> None:
     one, other = ({"gradient": method._sketch(list(v))} for v in (a, b))
     assert len(one["gradient"]) == 400
     assert method(one, other) == pytest.approx(0.5**0.5, abs=4 / 400**0.5)
+    left, right = np.repeat([[1.0, 0.0], [0.0, 1.0]], 5000, axis=1)  # at right angles, and all of one sign
+    assert method(*({"gradient": method._sketch([v])} for v in (left, right))) == pytest.approx(0, abs=4 / 400**0.5)
     whole = GradientSimilarity(width=15_000)._sketch(list(a))
     np.testing.assert_array_equal(whole, a.ravel())
 

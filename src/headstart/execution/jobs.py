@@ -45,7 +45,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from headstart import catalogue
-from headstart.core import Fitted, Problem, Rows, Source, State, Steps, Target, Task, TensorContext, Unfit
+from headstart.core import Fitted, Problem, Refused, Rows, Source, State, Steps, Target, Task, TensorContext, Unfit
 from headstart.io import targets
 from headstart.numerics.chunks import standard_error
 
@@ -155,6 +155,12 @@ def _embed(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     rows, probe = (targets.load_rows(room.path(spec[name])) for name in ("rows", "probe"))
     method = _method("ranking.similarity", spec["name"], spec.get("settings", {}), room)
     task = Task(type=spec["task"]["type"], classes=tuple(spec["task"]["classes"]))
+    if task.type not in method.needs.tasks:
+        raise Refused(
+            f"`{spec['name']}` does not work on a {task.type.replace('_', '-')} task",
+            where="the similarities asked for",
+            fix="see `headstart methods ranking.similarity` for the tasks of each",
+        )
     with opener(source_from_dict(spec["source"])) as open_, _stoppable("ranking.similarity", room, []):
         assert open_ is not None
         features = Pool.of_rows(open_, rows, _store(spec, room)).take(rows.ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from headstart.numerics.two_samples import some
 
 from .parts import Part, dump_rows
 from .run import Run
-from .specs import Job, source_to_dict
+from .specs import Job, canonical, source_to_dict
 from .views import Opener, Pool, opener, undeclared
 
 Array = np.ndarray[Any, Any]
@@ -186,11 +187,15 @@ def embedded(
     source: Source,
     samples: Sequence[DataSample | Problem],
     methods: Mapping[str, Resembling],
-) -> dict[str, list[Embedded | Problem]]:
-    """What each similarity makes of each sample, by jobs, in the order of the samples as `samples_of` gave them."""
+) -> tuple[dict[str, list[Embedded | Problem]], list[float]]:
+    """What each similarity makes of each sample, by jobs, and the seconds that each sample took.
+
+    samples: as `samples_of` gave them, the target first.
+    """
     at = [(name, i) for name in methods for i, one in enumerate(samples) if not isinstance(one, Problem)]
     jobs = [_embed_job(part, run, source, samples, i, methods[name]) for name, i in at]
     outcomes = dict(zip(at, run.do(jobs, "similarity"), strict=True))
+    seconds = [sum(outcomes[name, i].seconds for name in methods if (name, i) in outcomes) for i in range(len(samples))]
     found: dict[str, list[Embedded | Problem]] = {}
     for name in methods:
         found[name] = []
@@ -204,7 +209,7 @@ def embedded(
                     found[name].append(dict(held))
             else:
                 found[name].append(outcome.error or _stopped(str(outcome.stopped)))
-    return found
+    return found, seconds
 
 
 def _some(rows: Rows, most: int, seed: int) -> Rows:
@@ -293,11 +298,18 @@ def _stopped(why: str) -> Problem:
     return Problem(f"stopped for {why} before it was compared", where="its features", fix="give more minutes or memory")
 
 
+def _dumped(run: Run, rows: Rows, number: int) -> str:
+    """Folder of rows, named after them and their labels: another call in the same run may compare other ones."""
+    labels = None if rows.labels is None else rows.labels.tolist()
+    name = hashlib.sha256(canonical([rows.ids, labels]).encode()).hexdigest()[:16]
+    return dump_rows(run, rows, f"dataset-{number}-{name}")
+
+
 def _features_job(part: Part, source: Source, rows: Rows, run: Run, number: int) -> Job:
     spec = {
         "source": source_to_dict(source),
         "target": part.root,
-        "rows": f"test:{dump_rows(run, rows, f'dataset-{number}')}",
+        "rows": f"test:{_dumped(run, rows, number)}",
         "start": 0,
         "stop": len(rows),
         "cache": part.cache,
@@ -314,8 +326,8 @@ def _embed_job(
     name = catalogue.name_of(method)
     spec = {
         "source": source_to_dict(source),
-        "rows": dump_rows(run, one.rows, f"dataset-{number}"),
-        "probe": dump_rows(run, first.rows, "dataset-0"),
+        "rows": _dumped(run, one.rows, number),
+        "probe": _dumped(run, first.rows, 0),
         "task": {"type": one.task.type, "classes": list(one.task.classes)},
         "name": name,
         "settings": catalogue.settings(method),

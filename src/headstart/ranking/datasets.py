@@ -191,9 +191,11 @@ def _resembled(
 
     trained = {name: one for name, one in methods.items() if _trains(one)}
     held = {name: _here(samples, one, name) for name, one in methods.items() if name not in trained}
+    seconds = [0.0] * len(samples)
     if trained:
         assert source is not None  # `_fitting` refuses these without sources
-        held |= embedded(part, run, source, samples, trained)
+        by_jobs, seconds = embedded(part, run, source, samples, trained)
+        held |= by_jobs
     found = []
     for i, one in enumerate(measured, 1):
         if one.error:
@@ -206,7 +208,7 @@ def _resembled(
                 refused[name] = value
             else:
                 values[name] = value
-        found.append(replace(one, similarities=values, refused=refused))
+        found.append(replace(one, similarities=values, refused=refused, seconds=one.seconds + seconds[i]))
     return found
 
 

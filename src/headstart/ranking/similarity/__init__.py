@@ -19,8 +19,7 @@ def embed(sample: TaskSample, method: str | Resembling) -> dict[str, Array]:
     made: Resembling = catalogue.make("ranking.similarity", method)
     if sample.task not in made.needs.tasks:
         raise Refused(
-            f"`{method if isinstance(method, str) else type(method).__name__}` does not work on a "
-            f"{sample.task.replace('_', '-')} task",
+            f"`{catalogue.name_of(made)}` does not work on a {sample.task.replace('_', '-')} task",
             where="the similarities asked for",
             fix="see `headstart methods ranking.similarity` for the tasks of each",
         )

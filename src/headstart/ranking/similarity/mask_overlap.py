@@ -39,7 +39,7 @@ class MaskOverlap:
     claims = ("symmetric", "class_names", "halves_nearer", "sees_labels")
     cites = "arXiv:2302.06600"
 
-    share: float = 0.05
+    share: float = 0.1
     rows: int = 256
     steps: int = 30
     batch_rows: int = 16
@@ -57,7 +57,7 @@ class MaskOverlap:
             raise Unfit(
                 f"share is {self.share}, and must lie between 0 and 1",
                 where="MaskOverlap(share=…)",
-                fix="use 0.05, the default",
+                fix="use 0.1, the default",
             )
 
     def embed(self, sample: TaskSample) -> dict[str, Array]:
