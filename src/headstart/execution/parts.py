@@ -314,8 +314,9 @@ def measured(target: Target, table: Array) -> Measured:
     from headstart.numerics.bootstrap import scored
 
     labels, groups, said = _compared(target, [table[0]], scored_cells([table])[0])
-    one = scored(target.metric.name, labels, said, groups)[0]
-    return _about(one, out_of_fold_score(target, table))
+    one = _about(scored(target.metric.name, labels, said, groups)[0], out_of_fold_score(target, table))
+    least, most = metrics.bounds(target.metric.name)
+    return Measured(one.value, max(one.low, least), min(one.high, most), one.rows)
 
 
 def gained_out_of_fold(target: Target, chosen: Array, opponent: Array) -> Measured:

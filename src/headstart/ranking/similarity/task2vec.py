@@ -37,7 +37,7 @@ class Task2Vec:
     cites = "arXiv:1902.03545"
 
     rows: int = 256
-    # inverse of the L2 penalty of the head, C as in scikit-learn; of a head that is nearly sure, a few odd draws are all
+    # inverse of the L2 penalty of the head, C as in scikit-learn; a head that is nearly sure leaves a few odd draws
     strength: float = 0.1
     seed: int = 0
 
