@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -140,11 +141,11 @@ def draw(*things: Table | str) -> None:
     from rich.console import Console
 
     wide = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or PIPED_WIDTH)
-    console = Console(highlight=False, markup=False, emoji=False, width=wide)
-    with console.capture() as held:
-        for thing in things:
-            console.print(cell(thing) if isinstance(thing, str) else thing)
-    write("".join(f"{one.rstrip()}\n" for one in held.get().splitlines()))
+    held, here = io.StringIO(), sys.stdout.isatty()  # Rich would end the process where the reader of a pipe went away
+    console = Console(file=held, force_terminal=here, highlight=False, markup=False, emoji=False, width=wide)
+    for thing in things:
+        console.print(cell(thing) if isinstance(thing, str) else thing)
+    write("".join(f"{one.rstrip()}\n" for one in held.getvalue().splitlines()))
 
 
 def number(value: Any) -> str:
