@@ -261,6 +261,25 @@ def test_similarities_and_divergences_count_together(tmp_path: Path, shelf: list
     assert found[0].receipt.facts["similarities"] == dict(found[0].similarities)
 
 
+def test_what_the_time_does_not_reach_is_listed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock ends after the second data set."""
+    from headstart.execution.meter import Meter
+
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    asked: list[None] = []
+
+    def left(_: Meter) -> float:
+        asked.append(None)
+        return 0.0 if len(asked) > 2 else 1.0
+
+    monkeypatch.setattr(Meter, "left", left)
+    found = ranked(target, folder, method="frechet")
+    assert sum(one.error is None for one in found) == 2
+    late = [one.error for one in found if one.error is not None]
+    assert late
+    assert all("the time was over" in problem.what for problem in late)
+
+
 def test_a_task_is_embedded_once_and_the_run_folder_keeps_it(folder: Path, tmp_path: Path, shelf: list[Source]) -> None:
     target = read_target(texts(tmp_path / "target.csv", "films"))
 

@@ -68,8 +68,9 @@ def rank_datasets(
     method: divergences and similarities, by name or as instances. sources: the first that reads such inputs, and gives
     what the methods need, is the embedding; without any, no model is needed, and none is there to train. rows: the most
     that are read of the target and of each data set, drawn with the seed. draws: of half of these, for `Near.nearest`;
-    fewer where the time is up, as the receipt says. Of the target only labelled rows are read, never a test row. Data
-    sets are used up: their seals are opened. Raises `Refused` when none can be compared.
+    fewer where the time is up, as the receipt says; data sets that are not reached in time are listed as such. Of the
+    target only labelled rows are read, never a test row. Data sets are used up: their seals are opened. Raises
+    `Refused` when none can be compared.
     """
     from headstart.execution.alone import lone_part
     from headstart.execution.samples import samples_of
@@ -92,6 +93,8 @@ def rank_datasets(
         measured: list[Near] = []
         for dataset, sample, every in zip(datasets, others, whole, strict=True):
             begun = here.meter.session()
+            if not here.meter.left():
+                sample = _late(dataset)
             one = _measured(target, first, dataset, sample, every, methods)
             measured.append(replace(one, seconds=here.meter.session() - begun))
         measured = _resembled(measured, samples, similar, part, here, encoder)
@@ -114,6 +117,14 @@ def rank_datasets(
     facts = {"embedding": embedding, "draws": len(orders), "most_rows": rows}
     made = [replace(one, receipt=_receipt(one, target, [*methods, *similar], facts, seed)) for one in told]
     return tuple(sorted(made, key=lambda one: (one.rank is None, one.rank or 0.0)))
+
+
+def _late(dataset: Target) -> Problem:
+    return Problem(
+        "the time was over before it was compared",
+        where=f"data set `{dataset.name}`",
+        fix="give more minutes, or fewer data sets or divergences",
+    )
 
 
 def _measured(
