@@ -153,15 +153,19 @@ class Moments:
                 counts, energy, sums = np.zeros(columns), np.zeros(columns), np.zeros((columns, width))
                 products = np.zeros((width, width), order="F") if gram else None
                 seconds = np.zeros((columns, width)) if second else None
+            # with one class a row, what is summed by class need not be summed once more over all
+            each_once = bool(classes) and np.ndim(labels) == 1 and not target_shift.any()
             y = y - target_shift
             u = np.array(features, dtype=np.float64, order="C")
             u -= shift  # a copy, then in place: half the time of a subtraction that casts
             rows += len(u)
-            total += u.sum(axis=0)
-            squares += np.einsum("nd,nd->d", u, u)
             counts += y.sum(axis=0)
             energy += (y * y).sum(axis=0)
-            sums += y.T @ u
+            by_column = y.T @ u
+            sums += by_column
+            total += by_column.sum(axis=0) if each_once else u.sum(axis=0)
+            if seconds is None or not each_once:
+                squares += np.einsum("nd,nd->d", u, u)
             if products is not None and single:
                 products += product(u, u, single=True)
             elif products is not None:
@@ -171,7 +175,10 @@ class Moments:
                 fourth += float(lengths @ lengths)
                 cubes += lengths @ u
             if seconds is not None:
-                seconds += y.T @ np.square(u, out=u)  # the last to read u
+                by_column = y.T @ np.square(u, out=u)  # the last to read u
+                seconds += by_column
+                if each_once:
+                    squares += by_column.sum(axis=0)
         if columns is None:
             raise Unfit("no rows to take moments of", where="Moments", fix="give at least one labelled row")
         assert shift is not None
