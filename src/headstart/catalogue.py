@@ -125,7 +125,7 @@ def read(kind: str, name: str, module: str) -> Entry:
 def entry(kind: str, name: str) -> Entry:
     """The entry of that name; a hyphen equals an underscore, and aliases are known. Raises `Unfit` with near names."""
     known = entries(kind)
-    plain = name.strip().lower().replace("-", "_")
+    plain = _spelt(name)
     plain = plain if plain in known else ALIASES.get(plain, plain)
     if plain not in known:
         near = difflib.get_close_matches(plain, [*known, *ALIASES], n=3)
@@ -135,6 +135,22 @@ def entry(kind: str, name: str) -> Entry:
             fix=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"see `headstart methods {kind}`",
         )
     return known[plain]
+
+
+def kind_of(name: str, kinds: Sequence[str]) -> str:
+    """Which of these kinds has the method of that name, or else of the nearest; the first kind where none is near.
+
+    >>> kind_of("e-leep", ("ranking.estimators", "ranking.sets")), kind_of("?", ("ranking.estimators", "ranking.sets"))
+    ('ranking.sets', 'ranking.estimators')
+    """
+    plain = _spelt(name)
+    known = {word: kind for kind in reversed(kinds) for word in entries(kind)}
+    near = difflib.get_close_matches(plain, known, n=1)
+    return known.get(plain) or (known[near[0]] if near else kinds[0])
+
+
+def _spelt(name: str) -> str:
+    return name.strip().lower().replace("-", "_")
 
 
 def make(kind: str, method: Any, **settings: Any) -> Any:

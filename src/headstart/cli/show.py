@@ -26,7 +26,7 @@ from headstart.cli.printing import (
     warn,
     write,
 )
-from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Result, Source, Target, Unfit
+from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
 from headstart.ranking import trunk_of
 from headstart.ranking.certainty import words
@@ -93,6 +93,20 @@ def _error(name: str, problem: Mapping[str, str]) -> dict[str, Any]:
     return {"id": None, "name": name, "error": problem["what"], "fix": problem["fix"]}
 
 
+def _parted(
+    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]]
+) -> tuple[list[tuple[Source, Receipt]], list[dict[str, Any]]]:
+    """Sources with their receipts; and those that could not be ranked, after those that could not be read."""
+    able, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
+    for source in ranked:
+        assert source.receipt is not None
+        if error := source.receipt.facts["error"]:
+            broken.append({**_error(source.name, error), "id": source.id})
+        else:
+            able.append((source, source.receipt))
+    return able, broken
+
+
 def _short(text: object) -> str:
     return plain(text, limit=LONG)
 
@@ -107,14 +121,11 @@ def ranking(
     machine: bool,
 ) -> None:
     """The race: who is expected to help, who left when and why, and which sets are better than one."""
-    listed, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
-    for source in ranked:
-        assert source.receipt is not None
-        known = source.receipt.facts
-        if known["error"]:
-            broken.append({**_error(source.name, known["error"]), "id": source.id})
-            continue
-        score = source.receipt.scores.get("score")
+    listed = []
+    able, broken = _parted(ranked, failed)
+    for source, receipt in able:
+        known = receipt.facts
+        score = receipt.scores.get("score")
         tap = source.facts.get("tap") or {}
         listed.append(
             {
@@ -132,7 +143,7 @@ def ranking(
                 "expected": known["expected"],
                 "words": list(words(source, target)),
                 "refused": {name: problem["what"] for name, problem in known["refused"].items()},
-                "cost_seconds": source.receipt.seconds,
+                "cost_seconds": receipt.seconds,
                 "dropped": known["dropped"],
                 "lost_words": known["lost_words"],
             }
@@ -274,13 +285,10 @@ def by_maps(
     ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], base: Source, seconds: float, *, machine: bool
 ) -> None:
     """Sources as a base sees them through their maps, and those that have none."""
-    listed, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
-    for source in ranked:
-        assert source.receipt is not None
-        known = source.receipt.facts
-        if known["error"]:
-            broken.append({**_error(source.name, known["error"]), "id": source.id})
-            continue
+    listed = []
+    able, broken = _parted(ranked, failed)
+    for source, receipt in able:
+        known = receipt.facts
         through = known["map"]
         listed.append(
             {
@@ -289,8 +297,8 @@ def by_maps(
                 "proxies": known["proxies"],
                 "refused": {name: problem["what"] for name, problem in known["refused"].items()},
                 "map": None if through is None else {"r2": through["r2"], "rows": through["rows"]},
-                "cost_seconds": source.receipt.seconds,
-                "warnings": list(source.receipt.warnings),
+                "cost_seconds": receipt.seconds,
+                "warnings": list(receipt.warnings),
             }
         )
     if machine:

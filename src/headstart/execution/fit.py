@@ -28,6 +28,7 @@ from headstart.numerics import metrics
 from headstart.numerics.artifacts import Head, Link
 from headstart.numerics.inner import inner_folds
 from headstart.numerics.linear import folded, standard, unfolded
+from headstart.numerics.row_gradients import eval_mode
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,7 +124,7 @@ def features(encoder: Encoder, inputs: pa.Table, *, token_budget: int = 8192, st
     out = np.zeros((inputs.num_rows, encoder.width), dtype=np.float32)
     if not inputs.num_rows:
         return out
-    with _eval_mode(encoder.module), torch.inference_mode():
+    with eval_mode(encoder.module), torch.inference_mode():
         for rows in _by_budget(list(range(inputs.num_rows)), encoder.costs(inputs), token_budget):
             poll(step)
             out[rows] = encoder.forward_features(encoder.collate(inputs, rows)).float().cpu().numpy()
@@ -412,16 +413,6 @@ def _by_budget(rows: Sequence[int], costs: Sequence[int], budget: int) -> list[l
         else:
             parts.append([row])
     return parts
-
-
-@contextmanager
-def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
-    was = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was)
 
 
 @contextmanager

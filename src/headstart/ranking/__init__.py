@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import catalogue
@@ -24,7 +23,7 @@ from headstart.core import (
 )
 
 from .certainty import Certainty, certainties
-from .expect import Expected, best_of, expect
+from .expect import PROBE, ROUTES, Expected, best_of, expect
 from .gather import SETS, Gathered, able, gather
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ PROXIES = ("logme", "shrunk_h_score", "nmc", "lda", "ridge_probe", "logistic_pro
 RACER = "ridge_probe"  # its losses decide who leaves; see `numerics.race`
 Rule = Literal["paired", "bernstein", "none"]
 MOST_LOSS = 2.0  # of a row, where a bound needs one: a head that is sure of the wrong one of two classes
-PROBE, ESTIMATORS = "linear_probe", "ranking.estimators"
+ESTIMATORS = "ranking.estimators"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -175,12 +174,8 @@ def by_kind(names: Sequence[str], sets: int | None) -> tuple[tuple[str, ...], tu
     estimators: list[str] = []
     gathering: list[str] = []
     for name in names:
-        plain = name.strip().lower().replace("-", "_")
-        near = get_close_matches(plain, [*catalogue.entries(ESTIMATORS), *catalogue.entries(SETS)], n=1)
-        if near and near[0] in catalogue.entries(SETS):
-            gathering.append(catalogue.entry(SETS, name).name)
-        else:
-            estimators.append(catalogue.entry(ESTIMATORS, name).name)
+        kind = catalogue.kind_of(name, (ESTIMATORS, SETS))
+        (gathering if kind == SETS else estimators).append(catalogue.entry(kind, name).name)
     if gathering and sets is None:
         raise Unfit(f"`{gathering[0]}` judges sets, and no size was asked for", where="`--method`", fix="add --sets 3")
     if sets is not None and not gathering:
@@ -241,7 +236,7 @@ def race(
     failed: dict[str, Problem] = {}
     seconds: dict[str, float] = dict.fromkeys((s.identity for s in sources), 0.0)
     able: dict[str, Source] = {}
-    probe_needs = catalogue.entry("adaptation.routes", PROBE).needs
+    probe_needs = catalogue.entry(ROUTES, PROBE).needs
     for source in sources:
         if reason := catalogue.refusal(probe_needs, (source,), target):
             failed[source.identity] = Refused(reason, where=f"source `{source.name}`", fix="see `headstart methods`")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
@@ -151,11 +150,8 @@ def _why_none(one: Near) -> Problem | None:
 
 
 def kind_of(name: str) -> str:
-    """Whether a divergence or a similarity is called so. Raises `Unfit` with near names."""
-    plain = name.strip().lower().replace("-", "_")
-    known = {word: kind for kind in (ALIKE, KIND) for word in catalogue.entries(kind)}
-    near = get_close_matches(plain, known, n=1)
-    return known[plain] if plain in known else known[near[0]] if near else KIND
+    """Whether a divergence or a similarity is called so, or nearly so."""
+    return catalogue.kind_of(name, (KIND, ALIKE))
 
 
 def _trains(method: Resembling) -> bool:
