@@ -12,7 +12,7 @@ os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-# No deadline: a busy machine is no fault. A database even where CI turns it off: Hypothesis stacks one settings object per
-# case of a parametrised test, and without one it asks the whole stack for it, thousands deep in the test of the laws.
+# No deadline: a busy machine is no fault. A database even where CI turns it off: Hypothesis stacks one settings object
+# per case of a parametrised test, and without one it asks the whole stack for it, too deep in the test of the laws.
 settings.register_profile("headstart", deadline=None, database=settings.default.database or InMemoryExampleDatabase())
 settings.load_profile("headstart")
