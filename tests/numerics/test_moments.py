@@ -32,6 +32,8 @@ def same(one: Moments, two: Moments, rtol: float = 1e-10) -> None:
             continue
         a, b = getattr(one, name), getattr(two, name)
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max(), err_msg=name)
+    if one.classes:
+        np.testing.assert_allclose(one.class_spreads, two.class_spreads, rtol=rtol)
 
 
 @pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
@@ -54,6 +56,8 @@ def test_classes() -> None:
     m = Moments.of(x, y, 4, block=10, second=True)
     assert m.counts.tolist() == [*np.bincount(y, minlength=3), 0]
     np.testing.assert_allclose(m.class_means[1], x[y == 1].mean(0))
+    spreads = [((x[y == c] - x[y == c].mean(0)) ** 2).sum(1).mean() for c in range(3)]
+    np.testing.assert_allclose(m.class_spreads, [*spreads, 0])
     within = sum((x[y == c] - x[y == c].mean(0)).T @ (x[y == c] - x[y == c].mean(0)) for c in range(3))
     np.testing.assert_allclose(m.within_gram, within, atol=1e-9)
     assert m.second is not None
@@ -69,6 +73,22 @@ def test_parts_add_up_and_subtract() -> None:
     same(whole - a, b)
     assert (a + b).shrinkage == pytest.approx(whole.shrinkage, rel=1e-10)
     assert (whole - a).shrinkage == pytest.approx(b.shrinkage, rel=1e-9)
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+@pytest.mark.parametrize("gram", [True, False])
+def test_panels_and_strips_are_only_for_speed(classes: int, gram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = drawn(300, 6, classes)
+    about = np.full(6, 0.5)
+    whole = Moments.from_batches([(x, y)], classes, second=True, norms=True, shift=about)
+    monkeypatch.setattr("headstart.numerics.moments.PANEL_ROWS", 70)
+    monkeypatch.setattr("headstart.numerics.moments.STRIP_CELLS", 1)  # strips of 32 rows
+    monkeypatch.setattr("headstart.numerics.moments.MANY_CLASSES", classes)  # no matrix of rows and classes
+    cut = Moments.from_batches([(x, y)], classes, gram=gram, second=True, norms=True, shift=about)
+    names = ("total", "squares", "counts", "energy", "sums", "lengths", "second", *(["gram"] if gram else []))
+    for name in names:
+        want = getattr(whole, name)
+        np.testing.assert_allclose(getattr(cut, name), want, rtol=1e-11, atol=1e-11 * np.abs(want).max())
 
 
 def test_batches_are_blocks() -> None:
@@ -99,6 +119,8 @@ def test_only_what_is_asked_is_kept() -> None:
     x, y = drawn()
     m = Moments.of(x, y, 3, gram=False)
     assert (m.gram, m.second, m.norms) == (None, None, None)
+    with pytest.raises(Unfit):
+        _ = Moments.of(x, x[:, 0], 0).class_spreads
     assert (Moments.of(x, y, 3) - m).gram is None
     for name in ("centred_gram", "within_gram", "shrinkage"):
         with pytest.raises(Unfit):

@@ -136,7 +136,8 @@ class View(Protocol):
     """What one source says about one target; computed on first use and shared by all methods that ask.
 
     labels: as in `Rows.labels`. folds: (rows,) number of the fold that scores each row, -1 for none.
-    moments: of the features, by class (or with the value, for regression). classes: their number, 0 for regression.
+    moments: of the features, by class (or with the value, for regression). class_moments: the same, perhaps without the
+    Gram matrix, which is most of the work. classes: their number, 0 for regression.
     task: never `tagging`, of which the words are seen as rows of one class each.
     reference: (rows, outputs) predictions of a system without transfer, each row's by a fit without its fold; NaN for
     rows in no fold.
@@ -154,6 +155,8 @@ class View(Protocol):
     def features(self) -> Array: ...
     @property
     def moments(self) -> Moments: ...
+    @property
+    def class_moments(self) -> Moments: ...
     @property
     def predictions(self) -> Array: ...
     @property

@@ -366,6 +366,14 @@ class RankView:
     def moments(self) -> Moments:
         return Moments.of(self.features, self.labels, self.classes)
 
+    @property
+    def class_moments(self) -> Moments:
+        return self.moments if "moments" in vars(self) else self._without_gram
+
+    @cached_property
+    def _without_gram(self) -> Moments:
+        return Moments.of(self.features, self.labels, self.classes, gram=False)
+
     @cached_property
     def predictions(self) -> Array:
         return self._pool.predictions(self._rows.inputs)
@@ -413,6 +421,10 @@ class MappedView(RankView):
         return self._through.moments(self._base.moments)
 
     @property
+    def class_moments(self) -> Moments:
+        return self._without_gram  # what moments of the base tell lacks the lengths
+
+    @property
     def reference(self) -> Array:
         return self._base.reference
 
@@ -454,6 +466,11 @@ class GuardedView:
     def moments(self) -> Moments:
         self._require("features", "moments")
         return self._view.moments
+
+    @property
+    def class_moments(self) -> Moments:
+        self._require("features", "class_moments")
+        return self._view.class_moments
 
     @property
     def predictions(self) -> Array:

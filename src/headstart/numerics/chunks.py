@@ -135,6 +135,11 @@ class Without:
         return self._view.moments - Moments.of(features, labels, self._view.classes)
 
     @cached_property
+    def class_moments(self) -> Moments:
+        features, labels = self._view.features[self._out], self._view.labels[self._out]
+        return self._view.class_moments - Moments.of(features, labels, self._view.classes, gram=False)
+
+    @cached_property
     def predictions(self) -> Array:
         return self._kept(self._view.predictions)
 

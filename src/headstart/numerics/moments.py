@@ -11,13 +11,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dger, dsyrk
+from scipy.sparse import csr_array
 
 from headstart.core import Unfit
 
 from .shrinkage import ledoit_wolf
 
 Array = np.ndarray[Any, Any]
+PANEL_ROWS = 1024  # rows that one symmetric product takes
+STRIP_CELLS = 98_304  # cells of float64 that stay in a core's cache while all sums but that product are taken of them
+MANY_CLASSES = 16  # from here on, adding row after row is faster than multiplying by columns of 0 and 1
 SINGLE_ROWS = 512  # rows of a product in float32; its error grows with them
 SINGLE_RANGE = 1e-12, 1e12  # of the largest number in a block, so that no square leaves float32
 
@@ -73,9 +77,9 @@ def slices(rows: int, block: int) -> Iterator[slice]:
 class Moments:
     """Sums over rows of u = x - shift and y - target_shift; memory O(D² + K·D), K columns of targets.
 
-    total: (D,) of u. squares: (D,) of u². counts, energy: (K,) of y and y². sums: (K, D) of y u'.
-    gram: (D, D) of u u', or None. second: (K, D) of y u'² (classes only), or None. norms: of |u|⁴ and (D,) of |u|² u,
-    which with the Gram give Ledoit and Wolf's shrinkage exactly, or None.
+    total: (D,) of u. squares: (D,) of u². counts, energy: (K,) of y and y². sums: (K, D) of y u'. lengths: (K,) of
+    y |u|² (classes only). gram: (D, D) of u u', or None. second: (K, D) of y u'² (classes only), or None. norms: of
+    |u|⁴ and (D,) of |u|² u, which with the Gram give Ledoit and Wolf's shrinkage exactly, or None.
     """
 
     rows: int
@@ -87,6 +91,7 @@ class Moments:
     counts: Array
     energy: Array
     sums: Array
+    lengths: Array | None = None
     gram: Array | None = None
     second: Array | None = None
     norms: tuple[float, Array] | None = None
@@ -98,7 +103,7 @@ class Moments:
         labels: Array,
         classes: int,
         *,
-        block: int = 1024,
+        block: int = PANEL_ROWS,
         gram: bool = True,
         second: bool = False,
         norms: bool = False,
@@ -137,68 +142,22 @@ class Moments:
                 where="Moments(second=True)",
                 fix="leave second out, or give the number of classes",
             )
-        rows, cubes, fourth = 0, np.empty(0), 0.0
-        columns: int | None = None
+        sums: _Sums | None = None
         for features, labels in batches:
             if not len(features):
                 continue
-            y = targets_of(labels, classes)
             if shift is None:
                 shift = np.asarray(features, dtype=np.float64).mean(axis=0)
             if target_shift is None:
+                y = targets_of(labels, classes)
                 target_shift = np.zeros(y.shape[1]) if classes else y.mean(axis=0)
-            if columns is None:
-                columns, width = y.shape[1], len(shift)
-                total, squares, cubes = np.zeros(width), np.zeros(width), np.zeros(width)
-                counts, energy, sums = np.zeros(columns), np.zeros(columns), np.zeros((columns, width))
-                products = np.zeros((width, width), order="F") if gram else None
-                seconds = np.zeros((columns, width)) if second else None
-            # with one class a row, what is summed by class need not be summed once more over all
-            each_once = bool(classes) and np.ndim(labels) == 1 and not target_shift.any()
-            y = y - target_shift
-            u = np.array(features, dtype=np.float64, order="C")
-            u -= shift  # a copy, then in place: half the time of a subtraction that casts
-            rows += len(u)
-            counts += y.sum(axis=0)
-            energy += (y * y).sum(axis=0)
-            by_column = y.T @ u
-            sums += by_column
-            total += by_column.sum(axis=0) if each_once else u.sum(axis=0)
-            if seconds is None or not each_once:
-                squares += np.einsum("nd,nd->d", u, u)
-            if products is not None and single:
-                products += product(u, u, single=True)
-            elif products is not None:
-                products = dsyrk(1.0, u.T, beta=1.0, c=products, overwrite_c=True)  # the upper half, in place
-            if norms:
-                lengths = np.einsum("nd,nd->n", u, u)
-                fourth += float(lengths @ lengths)
-                cubes += lengths @ u
-            if seconds is not None:
-                by_column = y.T @ np.square(u, out=u)  # the last to read u
-                seconds += by_column
-                if each_once:
-                    squares += by_column.sum(axis=0)
-        if columns is None:
+            if sums is None:
+                sums = _Sums(classes, shift, target_shift, gram=gram, second=second, norms=norms, single=single)
+            for s in slices(len(features), PANEL_ROWS):
+                sums.take(features[s], labels[s])
+        if sums is None:
             raise Unfit("no rows to take moments of", where="Moments", fix="give at least one labelled row")
-        assert shift is not None
-        assert target_shift is not None
-        if products is not None and not single:
-            products = np.triu(products) + np.triu(products, 1).T
-        return cls(
-            rows=rows,
-            classes=classes,
-            shift=shift,
-            target_shift=target_shift,
-            total=total,
-            squares=squares,
-            counts=counts,
-            energy=energy,
-            sums=sums,
-            gram=products,
-            second=seconds,
-            norms=(fourth, cubes) if norms else None,
-        )
+        return sums.told()
 
     def updated(self, features: Array, labels: Array) -> Moments:
         """With more rows: the same statistics of them, about the same shift."""
@@ -229,6 +188,7 @@ class Moments:
             counts=weight * self.counts,
             energy=weight * self.energy,
             sums=weight * self.sums,
+            lengths=None if self.lengths is None else weight * self.lengths,
             gram=None if self.gram is None else weight * self.gram,
             second=None if self.second is None else weight * self.second,
             norms=None if self.norms is None else (weight * self.norms[0], weight * self.norms[1]),
@@ -237,7 +197,7 @@ class Moments:
     def affine(self, weight: Array, bias: Array) -> Moments:
         """Of the same rows' W x + b, weight (E, D) and bias (E,), without a second pass; exact algebra, O(E·D²).
 
-        Second moments by class and norms need sums that are not kept, and are left out. Raises `Unfit` without a Gram.
+        Second moments, lengths and norms need sums that are not kept, and are left out. Raises `Unfit` without a Gram.
 
         >>> of_x = Moments.of(np.array([[1.0], [3.0]]), np.array([0, 1]), 2)
         >>> of_x.affine(np.array([[2.0]]), np.array([5.0])).class_means.tolist()
@@ -278,6 +238,7 @@ class Moments:
             "counts": (columns,), "energy": (columns,), "sums": (columns, width),
         }  # fmt: skip
         extra = {"gram": (width, width), "second": (columns, width), "fourth": (1,), "cubes": (width,)}
+        extra |= {"lengths": (columns,)}
         shapes |= {name: shape for name, shape in extra.items() if name in held}
         wrong = [name for name, shape in shapes.items() if name not in held or held[name].shape != shape]
         wrong += [name for name in held if name not in shapes]
@@ -312,6 +273,7 @@ class Moments:
             counts=self.counts + sign * near.counts,
             energy=self.energy + sign * near.energy,
             sums=self.sums + sign * near.sums,
+            lengths=None if self.lengths is None or near.lengths is None else self.lengths + sign * near.lengths,
             gram=None if self.gram is None or near.gram is None else self.gram + sign * near.gram,
             second=None if self.second is None or near.second is None else self.second + sign * near.second,
             norms=None
@@ -336,6 +298,9 @@ class Moments:
             gram = gram + np.outer(s, d) + np.outer(d, s) + n * np.outer(d, d)
         if second is not None:
             second = second + 2 * self.sums * d + np.outer(self.counts, d * d)
+        lengths = self.lengths
+        if lengths is not None:
+            lengths = lengths + 2 * self.sums @ d + self.counts * float(d @ d)
         return Moments(
             rows=n,
             classes=self.classes,
@@ -346,6 +311,7 @@ class Moments:
             counts=self.counts + n * e,
             energy=self.energy + 2 * e * self.counts + n * e * e,
             sums=self.sums + np.outer(self.counts, d) + np.outer(e, s) + n * np.outer(e, d),
+            lengths=lengths,
             gram=gram,
             second=second,
             norms=norms,
@@ -384,11 +350,24 @@ class Moments:
         return np.maximum(self.second / counts - (self.sums / counts) ** 2, 0.0)
 
     @property
+    def class_spreads(self) -> Array:
+        """(C,) mean squared distance of a class's rows to its mean; 0 for a class without rows.
+
+        Raises `Unfit` for a regression target, and for moments made by `affine`.
+        """
+        if self.lengths is None:
+            raise Unfit("these moments have no lengths by class", where="Moments", fix="take them of rows with classes")
+        counts = np.maximum(self.counts, 1.0)
+        inside = self.lengths / counts - np.square(self.sums / counts[:, None]).sum(axis=1)
+        return np.asarray(np.maximum(inside, 0.0))
+
+    @property
     def centred_gram(self) -> Array:
-        """(D, D) of (x - mean)(x - mean)'. Raises `Unfit` when no Gram was accumulated."""
+        """(D, D) of (x - mean)(x - mean)', the caller's to keep. Raises `Unfit` when no Gram was accumulated."""
         if self.gram is None:
             raise Unfit("these moments have no Gram matrix", where="Moments", fix="accumulate with gram=True")
-        return np.asarray(self.gram - np.outer(self.total, self.total / self.rows))
+        found = np.array(self.gram, order="F")
+        return np.asarray(dger(-1.0 / self.rows, self.total, self.total, a=found, overwrite_a=True))
 
     @property
     def centred_sums(self) -> Array:
@@ -436,4 +415,91 @@ class Moments:
             fourth=centred.norms[0],
             rows=self.rows,
             width=self.width,
+        )
+
+
+class _Sums:
+    """The sums of `Moments`, while rows are still coming."""
+
+    def __init__(
+        self, classes: int, shift: Array, target_shift: Array, *, gram: bool, second: bool, norms: bool, single: bool
+    ) -> None:
+        width, columns = len(shift), len(target_shift)
+        self.classes, self.shift, self.target_shift, self.single = classes, shift, target_shift, single
+        self.rows, self.fourth = 0, 0.0
+        self.total, self.squares, self.counts = np.zeros(width), np.zeros(width), np.zeros(columns)
+        self.energy, self.sums = np.zeros(columns), np.zeros((columns, width))
+        self.lengths = np.zeros(columns) if classes else None
+        self.gram = np.zeros((width, width), order="F") if gram else None
+        self.second = np.zeros((columns, width)) if second else None
+        self.cubes = np.zeros(width) if norms else None
+        self.panel = np.empty((0, width))
+
+    def take(self, features: Array, labels: Array) -> None:
+        """Rows, not more than `PANEL_ROWS`; strip by strip where a strip serves for more than one sum."""
+        y = targets_of(labels, self.classes)
+        # with one class a row, what is summed by class need not be summed once more over all
+        each_once = bool(self.classes) and np.ndim(labels) == 1
+        y -= self.target_shift
+        each_once = each_once and not self.target_shift.any()
+        self.rows += len(y)
+        self.counts += y.sum(axis=0)
+        self.energy += (y * y).sum(axis=0)
+        width = len(self.shift)
+        strip = min(max(STRIP_CELLS // max(width, 1), 32), PANEL_ROWS)
+        held = len(features) if self.gram is not None else min(strip, len(features))
+        if len(self.panel) < held:
+            self.panel = np.empty((held, width))
+        for s in slices(len(features), strip):
+            u = self.panel[s] if self.gram is not None else self.panel[: s.stop - s.start]
+            u[...] = features[s]
+            u -= self.shift  # a copy, then in place: half the time of a subtraction that casts
+            self._add(u, y[s], labels[s] if each_once else None)
+        if self.gram is not None:
+            u = self.panel[: len(features)]
+            if self.single:
+                self.gram += product(u, u, single=True)
+            else:
+                self.gram = dsyrk(1.0, u.T, beta=1.0, c=self.gram, overwrite_c=True)  # the upper half, in place
+
+    def _add(self, u: Array, y: Array, labels: Array | None) -> None:
+        """All but the Gram matrix, of u (rows, D) and targets (rows, K); labels where each row is of one class."""
+        columns: Any = y.T
+        if labels is not None and self.classes > MANY_CLASSES:
+            ones, at = np.ones(len(u)), np.arange(len(u))
+            columns = csr_array((ones, (labels.astype(np.int64), at)), shape=(self.classes, len(u)))
+        by_column = columns @ u
+        self.sums += by_column
+        self.total += u.sum(axis=0) if labels is None else by_column.sum(axis=0)
+        if self.lengths is not None or self.cubes is not None:
+            long = np.einsum("nd,nd->n", u, u)
+            if self.lengths is not None:
+                self.lengths += columns @ long
+            if self.cubes is not None:
+                self.fourth += float(long @ long)
+                self.cubes += long @ u
+        if self.gram is None or self.single:
+            self.squares += np.einsum("nd,nd->d", u, u)
+        if self.second is not None:
+            self.second += columns @ np.square(u)
+
+    def told(self) -> Moments:
+        gram = self.gram
+        if gram is not None and not self.single:
+            gram += np.triu(gram, 1).T
+            self.squares = np.diagonal(gram).copy()
+        return Moments(
+            rows=self.rows,
+            classes=self.classes,
+            shift=self.shift,
+            target_shift=self.target_shift,
+            total=self.total,
+            squares=self.squares,
+            counts=self.counts,
+            energy=self.energy,
+            sums=self.sums,
+            lengths=self.lengths,
+            gram=gram,
+            second=self.second,
+            norms=None if self.cubes is None else (self.fourth, self.cubes),
         )

@@ -46,6 +46,10 @@ class OneLabel:
         return Moments.of(self.view.features, self.labels, 2)
 
     @property
+    def class_moments(self) -> Moments:
+        return Moments.of(self.view.features, self.labels, 2, gram=False)
+
+    @property
     def predictions(self) -> Array:
         return self.view.predictions
 

@@ -47,7 +47,7 @@ class Shrunk:
         trace, squares = float(np.trace(covariance)), float(np.vdot(covariance, covariance))
         chosen = _intensity(alpha, trace, squares, fourth, rows, width)
         ridge = max(max(chosen, 1e-10) * trace / width, floor) or 1.0
-        full = (1 - chosen) * covariance
+        full = np.multiply(covariance, 1 - chosen, order="F")
         full.flat[:: width + 1] += ridge
         return cls(chosen, ridge, cho_factor(full, lower=True, overwrite_a=True, check_finite=False))
 

@@ -54,6 +54,13 @@ class SeenView:
         return self.kept["moments"]
 
     @property
+    def class_moments(self) -> Moments:
+        self._check("class_moments", "features")
+        if "moments" not in self.kept and "class_moments" not in self.kept:
+            self.kept["class_moments"] = Moments.of(self.given, self.labels, self.classes, gram=False)
+        return self.kept.get("moments") or self.kept["class_moments"]
+
+    @property
     def predictions(self) -> Array:
         """(rows, width) probabilities, by a softmax of the features: a source with a class for each of them."""
         self._check("predictions", "predictions")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, View
-from headstart.numerics.moments import Moments
 from headstart.numerics.several_labels import label_by_label
 
 
@@ -18,7 +17,7 @@ from headstart.numerics.several_labels import label_by_label
 class CDNV:
     """Class separation: the class-distance normalised variance of every pair of classes.
 
-    Shapes: class sums and class second moments (C, D) float64, no Gram; time O(N·D + C²·D).
+    Shapes: class sums (C, D) float64, no Gram; time O(N·D + C²·D).
     Returns: mean over pairs of 1 / (1 + 2 V), V = (variance of one + of the other) / (2 squared distance of the means):
     1 where classes have collapsed to points, 0 where their means coincide. No per-row losses.
     Several labels a row: the mean over labels, each a class of its own against the rest.
@@ -38,12 +37,12 @@ class CDNV:
     def __call__(self, view: View) -> Score:
         if view.task == "multi_label":
             return label_by_label(self, view)
-        moments = Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
+        moments = view.class_moments
         present = moments.counts > 0
         if present.sum() < 2 or not moments.inverse_deviation().any():
             return Score(0.0)
         means = moments.sums[present] / moments.counts[present][:, None]
-        spread = moments.class_variances[present].sum(axis=1)
+        spread = moments.class_spreads[present]
         lengths = np.square(means).sum(axis=1)
         one, other = np.triu_indices(len(means), 1)
         apart = np.maximum(lengths[one] + lengths[other] - 2 * (means @ means.T)[one, other], 0.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
 from headstart.core import Needs, Score, View
@@ -20,7 +21,8 @@ from headstart.numerics.several_labels import label_by_label
 class GBC:
     """Bhattacharyya overlap of every pair of classes, summed.
 
-    Shapes: class sums and class second moments (C, D) float64, no Gram; time O(N·D + C²·D).
+    Shapes: class sums (C, D) float64, and second moments as many where a variance is of one dimension; no Gram; time
+    O(N·D + C²·D).
     Returns: -log Σ exp(-B) over ordered pairs of classes, B their Bhattacharyya distance; the paper's score is
     -exp(-value), which is 0 for all wide features in floating point. No per-row losses.
     Several labels a row: the mean over labels, each a class of its own against the rest.
@@ -42,21 +44,37 @@ class GBC:
     def __call__(self, view: View) -> Score:
         if view.task == "multi_label":
             return label_by_label(self, view)
-        moments = Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
+        diagonal = self.covariance == "diagonal"
+        moments = (
+            Moments.of(view.features, view.labels, view.classes, gram=False, second=True)
+            if diagonal
+            else view.class_moments
+        )
         present = moments.counts > 0
         alive = moments.inverse_deviation() > 0
         if present.sum() < 2 or not alive.any():
             return Score(0.0)
         means = moments.sums[present][:, alive] / moments.counts[present][:, None]
-        variances = moments.class_variances[present][:, alive]
-        if self.covariance == "spherical":
-            variances = np.broadcast_to(variances.mean(axis=1, keepdims=True), variances.shape)
-        variances = np.maximum(variances, 1e-4 * moments.variance[alive].mean())
-        return Score(-float(logsumexp(-_distances(means, variances))))
+        least = 1e-4 * moments.variance[alive].mean()
+        if diagonal:
+            return _overlap(_of_diagonal(means, np.maximum(moments.class_variances[present][:, alive], least)))
+        return _overlap(_of_spheres(means, np.maximum(moments.class_spreads[present] / alive.sum(), least)))
 
 
-def _distances(means: Array, variances: Array) -> Array:
-    """(pairs,) Bhattacharyya distances of Gaussians with diagonal covariance, each ordered pair once."""
+def _overlap(distances: Array) -> Score:
+    return Score(-float(logsumexp(-distances)))
+
+
+def _of_spheres(means: Array, variances: Array) -> Array:
+    """(pairs,) Bhattacharyya distances of Gaussians with one variance each, (C,), each ordered pair once."""
+    middle = (variances[:, None] + variances) / 2
+    wide = np.log(middle) - 0.5 * np.log(variances[:, None]) - 0.5 * np.log(variances)
+    found = cdist(means, means, "sqeuclidean") / middle / 8 + means.shape[1] * wide / 2
+    return np.asarray(found[~np.eye(len(means), dtype=bool)])
+
+
+def _of_diagonal(means: Array, variances: Array) -> Array:
+    """(pairs,) Bhattacharyya distances of Gaussians with diagonal covariance, (C, D), each ordered pair once."""
     found = []
     for c in range(len(means)):
         others = np.arange(len(means)) != c

@@ -59,7 +59,7 @@ class LDA:
             return label_by_label(self, view)
         features, labels = view.features, np.asarray(view.labels)
         by_width = features.shape[0] >= features.shape[1]
-        whole = view.moments if by_width else Moments.of(features, labels, view.classes, gram=False)
+        whole = view.moments if by_width else view.class_moments
         losses = np.full(len(features), np.nan)
         for train, valid in cells(view.folds):
             moments = whole - Moments.of(features[valid], labels[valid], view.classes, gram=by_width)

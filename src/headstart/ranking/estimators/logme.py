@@ -6,14 +6,14 @@ iteration is of You et al., "Ranking and Tuning Pre-trained Models", JMLR 2022.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import pi
 
 import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import Array
-from headstart.numerics.spectrum import Spectrum
+from headstart.numerics.spectrum import Spectrum, Tridiagonal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,32 +52,27 @@ class LogME:
             )
 
     def __call__(self, view: View) -> Score:
-        spectrum, rows = Spectrum.of_view(view), len(view.features)
-        energy = spectrum.shares.sum(axis=0) + spectrum.rest
-        varying = energy > 0
-        if not varying.any():
-            return Score(0.0)
-        unit = rows / energy[varying] if view.task == "regression" else 1.0
-        scaled = replace(
-            spectrum,
-            values=spectrum.values / spectrum.level,
-            shares=spectrum.shares[:, varying] * unit,
-            rest=spectrum.rest[varying] * unit,
-        )
-        return Score(float(self._evidence(scaled).mean()))
+        values = view.task == "regression"
+        found = self._evidence(Tridiagonal.of_view(view).standardised(values=values))
+        if np.isnan(found).any():  # fits so close that the short way would tell rounding
+            found = self._evidence(Spectrum.of_view(view).standardised(values=values))
+        return Score(float(found.mean()) if len(found) else 0.0)
 
-    def _evidence(self, spectrum: Spectrum) -> Array:
+    def _evidence(self, head: Tridiagonal | Spectrum) -> Array:
         """(K,) nats a row at the fixed point of t = alpha / beta, each column with its own."""
-        n, values = spectrum.rows - 1, spectrum.values[:, None]
-        t = np.ones(len(spectrum.rest))
+        n, columns, values = head.rows - 1, head.projected.shape[1], head.values[:, None]
+        t, moving = np.ones(columns), np.arange(columns)
         for _ in range(self.iterations):
-            size = (spectrum.shares * values / (values + t) ** 2).sum(axis=0)  # of the mean weights, squared
-            alpha = (values / (values + t)).sum(axis=0) / np.maximum(size, 1e-300)
-            beta = spectrum.freedom(t) / np.maximum(spectrum.residuals(t), 1e-300)
+            before = t[moving]
+            size, error = head.ridge(before, moving)
+            alpha = (values / (values + before)).sum(axis=0) / np.maximum(size, 1e-300)
+            beta = head.freedom(before) / np.maximum(error, 1e-300)
             # the bounds hold where the evidence is flat: labels that are all noise, or none
-            before, t = t, np.clip(alpha / np.maximum(beta, 1e-300), 1e-12, 1e12)
-            if (np.abs(t - before) <= self.tolerance * before).all():
+            t[moving] = np.clip(alpha / np.maximum(beta, 1e-300), 1e-12, 1e12)
+            moving = moving[np.abs(t[moving] - before) > self.tolerance * before]
+            if not len(moving):
                 break
-        loss = spectrum.rest + (spectrum.shares * t / (values + t)).sum(axis=0)  # residual + t * size: n / beta
+        sizes, errors = head.ridge(t, np.arange(columns))
+        loss = errors + t * sizes  # n / beta
         volume = np.log1p(values / t).sum(axis=0)
         return np.asarray(-0.5 * (np.log(2 * pi * np.maximum(loss, 1e-300) / n) + 1 + volume / n))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, View
-from headstart.numerics.moments import Moments
 from headstart.numerics.several_labels import label_by_label
 
 
@@ -37,7 +36,7 @@ class NeuralCollapse:
         if view.task == "multi_label":
             return label_by_label(self, view)
         features, labels = view.features, np.asarray(view.labels)
-        moments = Moments.of(features, labels, view.classes, gram=False)
+        moments = view.class_moments
         if not moments.inverse_deviation().any():
             return Score(0.0)
         present = moments.counts > 0

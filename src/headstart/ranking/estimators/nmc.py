@@ -35,7 +35,7 @@ class NMC:
 
     def __call__(self, view: View) -> Score:
         features, labels = view.features, view.labels
-        whole = Moments.of(features, labels, view.classes, gram=False)
+        whole = view.class_moments
         losses = np.full(len(features), np.nan)
         for _, valid in cells(view.folds):
             train = whole - Moments.of(features[valid], labels[valid], view.classes, gram=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, View
-from headstart.numerics.moments import Moments, slices
+from headstart.numerics.moments import STRIP_CELLS, Array, slices
 from headstart.numerics.shrinkage import Shrunk
 
 
@@ -38,29 +38,22 @@ class ShrunkHScore:
     )  # fmt: skip
     cites = "arXiv:2110.06893"
 
-    # rows of features that are in float64 at a time
-    block: int = 512
-
     def __call__(self, view: View) -> Score:
         features, rows = view.features, len(view.features)
         by_width = rows >= features.shape[1]
-        moments = view.moments if by_width else Moments.of(features, view.labels, view.classes, gram=False)
+        moments = view.moments if by_width else view.class_moments
         inverse = moments.inverse_deviation()
         alive = np.flatnonzero(inverse)
         if not len(alive):
             return Score(0.0)
         mean, inverse = moments.mean[alive], inverse[alive]
         if by_width:
-            covariance = moments.centred_gram[np.ix_(alive, alive)] * inverse[:, None] * (inverse / rows)
-            fourth = 0.0
-            for s in slices(rows, self.block):
-                u = features[s] if len(alive) == features.shape[1] else features[s, alive]
-                u = np.array(u, dtype=np.float64)
-                u -= mean
-                u *= inverse
-                lengths = np.einsum("nd,nd->n", u, u)
-                fourth += float(lengths @ lengths)
-            shrunk = Shrunk.of_covariance(covariance, fourth, rows)
+            covariance = moments.centred_gram
+            if len(alive) < len(covariance):
+                covariance = covariance[np.ix_(alive, alive)]
+            covariance *= inverse[:, None]
+            covariance *= inverse / rows
+            shrunk = Shrunk.of_covariance(covariance, _fourth(features, alive, mean, inverse), rows)
         else:
             shrunk = Shrunk.of_rows((features[:, alive] - mean) * inverse)
         present = moments.counts > 0
@@ -70,3 +63,16 @@ class ShrunkHScore:
         if view.task == "multi_label":  # a label's other side, the rows without it, adds n / (N - n) as much
             each = each * np.where(counts < rows, rows / np.maximum(rows - counts, 1.0), 0.0)
         return Score(float((1 - shrunk.alpha) * each.sum()))
+
+
+def _fourth(features: Array, alive: Array, mean: Array, inverse: Array) -> float:
+    """The sum over rows of |standardised row|⁴, of the dimensions that vary; a strip in a core's cache at a time."""
+    total = 0.0
+    for s in slices(len(features), max(STRIP_CELLS // len(alive), 32)):
+        u = features[s] if len(alive) == features.shape[1] else features[s, alive]
+        u = np.array(u, dtype=np.float64)
+        u -= mean
+        u *= inverse
+        lengths = np.einsum("nd,nd->n", u, u)
+        total += float(lengths @ lengths)
+    return total
