@@ -20,8 +20,8 @@ from .shrinkage import ledoit_wolf
 
 Array = np.ndarray[Any, Any]
 PANEL_ROWS = 1024  # rows that one symmetric product takes
-STRIP_CELLS = 98_304  # cells of float64 that stay in a core's cache while all sums but that product are taken of them
-MANY_CLASSES = 16  # from here on, adding row after row is faster than multiplying by columns of 0 and 1
+STRIP_CELLS = 98304  # cells of float64 that stay in a core's cache while all sums but that product are taken of them
+MANY_CLASSES = 64  # from here on, adding row after row is faster than multiplying by columns of 0 and 1
 SINGLE_ROWS = 512  # rows of a product in float32; its error grows with them
 SINGLE_RANGE = 1e-12, 1e12  # of the largest number in a block, so that no square leaves float32
 
@@ -426,7 +426,7 @@ class _Sums:
     ) -> None:
         width, columns = len(shift), len(target_shift)
         self.classes, self.shift, self.target_shift, self.single = classes, shift, target_shift, single
-        self.rows, self.fourth = 0, 0.0
+        self.rows, self.fourth, self.each_once = 0, 0.0, False
         self.total, self.squares, self.counts = np.zeros(width), np.zeros(width), np.zeros(columns)
         self.energy, self.sums = np.zeros(columns), np.zeros((columns, width))
         self.lengths = np.zeros(columns) if classes else None
@@ -439,9 +439,8 @@ class _Sums:
         """Rows, not more than `PANEL_ROWS`; strip by strip where a strip serves for more than one sum."""
         y = targets_of(labels, self.classes)
         # with one class a row, what is summed by class need not be summed once more over all
-        each_once = bool(self.classes) and np.ndim(labels) == 1
+        self.each_once = bool(self.classes) and np.ndim(labels) == 1 and not self.target_shift.any()
         y -= self.target_shift
-        each_once = each_once and not self.target_shift.any()
         self.rows += len(y)
         self.counts += y.sum(axis=0)
         self.energy += (y * y).sum(axis=0)
@@ -454,7 +453,7 @@ class _Sums:
             u = self.panel[s] if self.gram is not None else self.panel[: s.stop - s.start]
             u[...] = features[s]
             u -= self.shift  # a copy, then in place: half the time of a subtraction that casts
-            self._add(u, y[s], labels[s] if each_once else None)
+            self._add(u, y[s], labels[s] if self.each_once else None)
         if self.gram is not None:
             u = self.panel[: len(features)]
             if self.single:
@@ -468,11 +467,11 @@ class _Sums:
         if labels is not None and self.classes > MANY_CLASSES:
             ones, at = np.ones(len(u)), np.arange(len(u))
             columns = csr_array((ones, (labels.astype(np.int64), at)), shape=(self.classes, len(u)))
-        by_column = columns @ u
-        self.sums += by_column
-        self.total += u.sum(axis=0) if labels is None else by_column.sum(axis=0)
+        self.sums += columns @ u
+        if labels is None:
+            self.total += u.sum(axis=0)
         if self.lengths is not None or self.cubes is not None:
-            long = np.einsum("nd,nd->n", u, u)
+            long = np.vecdot(u, u)
             if self.lengths is not None:
                 self.lengths += columns @ long
             if self.cubes is not None:
@@ -488,6 +487,8 @@ class _Sums:
         if gram is not None and not self.single:
             gram += np.triu(gram, 1).T
             self.squares = np.diagonal(gram).copy()
+        if self.each_once:
+            self.total = self.sums.sum(axis=0)
         return Moments(
             rows=self.rows,
             classes=self.classes,

@@ -73,6 +73,6 @@ def _fourth(features: Array, alive: Array, mean: Array, inverse: Array) -> float
         u = np.array(u, dtype=np.float64)
         u -= mean
         u *= inverse
-        lengths = np.einsum("nd,nd->n", u, u)
+        lengths = np.vecdot(u, u)
         total += float(lengths @ lengths)
     return total
