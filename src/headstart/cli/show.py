@@ -146,6 +146,7 @@ def ranking(
                 "cost_seconds": receipt.seconds,
                 "dropped": known["dropped"],
                 "lost_words": known["lost_words"],
+                "lower": dict(zip(("dtype", "rows"), known["lower"], strict=True)) if known["lower"] else None,
             }
         )
     passes = _passes(ranked, len(target.labelled))
@@ -184,6 +185,10 @@ def ranking(
     if left:
         rows = [(_short(o["name"]), str(o["dropped"])) for o in left]
         draw("", table("left the race", "because", rows=rows))
+    lowered = [one for one in listed if one["lower"]]
+    if lowered:
+        kinds = " or ".join(dict.fromkeys(one["lower"]["dtype"] for one in lowered))
+        note(f"the race read {_count(len(lowered), 'source')} in {kinds}, which scored as in float32 on a batch")
     for found in gathered:
         _tell_set(found, title)
     for one in broken:
@@ -355,7 +360,9 @@ def _passes(ranked: Sequence[Source], rows: int) -> dict[str, int]:
         assert source.receipt is not None
         if not source.receipt.facts["error"]:
             trunk = trunk_of(source)
-            used[trunk] = max(used.get(trunk, 0), int(source.receipt.facts["rows"]))
+            facts = source.receipt.facts
+            again = facts["lower"][1] if facts["lower"] and not facts["dropped"] else 0  # the race's, besides float32
+            used[trunk] = max(used.get(trunk, 0), int(facts["rows"]) + int(again))
     return {"rows": sum(used.values()), "full": rows * len(used)}
 
 

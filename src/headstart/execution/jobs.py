@@ -2,11 +2,13 @@
 
 Specs (paths absolute, or relative to the run folder; `source` from `specs.source_to_dict`; `cache` a folder or None):
 
-    features  {source, target, rows: "labelled" | "unlabelled" | "test:<folder of rows>", start, stop, cache, taps?}
+    features  {source, target, rows: "labelled" | "unlabelled" | "test:<folder of rows>", start, stop, cache, taps?,
+               dtype?, racer?}
               fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order; taps:
-              layers and poolings of the source, as sources, that are computed in place of it, in one pass for all.
-              value {rows, width, chunks: [keys]}
-    score     {source, target, root?, upto, estimators: [{name, settings}], cache, frozen?, errors?}
+              layers and poolings of the source, as sources, that are computed in place of it, in one pass for all;
+              dtype: "float32", "bfloat16", "int8", or "fastest" by the scores of the estimator `racer`.
+              value {rows, width, chunks: [keys], dtype, probed: {seconds, scores} by dtype}
+    score     {source, target, root?, upto, estimators: [{name, settings}], cache, frozen?, errors?, dtype?}
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
               fold of one); frozen: score the rows after the first so many, by a fit on these; errors: of the scores.
               value {rows, scores: {name: value}, errors: {name: standard error}, failed: {name: error}}; files
@@ -49,6 +51,7 @@ from headstart.core import Fitted, Problem, Refused, Rows, Source, State, Steps,
 from headstart.io import targets
 from headstart.numerics.chunks import standard_error
 
+from .backends import fastest
 from .specs import Halted, Job, Room, chunks, source_from_dict
 from .views import FoldView, Pool, RankView, Store, drawn, first_rows, none_of, opener
 from .words import Seen
@@ -84,10 +87,18 @@ def _features(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     rows = _rows_named(spec["rows"], target, room)
     wanted = chunks(int(spec["start"]), int(spec["stop"]), len(rows))
     width, keys = source.facts.get("width"), []
+    dtype, probed = spec.get("dtype", "float32"), dict[str, Any]()
     with opener(source) as open_:
         assert open_ is not None
-        pool = Pool.of_rows(open_, rows, _store(spec, room))
-        taps = [source_from_dict(tap) for tap in spec.get("taps", ())]
+        taps, store = [source_from_dict(tap) for tap in spec.get("taps", ())], _store(spec, room)
+        each: list[Source | None] = [*taps] or [None]
+        if dtype == "fastest":
+            plain, dtype = Pool.of_rows(open_, rows, store), "float32"
+            keys = [plain.key(*span, tap) for span in wanted for tap in each]
+            if store is None or any(store.get(key) is None for key in keys):  # what is at hand costs nothing
+                dtype, probed = fastest(open_, target, rows, catalogue.make("ranking.estimators", spec["racer"]))
+            keys = []
+        pool = Pool.of_rows(open_, rows, store, dtype)
         for start, stop in wanted:
             if room.stop():
                 raise Halted(start, {"rows": start})
@@ -98,7 +109,8 @@ def _features(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
             width = pool.chunk(start, stop).shape[1]
             pool.release()
             keys.append(pool.key(start, stop))
-    return {"rows": sum(b - a for a, b in wanted), "width": width, "chunks": keys}
+    done = sum(b - a for a, b in wanted)
+    return {"rows": done, "width": width, "chunks": keys, "dtype": dtype, "probed": probed}
 
 
 def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     failed: dict[str, dict[str, str]] = {}
     with opener(source) as open_:
         assert open_ is not None
-        pool = Pool.of_rows(open_, first, _store(spec, room))
+        pool = Pool.of_rows(open_, first, _store(spec, room), spec.get("dtype", "float32"))
         at = {name: i for i, name in enumerate(target.labelled.ids)}
         rows = target.labelled.take([at[name] for name in first.ids[: int(spec["upto"])] if name in at])
         seen = Seen(first_rows(target, rows, spec.get("frozen")), open_, pool)

@@ -71,11 +71,19 @@ def dump_rows(run: Run, rows: Rows, name: str) -> str:
 
 
 def features_job(
-    part: Part, taps: Sequence[Source], start: int, stop: int, *, limit_seconds: float | None = None
+    part: Part,
+    taps: Sequence[Source],
+    start: int,
+    stop: int,
+    *,
+    dtype: str = "float32",
+    racer: str | None = None,
+    limit_seconds: float | None = None,
 ) -> Job:
     """Features of the root's labelled rows start…stop, in the order of draw, into the cache.
 
-    taps: a source, or several layers and poolings of one, which share a pass.
+    taps: a source, or several layers and poolings of one, which share a pass. dtype: of the arithmetic; `fastest`: the
+    fastest that leaves the scores of `racer` as they are, see `backends`.
     """
     spec: dict[str, Any] = {
         "source": source_to_dict(taps[0]),
@@ -87,6 +95,8 @@ def features_job(
     }
     if len(taps) > 1:
         spec["taps"] = [source_to_dict(tap) for tap in taps]
+    if dtype != "float32":
+        spec |= {"dtype": dtype, "racer": racer}
     return Job("features", f"features of {taps[0].name}", spec, limit_seconds=limit_seconds)
 
 
@@ -110,11 +120,12 @@ def score_job(
     frozen: int | None = None,
     *,
     errors: bool = False,
+    dtype: str = "float32",
 ) -> Job:
     """Estimators on the labelled rows of the part that are among the first `rows` that are drawn of the root.
 
     frozen: what is fitted sees the first so many rows of the part alone, and the others are scored. errors: of the
-    scores too, see `numerics.chunks.standard_error`.
+    scores too, see `numerics.chunks.standard_error`. dtype: of the arithmetic that features are computed in.
     """
     names = [catalogue.name_of(e) for e in estimators]
     spec: dict[str, Any] = {
@@ -131,6 +142,8 @@ def score_job(
         spec["frozen"] = frozen
     if errors:
         spec["errors"] = True
+    if dtype != "float32":
+        spec["dtype"] = dtype
     own = {name: e for name, e in zip(names, estimators, strict=True) if name.startswith("?")}
     return Job("score", f"scores of {source.name}", spec, methods=own)
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from headstart.core import Refused, Source, Unreadable
 from headstart.numerics.ragged import places, starts_of
 
+from .backends import Dtype, lowered
 from .image_encoder import KEPT_BYTES, ImageEncoder
 from .member_files import Member
 from .recipes import Recipe
@@ -23,7 +24,6 @@ from .sources import recipe_of
 from .text_encoder import TextEncoder
 
 Array = np.ndarray[Any, Any]
-Dtype = Literal["float32", "bfloat16"]
 Loaded = TextEncoder | ImageEncoder
 BATCH_TOKENS = 2048  # the most padded tokens (or patches) of one batch; more are no faster (benchmarks/features.py)
 BATCH_COST = 128  # what a batch costs beside its tokens, in tokens
@@ -57,8 +57,9 @@ class OpenedSource:
         """(rows, width) float32, in the order of the rows; of lists of words (words, width), row after row, NaN for a
         word that the encoder does not see, since it is cut off or its tokenizer knows none of its characters.
 
-        dtype: of the arithmetic; `float32` equals the model's own library to 1e-5, `bfloat16` is faster where the
-        processor has it and should be probed with `fidelity` first. progress: called with (rows done, rows).
+        dtype: of the arithmetic; `float32` equals the model's own library to 1e-5; `bfloat16` and `int8` are faster
+        where the processor has them, and should be probed first, by `fidelity` or by scores. progress: called with
+        (rows done, rows).
         """
         return self.tapped(inputs, [self.source], dtype=dtype, threads=threads, progress=progress)[0]
 
@@ -74,7 +75,7 @@ class OpenedSource:
         """Features by several layers and poolings of this source (see `layers.taps`), from one pass over the rows."""
         if dtype not in self._loaded:
             self._loaded[dtype] = load(self.recipe, self.member)
-            self._loaded[dtype].module.to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+            self._loaded[dtype].module = lowered(self._loaded[dtype].module, dtype)
         recipes = [self.recipe if tap.identity == self.source.identity else recipe_of(tap)[0] for tap in taps]
         return features_of(self._loaded[dtype], inputs, recipes, threads=threads, progress=progress)
 

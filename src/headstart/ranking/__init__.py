@@ -51,8 +51,9 @@ class Ranked:
     name, higher is better. errors: standard errors of those that tell. refused: estimators that cannot work on this
     source, with the reason. dropped: why it left the race, at `rows` rows. error: why it could not be ranked at all.
     probe: the out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route, where
-    past runs were asked. lost: of a target of tags, the words that the source has no features for; None where it was
-    not scored.
+    past runs were asked. lower: the arithmetic that the race computed features in, and on how many rows, where it was
+    not float32; all that is told of a source that ran to the end is. lost: of a target of tags, the words that the
+    source has no features for; None where it was not scored.
     """
 
     source: Source
@@ -67,6 +68,7 @@ class Ranked:
     probe: Tried | None = None
     certainty: Certainty | None = None
     expected: tuple[Expected, ...] = ()
+    lower: tuple[str, int] | None = None
 
     @property
     def lost(self) -> int | None:
@@ -244,13 +246,15 @@ def race(
             able[source.identity] = source
 
     rungs: list[int] = []
+    # by trunk; none where a bound promises something of the features that are used in the end
+    lower: dict[str, tuple[str, int]] | None = None if rule == "bernstein" else {}
 
     def losses_at(names: Sequence[str], rows: int) -> dict[str, Array]:
         if rungs and part.folder == part.root:  # the first rung says what all rows would cost, were no source to leave
             spent = run.meter.spent_by_stage["features"]
             run.forecast("features", spent * part.root_rows / part.drawn(rungs[0]))
         rungs.append(rows)
-        return _losses(part, [able[n] for n in names], rows, run, failed, seconds, frozen)
+        return _losses(part, [able[n] for n in names], rows, run, failed, seconds, frozen, lower)
 
     widths = {name: int(s.facts.get("width") or 1) for name, s in able.items()}
     sizes = races.rungs(len(target.labelled), min(widths.values(), default=0))
@@ -271,7 +275,9 @@ def race(
     ]
     broken = [Ranked(s, seconds=seconds[s.identity], error=failed[s.identity]) for s in sources if s.identity in failed]
     order = sorted(scored, key=lambda r: -target.metric.sign * (r.score.value if r.score else 0.0))
-    return [*order, *sorted(left, key=lambda r: -r.rows), *broken]
+    found = [*order, *sorted(left, key=lambda r: -r.rows), *broken]
+    fast = {trunk: told for trunk, told in (lower or {}).items() if told[0] != "float32"}
+    return [replace(r, lower=fast.get(trunk_of(r.source))) for r in found]
 
 
 def _losses(
@@ -282,10 +288,13 @@ def _losses(
     failed: dict[str, Problem],
     seconds: dict[str, float],
     frozen: int | None,
+    lower: dict[str, tuple[str, int]] | None,
 ) -> dict[str, Array]:
     """Per-row losses of the racing estimator on the first rows of the draw; failures are noted and left out.
 
-    frozen: so many of them fit the heads, for all rungs, and only the rows after them have losses.
+    frozen: so many of them fit the heads, for all rungs, and only the rows after them have losses. lower: by trunk,
+    the arithmetic that was found fastest and the rows that it was used on, which is noted here; None for float32. All
+    rows are always in float32, for what is told of them.
     """
     import numpy as np
 
@@ -296,9 +305,17 @@ def _losses(
     together: dict[str, list[Source]] = {}
     for source in sources:
         together.setdefault(trunk_of(source), []).append(source)
-    jobs = [features_job(part, taps, 0, part.drawn(rows), limit_seconds=limit) for taps in together.values()]
+    may = lower if rows < len(part.target.labelled) else None
+    asked = {trunk: "float32" if may is None else may.get(trunk, ("fastest", 0))[0] for trunk in together}
+    jobs = [
+        features_job(part, taps, 0, part.drawn(rows), dtype=asked[trunk], racer=RACER, limit_seconds=limit)
+        for trunk, taps in together.items()
+    ]
     alive = []
-    for taps, outcome in zip(together.values(), run.do(jobs, "features"), strict=True):
+    for (trunk, taps), outcome in zip(together.items(), run.do(jobs, "features"), strict=True):
+        if outcome.ok and may is not None:
+            asked[trunk] = outcome.value["dtype"]
+            may[trunk] = asked[trunk], rows
         for tap in taps:
             seconds[tap.identity] += outcome.seconds / len(taps)
             if outcome.ok:
@@ -308,7 +325,8 @@ def _losses(
     if frozen is not None and rows <= frozen:
         return {s.identity: np.full(rows, np.nan) for s in alive}
     racer = [catalogue.make(ESTIMATORS, RACER)]
-    scored = run.do([score_job(part, s, part.drawn(rows), racer, frozen) for s in alive], "rank")
+    upto = part.drawn(rows)
+    scored = run.do([score_job(part, s, upto, racer, frozen, dtype=asked[trunk_of(s)]) for s in alive], "rank")
     losses: dict[str, Array] = {}
     for source, outcome in zip(alive, scored, strict=True):
         seconds[source.identity] += outcome.seconds
@@ -415,6 +433,7 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
             "refused": {name: problem.as_dict() for name, problem in ranked.refused.items()},
             "dropped": ranked.dropped,
             "rows": ranked.rows,
+            "lower": ranked.lower,
             "error": ranked.error.as_dict() if ranked.error else None,
             "certainty": ranked.certainty.as_dict() if ranked.certainty else None,
             "expected": [one.as_dict() for one in ranked.expected],

@@ -1,0 +1,76 @@
+"""The arithmetic that a race computes features in: the fastest that tells of a source what float32 tells.
+
+Only the race uses it; what is reported of a source is computed in float32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headstart.core import Ranking, Rows, Target, Unfit
+
+from .views import Dtype, Opener, Pool, RankView, first_rows
+
+Array = np.ndarray[Any, Any]
+PROBE_ROWS = 128
+TOLERANCE = 0.01  # of the racing estimator's score, R², on these rows
+GAIN = 2.0  # those that stay to the end are computed in float32 besides, so less would not pay
+
+
+class Taken(Pool):
+    """A pool of features that are at hand."""
+
+    def __init__(self, opener: Opener, rows: Rows, features: Array) -> None:
+        super().__init__(opener, rows.ids, rows.inputs, None)
+        self._features = features
+
+    def take(self, ids: Sequence[str]) -> Array:
+        assert len(ids) == len(self._features)
+        return self._features
+
+
+def fastest(opener: Opener, target: Target, rows: Rows, racer: Ranking) -> tuple[Dtype, dict[str, Any]]:
+    """The arithmetic to use for a source, and what was measured: seconds and score by arithmetic, on one batch.
+
+    rows: in the order of the draw. Where this processor has nothing faster, or rows are lists of words, nothing is
+    measured.
+    """
+    from headstart.io.backends import FAST, gain
+
+    able = [dtype for dtype in FAST if gain(dtype) >= GAIN]
+    if not able or "tokens" in rows.inputs.column_names:
+        return "float32", {}
+    seen = first_rows(target, rows.take(range(min(PROBE_ROWS, len(rows)))))
+    seconds: dict[Dtype, float] = {}
+    scores: dict[Dtype, float] = {}
+    for dtype in ("float32", *able):
+        try:
+            opener.opened.features(seen.labelled.inputs, dtype=dtype)  # what is loaded and tokenised at first use
+            begun = time.perf_counter()
+            features = opener.opened.features(seen.labelled.inputs, dtype=dtype)
+        except (RuntimeError, TypeError, AttributeError, ValueError):
+            if dtype == "float32":
+                raise
+            continue  # an architecture that looks into its layers, and finds others there
+        seconds[dtype] = time.perf_counter() - begun
+        view = RankView(seen, seen.labelled, Taken(opener, seen.labelled, features))
+        try:
+            scores[dtype] = racer(view.seen_by(racer.needs, "the probe of backends")).value
+        except Unfit:  # too few rows to tell
+            return "float32", {}
+    return choice(seconds, scores), {"seconds": seconds, "scores": scores}
+
+
+def choice(seconds: Mapping[Dtype, float], scores: Mapping[Dtype, float]) -> Dtype:
+    """The fastest whose score is within the tolerance of float32's, where it is fast enough.
+
+    >>> choice({"float32": 1.0, "bfloat16": 0.4, "int8": 0.2}, {"float32": 0.5, "bfloat16": 0.497, "int8": 0.45})
+    'bfloat16'
+    """
+    true = [d for d in seconds if abs(scores[d] - scores["float32"]) <= TOLERANCE]
+    best = min(true, key=lambda d: seconds[d])
+    return best if seconds["float32"] >= GAIN * seconds[best] else "float32"

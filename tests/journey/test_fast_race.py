@@ -1,0 +1,127 @@
+"""Races on features of faster arithmetic: who leaves is decided by them, and what is told is of float32."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import headstart as hs
+from headstart.cli.show import _passes
+from headstart.core import Source
+from headstart.execution import backends, begin
+from headstart.execution.views import opener
+from headstart.io import encoders, sources
+from headstart.io.backends import FAST, gain
+from headstart.ranking import Rule
+from headstart.ranking.estimators.ridge_probe import RidgeProbe
+from journey import shelves
+
+pytestmark = pytest.mark.usefixtures("light")
+ROWS = 300
+
+
+@pytest.fixture
+def shelf(text_model: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
+    """An encoder and one that says nothing, on a processor where everything but float32 is fast."""
+    monkeypatch.setattr("headstart.io.backends.gain", lambda _: 9.0)
+    shelves.model(tmp_path / "other")
+    weights = load_file(tmp_path / "other" / "model.safetensors")
+    save_file({k: np.zeros_like(v) for k, v in weights.items()}, tmp_path / "other" / "model.safetensors")
+    (other,), _ = sources.scan(tmp_path / "other")
+    return [text_model, other]
+
+
+def ranked(shelf: list[Source], folder: Path, monkeypatch: pytest.MonkeyPatch, rule: Rule = "paired") -> Any:
+    monkeypatch.setenv("HEADSTART_HOME", str(folder / "home"))
+    with begin(folder, hs.Budget(), inputs={}, executor="in_process", show="none") as run:
+        found = hs.rank(shelves.tickets(ROWS, told=1.0), shelf, hs.Budget(), "nmc", rule=rule, run=run)
+        jobs = [json.loads(p.read_text()) for p in run.folder.rglob("job.json")]
+    receipts = [s.receipt for s in found]
+    assert None not in receipts
+    return found, receipts, jobs
+
+
+def test_the_race_is_fast_and_the_figures_are_of_float32(
+    shelf: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "choice", lambda _seconds, _scores: "int8")
+    found, fast, jobs = ranked(shelf, tmp_path / "fast", monkeypatch)
+    monkeypatch.setattr(backends, "choice", lambda _seconds, _scores: "float32")
+    _, plain, _ = ranked(shelf, tmp_path / "plain", monkeypatch)
+    assert [r.facts["lower"] for r in plain] == [None, None]
+    for one, other in zip(fast, plain, strict=True):
+        dtype, rows = one.facts["lower"]
+        assert (dtype, one.inputs) == ("int8", other.inputs)
+        assert rows < ROWS
+        if not one.facts["dropped"]:
+            assert one.facts["proxies"] == other.facts["proxies"]
+            assert one.scores == other.scores
+    kept = [r for r in fast if not r.facts["dropped"]]
+    again = sum(r.facts["lower"][1] for r in kept)
+    assert _passes(found, ROWS)["rows"] == sum(r.facts["rows"] for r in fast) + again
+    by_rows = {(j["spec"]["stop"], j["spec"].get("dtype", "float32")) for j in jobs if j["verb"] == "features"}
+    assert {"fastest", "float32"} == {dtype for _, dtype in by_rows if dtype != "int8"}
+    assert {dtype for stop, dtype in by_rows if stop == ROWS} == {"float32"}
+
+
+def test_a_bound_is_of_float32(shelf: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, receipts, jobs = ranked(shelf, tmp_path, monkeypatch, "bernstein")
+    assert [r.facts["lower"] for r in receipts] == [None, None]
+    assert not any("dtype" in j["spec"] for j in jobs)
+
+
+def probed(text_model: Source, rows: int = ROWS) -> tuple[str, dict[str, Any]]:
+    target = shelves.tickets(rows, told=1.0)
+    with opener(text_model) as opened:
+        assert opened is not None
+        return backends.fastest(opened, target, target.labelled, RidgeProbe())
+
+
+def test_the_probe_measures_each_and_leaves_out_what_an_architecture_cannot(
+    shelf: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "GAIN", 0.0)
+    monkeypatch.setattr(backends, "TOLERANCE", np.inf)
+    dtype, told = probed(shelf[0])
+    assert set(told["scores"]) == set(told["seconds"]) == {"float32", *FAST}
+    assert dtype == min(told["seconds"], key=told["seconds"].get)
+    assert all(abs(told["scores"][d] - told["scores"]["float32"]) < 0.2 for d in FAST)
+
+    def lowered(module: Any, dtype: str) -> Any:
+        if dtype == "int8":
+            raise TypeError("its layers look at their weights")
+        return real(module, dtype)
+
+    real = encoders.lowered
+    monkeypatch.setattr(encoders, "lowered", lowered)
+    _, told = probed(shelf[0])
+    assert set(told["seconds"]) == {"float32", "bfloat16"}
+
+
+def test_nothing_is_measured_where_nothing_is_faster(text_model: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.io.backends.gain", lambda _: 1.5)
+    assert probed(text_model) == ("float32", {})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "scores", "want"),
+    [
+        ((1.0, 0.4, 0.2), (0.5, 0.495, 0.5), "int8"),
+        ((1.0, 0.4, 0.2), (0.5, 0.495, 0.52), "bfloat16"),
+        ((1.0, 0.6, 0.2), (0.5, 0.5, 0.4), "float32"),
+        ((1.0, 3.0, 2.0), (0.5, 0.5, 0.5), "float32"),
+    ],
+)
+def test_the_choice(seconds: tuple[float, ...], scores: tuple[float, ...], want: str) -> None:
+    names = ("float32", *FAST)
+    assert backends.choice(dict(zip(names, seconds, strict=True)), dict(zip(names, scores, strict=True))) == want  # type: ignore[arg-type]
+
+
+def test_the_gain_of_this_processor_is_a_number() -> None:
+    assert gain("float32") == pytest.approx(1.0, abs=0.9)
+    assert all(0 <= gain(dtype) < 100 for dtype in FAST)
