@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from headstart.core import Unfit
-from headstart.numerics.chunks import Chunks, jackknife
+from headstart.numerics.chunks import Chunks, grouped_error, jackknife, standard_error
 from headstart.numerics.moments import Moments
+from headstart.ranking.estimators.nmc import NMC
+from headstart.testing.ranking_estimators import draw, seen
 
 Array = np.ndarray[Any, Any]
 
@@ -62,6 +64,33 @@ def test_groups_of_unequal_size_weigh_by_their_rows() -> None:
         without = [(x.sum() - x[e - s : e].sum()) / (100 - s) for s, e in zip(sizes, ends, strict=True)]
         told.append(jackknife(float(x.mean()), without, sizes).error ** 2)
     assert np.mean(told) == pytest.approx(1 / 100, rel=0.06)
+
+
+def test_groups_of_like_values_count_as_what_they_are() -> None:
+    """Over draws, the mean squared error that is told of words in sentences is the one that is there."""
+    chance = np.random.default_rng(0)
+    of = np.repeat(np.arange(60), chance.integers(1, 9, 60))
+    sizes, told, alone, heard = np.bincount(of), [], [], []
+    for _ in range(1000):
+        x = chance.standard_normal(60)[of] + 0.5 * chance.standard_normal(len(of))
+        told.append((grouped_error(x, of) or 0.0) ** 2)
+        alone.append((grouped_error(x, np.arange(len(of))) or 0.0) ** 2)
+        heard.append(x.mean())
+    there = (np.square(sizes).sum() + 0.25 * len(of)) / len(of) ** 2
+    assert np.var(heard) == pytest.approx(there, rel=0.1)
+    assert np.mean(told) == pytest.approx(there, rel=0.06)
+    assert np.mean(alone) < there / 3
+    assert grouped_error(np.arange(3.0), np.zeros(3)) is None
+
+
+def test_an_error_from_losses_knows_their_groups() -> None:
+    f, y = draw(0, 60)
+    method, groups = NMC(), [str(row // 6) for row in range(60)]
+    view = seen(method, f, y)
+    score = method(view)
+    assert score.losses is not None
+    assert standard_error(method, view, score) == pytest.approx(score.losses.std(ddof=1) / 60**0.5)
+    assert standard_error(method, view, score, groups) == grouped_error(score.losses, np.array(groups))
 
 
 def test_the_bootstrap_covers_and_repeats() -> None:

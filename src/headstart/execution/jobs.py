@@ -137,7 +137,8 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
                 method = _method("ranking.estimators", name, one.get("settings", {}), room)
                 guarded = view.seen_by(method.needs, name)
                 score = method(guarded)
-                error = standard_error(method, guarded, score) if spec.get("errors") else None
+                groups = seen.target.labelled.groups
+                error = standard_error(method, guarded, score, groups) if spec.get("errors") else None
             except Problem as problem:
                 failed[name] = problem.as_dict()
                 continue

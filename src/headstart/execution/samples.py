@@ -208,7 +208,7 @@ def embedded(
                 with np.load(outcome.files / "embedding.npz", allow_pickle=False) as held:
                     found[name].append(dict(held))
             else:
-                found[name].append(outcome.error or _stopped(str(outcome.stopped)))
+                found[name].append(outcome.problem("it was compared", f"`{name}`"))
     return found, seconds
 
 
@@ -283,7 +283,7 @@ def _encoded(
                 elif outcomes[i].ok:
                     found.append(Pool.of_rows(open_, one, Cache(Path(part.cache))).take(one.ids))
                 else:
-                    found.append(outcomes[i].error or _stopped(str(outcomes[i].stopped)))
+                    found.append(outcomes[i].problem("it was compared", "its features"))
         return found, source
     raise Refused(
         f"no source can be the embedding ({'; '.join(reasons)})",
@@ -292,10 +292,6 @@ def _encoded(
         if "gradients" not in gives
         else "name a model that can be trained with --sources, or leave out the methods that need gradients",
     )
-
-
-def _stopped(why: str) -> Problem:
-    return Problem(f"stopped for {why} before it was compared", where="its features", fix="give more minutes or memory")
 
 
 def _dumped(run: Run, rows: Rows, number: int) -> str:

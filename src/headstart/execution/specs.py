@@ -89,6 +89,11 @@ class Outcome:
     error: Problem | None = None
     stopped: Stop | None = None
 
+    def problem(self, before: str, where: str, fix: str = "give more minutes or memory") -> Problem:
+        """Why it did not do all: its error, or what stopped it before what it was wanted for."""
+        why = self.stopped or "an unknown reason"
+        return self.error or Problem(f"stopped for {why} before {before}", where=where, fix=fix)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Room:

@@ -148,18 +148,23 @@ class Without:
         return self._kept(self._view.reference)
 
 
-def standard_error(method: Ranking, view: View, score: Score, parts: int = 10) -> float | None:
+def standard_error(
+    method: Ranking, view: View, score: Score, groups: Sequence[str] | None = None, parts: int = 10
+) -> float | None:
     """How far a score may be off for want of rows: one standard error over draws of rows as many as these.
 
-    By the losses where the score is their mean. Else, for an estimator that claims `jackknife`, by leaving out one of
+    By the losses where the score is their mean; groups: of each row, such as the sentence of a word, whose losses are
+    then not independent. Else, for an estimator that claims `jackknife`, by leaving out one of
     so many parts at a time; the rows should lie in a random or stratified order. None for all others.
     """
     if score.error is not None or score.losses is None:
         told = score.error
     else:
-        seen = score.losses[np.isfinite(score.losses)]
+        finite = np.isfinite(score.losses)
+        seen = score.losses[finite]
         plain = len(seen) > 1 and any(abs(score.value + seen.mean() - c) <= 1e-9 * (1 + abs(c)) for c in (0.0, 1.0))
-        told = float(seen.std(ddof=1)) / len(seen) ** 0.5 if plain else None
+        of = np.arange(len(score.losses)) if groups is None else np.array(groups)
+        told = grouped_error(seen, of[finite]) if plain else None
     if told is not None or "jackknife" not in method.claims:
         return told
     rows = len(view.folds)
@@ -171,6 +176,18 @@ def standard_error(method: Ranking, view: View, score: Score, parts: int = 10) -
     except Unfit:  # with a tenth of the rows less, it says nothing
         return None
     return jackknife(score.value, without, [len(range(*one.indices(rows))) for one in cut]).error
+
+
+def grouped_error(values: Array, groups: Array) -> float | None:
+    """Standard error of the mean of values that are alike within groups; None for one group.
+
+    >>> round(grouped_error(np.array([1.0, 2.0, 3.0]), np.array(["a", "b", "c"])), 4)
+    0.5774
+    """
+    _, of = np.unique(groups, return_inverse=True)
+    sums = np.bincount(of, weights=values - values.mean())
+    number = len(sums)
+    return float(np.sqrt(number / (number - 1) * np.square(sums).sum())) / len(values) if number > 1 else None
 
 
 def _sum(parts: Sequence[Moments]) -> Moments:

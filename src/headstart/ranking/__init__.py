@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from headstart.execution.parts import Part, Tried
     from headstart.execution.run import Run
+    from headstart.execution.specs import Outcome
     from headstart.inventory import Inventory
     from headstart.io.layers import Layers
 
@@ -388,15 +389,9 @@ def _measured(target: Target, probe: Tried) -> Measured:
     return measured_out_of_fold(target, probe)
 
 
-def _problem(outcome: Any, source: Source) -> Problem:
-    if outcome.error is not None:
-        error: Problem = outcome.error
-        return error
-    return Problem(
-        f"stopped for {outcome.stopped or 'an unknown reason'} before it was ranked",
-        where=f"source `{source.name}`",
-        fix="give more minutes or memory, or a smaller source",
-    )
+def _problem(outcome: Outcome, source: Source) -> Problem:
+    fix = "give more minutes or memory, or a smaller source"
+    return outcome.problem("it was ranked", f"source `{source.name}`", fix)
 
 
 def _fitting(estimators: Sequence[str | Ranking], target: Target) -> list[Ranking]:

@@ -149,9 +149,7 @@ def _candidates(
     judged, told = [], []
     for at, one in enumerate(fitting):
         if gifts and not outcomes[at].ok:
-            stopped = f"stopped for {outcomes[at].stopped} before it was asked"
-            problem = outcomes[at].error or Problem(stopped, where=f"`{name}`", fix="give more minutes")
-            left_out.append((one.source, problem))
+            left_out.append((one.source, outcomes[at].problem("it was asked", f"`{name}`")))
             continue
         judged.append(one)
         told.append(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
-from headstart.core import Budget, Needs, Problem, Receipt, Refused, Rows, Source, Target, Unfit
+from headstart.core import Budget, Needs, Receipt, Refused, Rows, Source, Target, Unfit
 from headstart.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -90,11 +90,7 @@ def _encoded(part: Part, encoder: Source, rows: Rows, run: Run) -> Array:
     }
     (outcome,) = run.do([Job("features", f"features of {encoder.name}", spec)], "features")
     if not outcome.ok:
-        raise outcome.error or Problem(
-            f"stopped for {outcome.stopped} before the inputs were read",
-            where=f"source `{encoder.name}`",
-            fix="give more minutes or memory",
-        )
+        raise outcome.problem("the inputs were read", f"source `{encoder.name}`")
     with opener(encoder) as open_:
         assert open_ is not None
         return Pool.of_rows(open_, rows, Cache(Path(part.cache))).take(rows.ids)
