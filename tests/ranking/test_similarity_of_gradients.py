@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 import tiny_models
-from headstart.core import Needs, Unfit
+from headstart.core import Needs, TaskType, Unfit
 from headstart.io import sources
 from headstart.numerics.artifacts import Head
 from headstart.numerics.attribution import places
@@ -23,7 +23,7 @@ from headstart.ranking.similarity.attribution_similarity import AttributionSimil
 from headstart.ranking.similarity.gradient_similarity import GradientSimilarity
 from headstart.ranking.similarity.mask_overlap import MaskOverlap
 from headstart.ranking.similarity.task2vec import Task2Vec
-from headstart.testing.ranking_similarity import SeenTask, draw
+from headstart.testing.ranking_similarity import SeenTask, between, close, draw
 
 Array = np.ndarray[Any, Any]
 
@@ -107,6 +107,68 @@ def test_the_fisher_information_of_a_linear_encoder_is_the_closed_form() -> None
             expected += p[row, y] * gradient**2 / len(at)
     drawn = np.mean([replace(method, seed=s).embed(sample)["fisher"] for s in range(60)], axis=0)
     np.testing.assert_allclose(drawn, expected.mean(axis=1), rtol=0.15)  # 60 draws of 40 labels
+
+
+def told(sample: SeenTask, task: TaskType) -> SeenTask:
+    """The task as three labels of which a row has one, or as a number that its class's two columns make."""
+    assert sample.known is not None
+    if task == "single_label":
+        return sample
+    if task == "multi_label":
+        return replace(sample, task=task, known=np.eye(3, dtype=np.int8)[sample.known])
+    return replace(sample, task=task, classes=0, known=7 + 3 * np.sin(2 * np.pi * sample.known / 3))
+
+
+def test_the_fisher_information_of_labels_and_numbers_is_the_closed_form() -> None:
+    """The gradient at weight (f, d) is (V'r)_f x_d, r of variance p (1 - p) a label, or 1 / what the head leaves."""
+    method = Task2Vec(rows=40, strength=0.1)
+    plain = replace(draw(method, 3, 40), source=Linear())
+    x = plain.given.astype(np.float32).astype(np.float64)
+    for task in ("multi_label", "regression"):
+        sample = told(plain, task)
+        at, known, head = task_head(sample, "x", 40, 0, 0.1)
+        v, p = head.weight.astype(np.float64), head(sample.features[at])
+        spread = p * (1 - p) if task == "multi_label" else np.full((40, 1), 1 / np.square(p[:, 0] - known).mean())
+        expected = np.einsum("lf,nl,nd->fd", v**2, spread, x[at] ** 2) / len(at)
+        drawn = np.mean([replace(method, seed=s).embed(sample)["fisher"] for s in range(60)], axis=0)
+        np.testing.assert_allclose(drawn, expected.mean(axis=1), rtol=0.15)  # 60 draws of 40 rows
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+@pytest.mark.parametrize("method", [Task2Vec(), GradientSimilarity(), MaskOverlap(), AttributionSimilarity()])
+def test_labels_and_numbers_are_tasks_too(method: Any, task: TaskType) -> None:
+    nearer = 0
+    for seed in range(3):
+        a, half, other = (
+            told(draw(method, seed, 96, among=among, rule=rule), task) for among, rule in ((0, 0), (1, 0), (0, 1))
+        )
+        assert between(method, a, a) == pytest.approx(1)
+        nearer += between(method, a, half) > between(method, a, other)
+    assert nearer == 3
+    assert a.known is not None
+    renamed = a.known[:, [2, 0, 1]] if task == "multi_label" else 5 - 40 * a.known  # another unit, turned round
+    close(between(method, replace(a, known=renamed), half), between(method, a, half), 1e-3)
+    flat = replace(a, known=np.zeros_like(a.known))
+    with pytest.raises(Unfit, match="rows"):
+        method.embed(flat)
+
+
+def test_the_mean_gradient_of_labels_and_numbers_is_that_of_the_mean_loss() -> None:
+    method = GradientSimilarity(rows=25)
+    for task in ("multi_label", "regression"):
+        sample = told(draw(method, 2, 25), task)
+        at, known, head = task_head(sample, "x", 25, 0, 1.0)
+        encoder = copy.deepcopy(sample.source)
+        logits = encoder.forward_features(encoder.collate(sample.inputs, at)) @ torch.from_numpy(head.weight).T
+        logits, truth = logits + torch.from_numpy(head.bias), torch.from_numpy(known).float()
+        if task == "multi_label":
+            loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(at)
+        else:
+            loss = F.mse_loss(logits[:, 0], truth) / 2
+        wanted = torch.autograd.grad(loss, list(matrices(encoder).values()))
+        np.testing.assert_allclose(
+            method.embed(sample)["gradient"], torch.cat([g.flatten() for g in wanted]), rtol=1e-3, atol=1e-6
+        )
 
 
 def test_the_fisher_information_is_of_drawn_labels_of_single_rows_in_eval_mode() -> None:

@@ -20,7 +20,8 @@ CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 def places(encoder: Encoder, head: Head, inputs: pa.Table, row: int) -> Array:
-    """(places,) float64 of one row: what its likeliest class, above the mean of all, owes to each token or patch.
+    """(places,) float64 of one row: what its likeliest class, above the mean of all, owes to each token or patch;
+    of a head with one output, what that owes.
 
     Places are those of the first layer with weights that the row goes through: words of a word table, patches of a
     convolution, and the numbers themselves, one after another, where it is a linear layer of a flat input.
@@ -44,7 +45,8 @@ def places(encoder: Encoder, head: Head, inputs: pa.Table, row: int) -> Array:
     try:
         with eval_mode(encoder.module), torch.enable_grad():
             found = logits(encoder, head, inputs, row)[0]
-            (found.max() - found.mean()).backward()  # type: ignore[no-untyped-call]  # torch
+            said = found.max() - found.mean() if len(found) > 1 else found[0]
+            said.backward()  # type: ignore[no-untyped-call]  # torch
     finally:
         for hook in hooks:
             hook.remove()

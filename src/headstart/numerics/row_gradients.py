@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from headstart.core import Encoder, TaskSample, Unfit
 
-from .artifacts import Head
-from .linear import logistic_path
+from .artifacts import Head, Link
+from .linear import logistic_path, ridge_path
 from .two_samples import some
 
 if TYPE_CHECKING:
@@ -37,18 +37,33 @@ def first_seen(labels: Array) -> Array:
 
 
 def task_head(sample: TaskSample, name: str, rows: int, seed: int, strength: float) -> tuple[Array, Array, Head]:
-    """At most so many rows of a task: their numbers, their classes as `first_seen`, and a logistic head on all of them.
+    """At most so many rows of a task: their numbers, what is told of them, and a linear head fitted on all of them.
 
-    One strength for all tasks, since a head that is surer has smaller gradients. Raises `Unfit` for a single class.
+    Classes as `first_seen`, under a softmax; of several labels those that some rows have and some have not, each under
+    a sigmoid; numbers with mean 0 and variance 1. One strength for all tasks, since a head that is surer has smaller
+    gradients. Raises `Unfit` where the rows do not differ.
     """
     if sample.labels is None:
         raise Unfit("a data set without labels", where=name, fix="leave it out")
     at = some(len(sample), rows, seed)
-    labels = first_seen(np.asarray(sample.labels)[at])
+    known, features = np.asarray(sample.labels)[at], sample.features[at]
+    if sample.task == "regression":
+        values = known.astype(np.float64)
+        values = (values - values.mean()) / (float(values.std()) or 1.0)
+        if not values.any():
+            raise Unfit(f"{len(at)} rows of one value", where=name, fix="give rows of two values or more")
+        return at, values, ridge_path(features, values, [strength])[0]
+    if sample.task == "multi_label":
+        labels = np.asarray(known > 0, dtype=np.int64)
+        labels = labels[:, (labels != labels[:1]).any(axis=0)]
+        labels = labels[:, np.lexsort(labels)]  # what labels are called, and so their order, changes nothing
+        if not labels.shape[1]:
+            raise Unfit(f"{len(at)} rows that all have the same labels", where=name, fix="give rows that differ")
+        return at, labels, logistic_path(features, labels, labels.shape[1], [strength], "sigmoid")[0]
+    labels = first_seen(known)
     if labels.max(initial=0) == 0:
         raise Unfit(f"{len(at)} rows of one class", where=name, fix="give rows of two classes or more")
-    (head,) = logistic_path(sample.features[at], labels, int(labels.max()) + 1, [strength])
-    return at, labels, head
+    return at, labels, logistic_path(features, labels, int(labels.max()) + 1, [strength])[0]
 
 
 def matrices(encoder: Encoder) -> dict[str, torch.nn.Parameter]:
@@ -75,14 +90,26 @@ def row_gradients(
     rows: Sequence[int] | Array,
     labels: Array,
 ) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The gradient of the log loss of each row, at the weights; float32, one tensor a weight, row by row."""
+    """The gradient of each row's loss at the weights; float32, one tensor a weight, row by row.
+
+    labels: as `task_head` gives them. The loss is the negative log likelihood, of numbers with variance 1.
+    """
     with eval_mode(encoder.module), torch.enable_grad():
         for w in weights:
             w.requires_grad_(True)
         for row, label in zip(rows, labels, strict=True):
-            loss = F.cross_entropy(logits(encoder, head, inputs, int(row)), torch.tensor([int(label)]))
+            loss = _loss(logits(encoder, head, inputs, int(row)), label, head.link)
             found = torch.autograd.grad(loss, list(weights), allow_unused=True)
             yield tuple(torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True))
+
+
+def _loss(told: torch.Tensor, label: Any, link: Link) -> torch.Tensor:
+    if link == "softmax":
+        return F.cross_entropy(told, torch.tensor([int(label)]))
+    if link == "sigmoid":
+        truth = torch.as_tensor(np.asarray(label, dtype=np.float32))[None]
+        return F.binary_cross_entropy_with_logits(told, truth, reduction="sum")
+    return (told[0, 0] - float(label)).square() / 2
 
 
 def logits(encoder: Encoder, head: Head, inputs: pa.Table, row: int) -> torch.Tensor:

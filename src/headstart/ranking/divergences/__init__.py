@@ -20,7 +20,7 @@ def compare(source: Sample, target: Sample, methods: Sequence[str | Diverging]) 
         for sample in (source, target):
             if sample.task not in made.needs.tasks:
                 raise Refused(
-                    f"`{name}` does not work on a {sample.task.replace('_', '-')} task",
+                    f"`{catalogue.name_of(made)}` does not work on a {sample.task.replace('_', '-')} task",
                     where="the divergences asked for",
                     fix="see `headstart methods ranking.divergences` for those that read no labels",
                 )

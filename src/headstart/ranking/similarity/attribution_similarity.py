@@ -24,15 +24,15 @@ class AttributionSimilarity:
     Shapes: features (N, D) and labels (N,) of at most `rows` rows to fit the head on, and at most `probe` of the
     target's rows, each one pass forward and back. An embedding has a number for each token or patch of these.
     Returns: from -1 to 1; 1 for the same task, about 0 for tasks that look at unrelated places.
-    Errors: `Unfit` for rows of a single class.
+    Errors: `Unfit` for rows of a single class, label set or value.
 
     What is explained is the output of the class that the task's own head finds likeliest, less the mean of its
-    outputs. The input is what the first layer makes of a token or patch. Each row's attributions are shares of their
-    sum, less the share that all its places would have alike: rows count the same, and places that every task looks at
-    evenly count nothing.
+    outputs; of numbers, what it says itself. The input is what the first layer makes of a token or patch. Each row's
+    attributions are shares of their sum, less the share that all its places would have alike: rows count the same, and
+    places that every task looks at evenly count nothing.
     """
 
-    needs = Needs(gives=("features", "gradients"), tasks=("single_label",))
+    needs = Needs(gives=("features", "gradients"), tasks=("single_label", "multi_label", "regression"))
     claims = ("symmetric", "class_names", "halves_nearer", "sees_labels")
     cites = "arXiv:1909.11902"
 

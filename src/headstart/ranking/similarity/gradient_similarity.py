@@ -23,14 +23,14 @@ class GradientSimilarity:
     Shapes: features (N, D) and labels (N,) of at most `rows` rows, drawn with `seed`; one pass forward and back for
     each row; the mean is one float64 copy of the encoder's matrices.
     Returns: from -1 (they pull apart) to 1; 1 for the same task.
-    Errors: `Unfit` for rows of a single class.
+    Errors: `Unfit` for rows of a single class, label set or value.
 
     All rows count alike, however many a task has. The head's own gradient is left out: heads of other classes cannot be
     compared. Of an encoder with more than `width` weights a sketch is kept: each is added, with a random sign, to one
     of `width` numbers, the same for all tasks, which moves the cosine by about 1 / √width.
     """
 
-    needs = Needs(gives=("features", "gradients"), tasks=("single_label",))
+    needs = Needs(gives=("features", "gradients"), tasks=("single_label", "multi_label", "regression"))
     claims = ("symmetric", "class_names", "halves_nearer", "sees_labels")
     cites = "arXiv:1812.02224"
 

@@ -26,7 +26,7 @@ class MaskOverlap:
     Shapes: features (N, D) and labels (N,) of at most `rows` rows, drawn with `seed`; `steps` steps of AdamW on
     `batch_rows` rows each, all weights; an embedding numbers a `share` of the weights of each matrix.
     Returns: 0 for masks as alike as random ones, 1 for the same mask, below 0 for masks that avoid each other.
-    Errors: `Unfit` for rows of a single class, or a share outside (0, 1).
+    Errors: `Unfit` for rows of a single class, label set or value, or a share outside (0, 1).
 
     A mask holds exactly `share` of each matrix, those that moved farthest: the paper takes a share of all weights, and
     optimises it from there. Within a matrix, chance is known exactly; over all weights, two masks would look alike
@@ -35,7 +35,7 @@ class MaskOverlap:
     solved the task leaves gradients near 0, and AdamW makes steps of full length of what noise they have.
     """
 
-    needs = Needs(gives=("features", "gradients"), tasks=("single_label",))
+    needs = Needs(gives=("features", "gradients"), tasks=("single_label", "multi_label", "regression"))
     claims = ("symmetric", "class_names", "halves_nearer", "sees_labels")
     cites = "arXiv:2302.06600"
 
@@ -70,8 +70,8 @@ class MaskOverlap:
         before = [w.detach().clone() for w in weights.values()]
         inputs = sample.inputs.take(at)
         fold = SimpleNamespace(
-            task="single_label",
-            classes=int(labels.max()) + 1,
+            task=sample.task,
+            classes=0 if sample.task == "regression" else len(head.bias),
             seed=self.seed,
             train=SimpleNamespace(ids=[str(i) for i in at], inputs=inputs, labels=labels, features=sample.features[at]),
             valid=SimpleNamespace(inputs=inputs.slice(0, 0)),
