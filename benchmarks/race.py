@@ -1,7 +1,7 @@
 """The race on real features: how much of full scoring it spares, and what that costs.
 
     python benchmarks/race.py --json sources.json --work WORK [--encoder FOLDER] [--data DIR] [--sets trec6,…]
-        [--tuning 20] [--fresh 50] [--jobs 1]
+        [--rows 2000] [--pool 4000] [--tuning 20] [--fresh 50] [--jobs 1]
 
 Sources are layers 2, 4 and 6 of an encoder, of five fine-tunes of it, of one with random and of one with damaged
 weights (`text_shelf.py`). For each set and seed, 2,000 rows are drawn from a pool of 4,000, and each rule races the
@@ -400,6 +400,8 @@ def main() -> int:
     parser.add_argument("--encoder", type=Path, help="model folder; default: the MiniLM of the test extra")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the sets")
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--rows", type=int, default=ROWS, help="drawn of the pool for one race")
+    parser.add_argument("--pool", type=int, default=POOL, help="rows of a set to draw from")
     parser.add_argument("--tuning", type=int, default=20, help="seeds that choose a rule")
     parser.add_argument("--fresh", type=int, default=50, help="seeds that show it")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
@@ -413,7 +415,9 @@ def main() -> int:
             print(f"error: the sets are not in `{asked.data}`; give their folder with --data", file=sys.stderr)
             return 2
         os.environ["HF_HUB_OFFLINE"] = "1"
-        size = {"pool": 1000, "rows": 600, "test": 100} if asked.quick else {"pool": POOL, "rows": ROWS, "test": TEST}
+        size = {"pool": asked.pool, "rows": asked.rows, "test": TEST}
+        if asked.quick:
+            size = {"pool": 1000, "rows": 600, "test": 100}
         names = ["trec6"] if asked.quick else asked.sets.split(",")
         plan = Plan(names=names, tuning=tuning, fresh=fresh, jobs=asked.jobs, **size)
         work = asked.work.absolute() / ("quick" if asked.quick else "full")
