@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.linalg import cholesky
+from scipy.linalg.blas import dsyrk
 
 from headstart.core import Needs, Score, Unfit, View
-from headstart.numerics.moments import Array
+from headstart.numerics.moments import PANEL_ROWS, Array, slices
 from headstart.numerics.several_labels import label_by_label
 
 
@@ -19,8 +21,8 @@ from headstart.numerics.several_labels import label_by_label
 class TransRate:
     """Rate of coding all features, less that of coding each class, less what shuffled labels give.
 
-    Shapes: features (N, D), one centred float64 copy; (permutations + 1) × classes log-determinants on the smaller
-    side, O(min(n, D)³) each.
+    Shapes: features (N, D), in float64 a panel of rows at a time; (permutations + 1) × classes log-determinants on the
+    smaller side, O(min(n, D)³) each.
     Returns: nats; no per-row losses.
     Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` for a distortion that is not above 0, or a negative number of permutations.
@@ -53,31 +55,59 @@ class TransRate:
     def __call__(self, view: View) -> Score:
         if view.task == "multi_label":
             return label_by_label(self, view)
-        f = np.asarray(view.features, dtype=np.float64)
-        f = f - f.mean(axis=0)
-        alive = np.abs(f).max(axis=0) > 1e-9 * np.abs(view.features).max(axis=0)
-        lengths = np.square(f[:, alive]).sum(axis=1)
-        if not alive.any() or not lengths.any():
+        moments, labels = view.class_moments, np.asarray(view.labels)
+        alive = np.flatnonzero(moments.inverse_deviation())
+        if not len(alive):
             return Score(0.0)
-        level = lengths.sum() / (len(f) * alive.sum())
+        unit = float(moments.variance[alive].mean()) * self.distortion
+        rows = _Rows(view.features, alive, moments.mean[alive], unit)
+        if not self.permutations:
+            return Score(rows.rate(np.arange(len(labels))) - self._by_class(rows, labels))
         # an order that neither the rows' own nor a rotation changes, so that the shuffles do not either
-        order = np.argsort(lengths, kind="stable")
-        f = f[order][:, alive] / np.sqrt(level * self.distortion)
-        labels = np.asarray(view.labels)[order]
-        chance = np.random.default_rng(0)
-        shuffled = [self._by_class(f, chance.permutation(labels)) for _ in range(self.permutations)]
-        known = self._by_class(f, labels)
-        return Score(float(np.mean(shuffled)) - known if shuffled else _rate(f) - known)
+        order = np.argsort(rows.lengths(), kind="stable")
+        chance, shuffled = np.random.default_rng(0), np.empty_like(labels)
+        rates = []
+        for _ in range(self.permutations):
+            shuffled[order] = chance.permutation(labels[order])
+            rates.append(self._by_class(rows, shuffled))
+        return Score(float(np.mean(rates)) - self._by_class(rows, labels))
 
-    def _by_class(self, f: Array, labels: Array) -> float:
+    def _by_class(self, rows: _Rows, labels: Array) -> float:
         classes, counts = np.unique(labels, return_counts=True)
-        rates = [_rate(f[labels == c]) for c in classes]
+        rates = [rows.rate(np.flatnonzero(labels == c)) for c in classes]
         return float(np.average(rates, weights=counts if self.weights == "rows" else None))
 
 
-def _rate(f: Array) -> float:
-    """½ log det(I + F'F / n) of rows in units of the distortion."""
-    rows, width = f.shape
-    gram = (f @ f.T if rows < width else f.T @ f) / rows
-    gram.flat[:: len(gram) + 1] += 1.0
-    return 0.5 * float(np.linalg.slogdet(gram)[1])
+@dataclass(frozen=True, eq=False, slots=True)
+class _Rows:
+    """Features less their mean, those dimensions that vary; float64, panel by panel. unit: of their squares."""
+
+    features: Array
+    alive: Array
+    mean: Array
+    unit: float
+
+    def take(self, at: Array) -> Array:
+        chosen = self.features[at]
+        u = np.array(chosen if len(self.alive) == chosen.shape[1] else chosen[:, self.alive], dtype=np.float64)
+        u -= self.mean
+        return u
+
+    def lengths(self) -> Array:
+        """(N,) squared."""
+        panels = (self.take(np.arange(s.start, s.stop)) for s in slices(len(self.features), PANEL_ROWS))
+        return np.concatenate([np.vecdot(u, u) for u in panels])
+
+    def rate(self, at: Array) -> float:
+        """½ log det(I + F'F / n) of these rows, on the smaller side."""
+        if len(at) < len(self.alive):
+            u = self.take(at)
+            gram = u @ u.T
+        else:
+            gram = np.zeros((len(self.alive),) * 2, order="F")
+            for s in slices(len(at), PANEL_ROWS):
+                gram = dsyrk(1.0, self.take(at[s]).T, beta=1.0, c=gram, overwrite_c=True)  # the upper half
+        gram /= len(at) * self.unit
+        gram.flat[:: len(gram) + 1] += 1.0
+        root = cholesky(gram, overwrite_a=True, check_finite=False)
+        return float(np.log(np.diagonal(root)).sum())
