@@ -131,13 +131,16 @@ class Without:
 
     @cached_property
     def moments(self) -> Moments:
-        features, labels = self._view.features[self._out], self._view.labels[self._out]
-        return self._view.moments - Moments.of(features, labels, self._view.classes)
+        return self._view.moments - self._part(gram=True)
 
     @cached_property
     def class_moments(self) -> Moments:
+        return self._view.class_moments - self._part(gram=False)
+
+    def _part(self, *, gram: bool) -> Moments:
+        """Of what is left out."""
         features, labels = self._view.features[self._out], self._view.labels[self._out]
-        return self._view.class_moments - Moments.of(features, labels, self._view.classes, gram=False)
+        return Moments.of(features, labels, self._view.classes, gram=gram)
 
     @cached_property
     def predictions(self) -> Array:

@@ -41,7 +41,7 @@ class Spectrum:
     def of_view(cls, view: View) -> Spectrum:
         """On the smaller side: from the view's moments when N >= D, else from its features."""
         rows, width = view.features.shape
-        return cls.of_moments(view.moments) if rows >= width else cls.of_kernel(*_kernel(view), width)
+        return cls.of_moments(view.moments) if rows >= width else cls.of_kernel(*_rows_side(view), width)
 
     @classmethod
     def of_moments(cls, moments: Moments) -> Spectrum:
@@ -68,7 +68,7 @@ class Spectrum:
     @property
     def level(self) -> float:
         """Mean squared length of a row, which neither rotation nor empty features change; 1 where all are zero."""
-        return float(self.values.sum()) / self.rows or 1.0
+        return _level(self.values, self.rows)
 
     @property
     def along(self) -> Array:
@@ -95,17 +95,14 @@ class Spectrum:
         sizes = (shares * values / (values + penalties) ** 2).sum(axis=0)
         return sizes, np.asarray(self.rest[columns] + (shares * left**2).sum(axis=0))
 
-    def residuals(self, penalty: Array | float) -> Array:
-        """(K,) squared error of ridge regression on its own rows; penalty a number or one a column."""
-        return np.asarray(self.rest + (self.shares * (penalty / (self.values[:, None] + penalty)) ** 2).sum(axis=0))
-
     def freedom(self, penalty: Array | float) -> Array:
         """Rows less the mean and less the effective parameters of ridge, for each penalty; without cancellation."""
         return _freedom(self.rows, self.values, penalty)
 
     def cross_validated(self, penalties: Array) -> Array:
         """(penalties,) generalised cross-validation's estimate of the squared error of ridge, over all columns."""
-        errors = np.array([self.residuals(float(p)).sum() for p in penalties])
+        every = np.arange(len(self.rest))
+        errors = np.array([self.ridge(np.full(len(every), p), every)[1].sum() for p in penalties])
         return np.asarray(errors * self.rows / np.maximum(self.freedom(penalties), 1e-9) ** 2)
 
     def coefficients(self, penalty: float) -> Array:
@@ -137,7 +134,7 @@ class Tridiagonal:
         """On the smaller side: from the view's moments when N >= D, else from its features."""
         rows, width = view.features.shape
         if rows < width:
-            kernel, y = _kernel(view)
+            kernel, y = _rows_side(view)
             return cls._of(kernel, y, np.square(y).sum(axis=0), rows, width)
         moments = view.moments
         return cls._of(moments.centred_gram, moments.centred_sums.T, moments.centred_energy, rows, rows)
@@ -160,7 +157,7 @@ class Tridiagonal:
     @property
     def level(self) -> float:
         """As of a `Spectrum`."""
-        return float(self.values.sum()) / self.rows or 1.0
+        return _level(self.values, self.rows)
 
     def standardised(self, *, values: bool) -> Tridiagonal:
         """As of a `Spectrum`."""
@@ -227,9 +224,7 @@ def fold_spectra(
     if by_width:
         moments = Moments.of(features, labels, classes) if moments is None else moments
     else:
-        f = np.asarray(features, dtype=np.float64)
-        f = f - f.mean(axis=0)
-        kernel = f @ f.T
+        kernel = _kernel(features)
     for train, valid in cells(folds):
         if by_width:
             assert moments is not None
@@ -255,14 +250,23 @@ def _above_rounding(values: Array, other_side: int) -> Array:
     return np.asarray(values[values > floor])
 
 
+def _level(values: Array, rows: int) -> float:
+    return float(values.sum()) / rows or 1.0
+
+
 def _freedom(rows: int, values: Array, penalty: Array | float) -> Array:
     kept = np.asarray(penalty) / (values[:, None] + penalty)
     return np.asarray(rows - 1 - len(values) + kept.sum(axis=0))
 
 
-def _kernel(view: View) -> tuple[Array, Array]:
-    """(N, N) of centred features, and centred targets (N, K)."""
-    f = np.array(view.features, dtype=np.float64)
+def _kernel(features: Array) -> Array:
+    """(N, N) of centred features."""
+    f = np.array(features, dtype=np.float64)
     f -= f.mean(axis=0)
+    return np.asarray(f @ f.T)
+
+
+def _rows_side(view: View) -> tuple[Array, Array]:
+    """The kernel, and centred targets (N, K)."""
     y = targets_of(view.labels, view.classes)
-    return f @ f.T, y - y.mean(axis=0)
+    return _kernel(view.features), y - y.mean(axis=0)
