@@ -153,7 +153,7 @@ def test_files_that_did_not_change_are_not_read_again(tmp_path: Path, monkeypatc
     (tmp_path / "config.json").write_text("other")
     with monkeypatch.context() as counted:
         read = []
-        counted.setattr(files, "_digest", lambda path: read.append(path.name) or "digest")
+        counted.setattr(files, "_digest", lambda path, cache: read.append(path.name) or "digest")
         assert files.digests(files.listing(str(tmp_path), first))["config.json"] == "digest"
     assert read == ["config.json"]
     (tmp_path / "model.safetensors").write_text("model.safetensorz")

@@ -153,6 +153,38 @@ def test_unchanged_files_are_hashed_once_and_changed_ones_again(
     assert len(read) == 2
 
 
+def test_the_digest_of_a_file_of_weights_is_of_every_byte(shelf: Shelf, tmp_path: Path) -> None:
+    file, other = shelf("bert") / "model.safetensors", tmp_path / "model.safetensors"
+    digest, content = fingerprints.of_file(file), bytearray(file.read_bytes())
+    shutil.copy(file, other)
+    assert fingerprints.of_file(other) == digest
+    header = 8 + int.from_bytes(content[:8], "little")
+    for at in (content.index(b"}}", 0, header) + 2, header, (header + len(content)) // 2, len(content) - 1):
+        changed = bytearray(content)
+        changed[at] = ord("\n") if at < header else changed[at] ^ 1
+        if changed != content:
+            other.write_bytes(changed)
+            assert fingerprints.of_file(other) != digest
+
+
+def test_adding_to_the_bank_reads_the_weights_once(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.inventory import Inventory
+
+    monkeypatch.setenv("HEADSTART_HOME", str(tmp_path / "home"))
+    folder = copied(shelf("bert"), tmp_path / "model")
+    os.utime(folder / "model.safetensors", ns=(10**18, 10**18))  # long ago
+    read: list[Path] = []
+    real = fingerprints._read
+    monkeypatch.setattr(fingerprints, "_read", lambda file, tensors: read.append(file) or real(file, tensors))
+    with Inventory(tmp_path / "bank.sqlite") as bank:
+        bank.add(folder)
+        assert len(read) == 1
+        assert bank.verify() == []
+        assert len(read) == 2  # what a cache says is no proof
+
+
 def test_a_file_changed_this_moment_is_not_remembered(shelf: Shelf, tmp_path: Path) -> None:
     folder, cache = copied(shelf("bert"), tmp_path / "model"), tmp_path / "cache"
     os.utime(folder / "model.safetensors")

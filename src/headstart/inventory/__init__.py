@@ -67,12 +67,12 @@ class Inventory:
     def add(self, path: str | Path) -> tuple[list[Source], list[tuple[str, Problem]]]:
         """Puts every source of a folder (or `hub:org/name@revision`) on the shelf; those that cannot be read are
         listed with their problem, and cost the others nothing."""
-        from headstart.io.places import cache_folder
+        from headstart.io.places import hash_folder
         from headstart.io.sources import scan
 
         from .files import unreadable
 
-        found, failed = scan(str(path), cache=cache_folder().parent / "hashes")
+        found, failed = scan(str(path), cache=hash_folder())
         added, failed = [], list(failed)
         for source in found:
             try:
@@ -85,9 +85,11 @@ class Inventory:
 
     def add_source(self, source: Source) -> None:
         """Puts one source on the shelf; the newest folder of an identity is the one that counts."""
+        from headstart.io.places import hash_folder
+
         from . import shelf
 
-        shelf.add(self._database, source)
+        shelf.add(self._database, source, hash_folder())
 
     def sources(self, modality: Modality | None = None) -> list[Source]:
         """What is on the shelf, in the order in which it came."""

@@ -6,11 +6,13 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from headstart.core import Problem, Source, Unreadable
+from headstart.io.fingerprints import of_file
 
 Entry = list[Any]  # name, SHA-256, bytes, date in nanoseconds (0 where it was too new to tell a change), inode
 READ_BYTES = 1 << 20
@@ -42,16 +44,17 @@ def unreadable(source: Source, error: OSError) -> Unreadable:
     )
 
 
-def listing(folder: str, known: Sequence[Entry] = ()) -> list[Entry]:
+def listing(folder: str, known: Sequence[Entry] = (), cache: Path | None = None) -> list[Entry]:
     """Each file that may change what a source says, in sorted order.
 
     known: an earlier listing; of a file with the same size, date and inode the digest is taken from there. Without it
-    every byte is read once. What is not there has no files.
+    every byte is read once. cache: where the digests of weights that were read before are kept. What is not there has
+    no files.
     """
     root = Path(folder)
     before = {tuple(entry[i] for i in (0, 2, 3, 4)): str(entry[1]) for entry in known if entry[3]}
     if root.is_file():
-        return [_entry(root, root.name, before)]
+        return [_entry(root, root.name, before, cache)]
     if not root.is_dir():
         return []
     found = []
@@ -60,7 +63,7 @@ def listing(folder: str, known: Sequence[Entry] = ()) -> list[Entry]:
         for name in sorted(names):
             path = Path(at) / name
             if path.suffix.lower() not in FOR_PEOPLE and not name.startswith(".") and path.is_file():
-                found.append(_entry(path, path.relative_to(root).as_posix(), before))
+                found.append(_entry(path, path.relative_to(root).as_posix(), before, cache))
     return sorted(found, key=lambda entry: str(entry[0]))
 
 
@@ -113,14 +116,17 @@ def _fingerprints(source: Source) -> tuple[set[tuple[str, str]], Problem | None]
     return here, failed[0][1] if failed else None
 
 
-def _entry(path: Path, name: str, before: Mapping[tuple[Any, ...], str]) -> Entry:
+def _entry(path: Path, name: str, before: Mapping[tuple[Any, ...], str], cache: Path | None) -> Entry:
     facts = path.stat()
     settled = time.time() - facts.st_mtime > FRESH_SECONDS  # else it may change again under the same date
     key = (name, facts.st_size, facts.st_mtime_ns if settled else 0, facts.st_ino)
-    return [name, before.get(key) or _digest(path), *key[1:]]
+    return [name, before.get(key) or _digest(path, cache), *key[1:]]
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, cache: Path | None) -> str:
+    if path.suffix == ".safetensors":
+        with suppress(Problem):  # no weights, whatever its name says
+            return of_file(path, cache=cache)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(READ_BYTES):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from headstart.core import Source, Unfit
@@ -13,13 +14,16 @@ from .documents import column, dump, load, source_document, source_of
 from .files import Entry, digests, listing
 
 
-def add(database: Database, source: Source) -> None:
-    """Puts a source on the shelf, in the place of what its folder held before; writes nothing if this is known."""
+def add(database: Database, source: Source, cache: Path) -> None:
+    """Puts a source on the shelf, in the place of what its folder held before; writes nothing if this is known.
+
+    cache: folder of hashes of unchanged weights.
+    """
     from sqlalchemy import insert, select, update
 
     from .tables import sources, trained
 
-    files = listing(source.where, _files_of(database, source.identity))
+    files = listing(source.where, _files_of(database, source.identity), cache)
     document = dump(source_document(source))
     hashes = None if source.trained_on is None else dump(sorted(source.trained_on))
     now = time.time()

@@ -21,3 +21,8 @@ def cache_folder() -> Path:
     if os.environ.get("HEADSTART_HOME"):
         return home() / "cache" / "features"
     return Path(platformdirs.user_cache_dir("headstart", appauthor=False)) / "features"
+
+
+def hash_folder() -> Path:
+    """Hashes of weights that have not changed since they were read, beside the feature cache."""
+    return cache_folder().parent / "hashes"
