@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.execution.specs import chunks
 from headstart.numerics.race import bernstein_leavers, leavers, race, rungs
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from headstart.testing.ranking_estimators import dealt, seen
@@ -22,15 +23,16 @@ def noise(seed: int, rows: int = 128) -> Array:
 @pytest.mark.parametrize(
     ("rows", "width", "want"),
     [
-        (1000, 32, (128, 256, 512, 1000)),
-        (1000, 300, (300, 600, 1000)),
+        (1000, 32, (128, 192, 256, 384, 512, 768, 1000)),
+        (1000, 300, (384, 512, 768, 1000)),
         (128, 8, (128,)),
         (60, 8, (60,)),
         (512, 2048, (512,)),
     ],
 )
-def test_rungs_start_at_the_width_and_double(rows: int, width: int, want: tuple[int, ...]) -> None:
+def test_rungs_start_at_the_width_and_end_where_chunks_do(rows: int, width: int, want: tuple[int, ...]) -> None:
     assert rungs(rows, width) == want
+    assert set(want) <= {end for _, end in chunks(0, rows, rows)}, "no row is computed that nobody is judged on"
 
 
 def test_the_pairing_shows_what_means_alone_would_hide() -> None:
@@ -82,7 +84,7 @@ def test_a_wide_source_joins_when_there_are_as_many_rows() -> None:
         return flat(names, rows)
 
     raced = race({"a": 64, "bad": 64, "wide": 400, "bad wide": 400}, 1000, losses)
-    assert asked == [(("a", "bad"), 128), (("a", "wide", "bad wide"), 512), (("a", "wide"), 1000)]
+    assert asked == [(("a", "bad"), 128), (("a", "wide", "bad wide"), 512), *[(("a", "wide"), n) for n in (768, 1000)]]
     assert raced.kept == ("a", "wide")
 
 

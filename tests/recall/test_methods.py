@@ -113,6 +113,20 @@ def test_a_sources_own_task_is_no_pivot() -> None:
     np.testing.assert_allclose(guess, want)
 
 
+def test_the_published_code_gives_the_same_of_figures_in_standard_deviations() -> None:
+    """What `predict_transfer_roe` of danieljkim0118/TaskWeb 4d5b1d3 printed for four sources, given such figures.
+
+    As published it ends in a TypeError, as it calls `process_scores` with three arguments; it was given one that takes
+    them. Its `combine_scores` was undone: a share of half, and twice each figure.
+    """
+    chance = np.random.default_rng(5)
+    values, near = chance.standard_normal((4, 4)), chance.random(4)
+    np.fill_diagonal(values, np.nan)  # it has no source on its own task
+    guess = TaskShop()(plain(values, ("t0", "t1", "t2", "t3")), Known(near))
+    want = [0.050307499799695926, 0.18774298775297651, 0.16913772251593623, -0.40718821006860845]
+    np.testing.assert_allclose(guess.values, want, rtol=1e-12)
+
+
 def test_without_pivots_it_is_the_similarity_of_the_own_task() -> None:
     table, known = three_tasks()
     assert np.argsort(-TaskShop(weight=0.0)(table, known).values).tolist() == [0, 1, 2]

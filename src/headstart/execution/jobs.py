@@ -91,13 +91,10 @@ def _features(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     with opener(source) as open_:
         assert open_ is not None
         taps, store = [source_from_dict(tap) for tap in spec.get("taps", ())], _store(spec, room)
-        each: list[Source | None] = [*taps] or [None]
         if dtype == "fastest":
             plain, dtype = Pool.of_rows(open_, rows, store), "float32"
-            keys = [plain.key(*span, tap) for span in wanted for tap in each]
-            if store is None or any(store.get(key) is None for key in keys):  # what is at hand costs nothing
+            if not all(plain.holds(*span, taps) for span in wanted):  # what is at hand costs nothing
                 dtype, probed = fastest(open_, target, rows, catalogue.make("ranking.estimators", spec["racer"]))
-            keys = []
         pool = Pool.of_rows(open_, rows, store, dtype)
         for start, stop in wanted:
             if room.stop():

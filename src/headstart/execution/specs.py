@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from headstart import __version__
 from headstart.core import Problem, Rows, Source, Task
+from headstart.numerics.sizes import growing
 
 Stop = Literal["time", "memory", "interrupt"]
 
-FIRST_CHUNK = 128  # rows; the chunks double from here
 LARGEST_CHUNK = 2048  # rows; long enough for batches sorted by length
 
 
@@ -126,19 +126,21 @@ def chunks(start: int, stop: int, rows: int) -> list[tuple[int, int]]:
 
     A chunk is what is computed and kept together, so that batches are a function of the rows alone.
 
-    >>> chunks(0, 300, 1000)
-    [(0, 128), (128, 256), (256, 512)]
-    >>> chunks(500, 5000, 4500)
-    [(256, 512), (512, 1024), (1024, 2048), (2048, 4096), (4096, 4500)]
+    >>> chunks(0, 200, 1000)
+    [(0, 128), (128, 192), (192, 256)]
+    >>> chunks(2000, 20000, 9000)
+    [(1536, 2048), (2048, 3072), (3072, 4096), (4096, 6144), (6144, 8192), (8192, 9000)]
     """
-    found, a = [], 0
-    while a < min(stop, rows):
-        size = min(max(a, FIRST_CHUNK), LARGEST_CHUNK)
-        b = min(a + size, rows)
-        if b > start:
-            found.append((a, b))
-        a = b
-    return found
+    found, a, last = list[tuple[int, int]](), 0, min(stop, rows)
+    for end in growing():
+        while a < end:
+            if a >= last:
+                return found
+            b = min(a + LARGEST_CHUNK, end, rows)
+            if b > start:
+                found.append((a, b))
+            a = b
+    raise AssertionError("sizes grow without end")
 
 
 def chunk_key(identity: str, backend: str, ids: Sequence[str]) -> str:

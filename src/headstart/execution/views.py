@@ -102,6 +102,11 @@ class Pool:
             self._held[start] = found
         return self._held[start]
 
+    def holds(self, start: int, stop: int, taps: Sequence[Source] = ()) -> bool:
+        """Whether the cache has this chunk, or that of each of these layers and poolings."""
+        store = self._store
+        return store is not None and all(store.get(self.key(start, stop, tap)) is not None for tap in taps or [None])
+
     def fill(self, start: int, stop: int, taps: Sequence[Source]) -> list[str]:
         """Put one chunk by each of these layers and poolings into the cache, those that it lacks, from one pass."""
         assert self._store is not None  # what is computed for others must lie somewhere

@@ -10,28 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import log
 from typing import Any
 
 import numpy as np
 
+from .sizes import FIRST, growing
+
 Array = np.ndarray[Any, Any]
 
-FIRST_RUNG = 128  # rows; below this, and below the width, a ridge probe's early losses mislead
+FIRST_RUNG = FIRST  # rows; below this, and below the width, a ridge probe's early losses mislead
 FEWEST = 100  # rows in common, for the difference of means to be near normal
 
 
 def rungs(rows: int, width: int, first: int = FIRST_RUNG) -> tuple[int, ...]:
-    """Numbers of rows to score on: max(first, width), doubled until all; one rung where there are no more rows.
+    """Numbers of rows to score on, from max(first, width) on as samples grow; one rung where there are no more rows.
 
     >>> rungs(1000, 384), rungs(100, 32)
-    ((384, 768, 1000), (100,))
+    ((384, 512, 768, 1000), (100,))
     """
-    sizes, size = [], max(first, width)
-    while size < rows:
-        sizes.append(size)
-        size *= 2
-    return (*sizes, rows)
+    enough = (size for size in growing() if size >= max(first, width))
+    return (*takewhile(lambda size: size < rows, enough), rows)
 
 
 def leavers(losses: Mapping[str, Array], z: float = 3.0, fewest: int = FEWEST) -> dict[str, str]:
