@@ -104,8 +104,8 @@ class Pool:
 
     def holds(self, start: int, stop: int, taps: Sequence[Source] = ()) -> bool:
         """Whether the cache has this chunk, or that of each of these layers and poolings."""
-        store = self._store
-        return store is not None and all(store.get(self.key(start, stop, tap)) is not None for tap in taps or [None])
+        store, keys = self._store, [self.key(start, stop, tap) for tap in taps] or [self.key(start, stop)]
+        return store is not None and all(store.get(key) is not None for key in keys)
 
     def fill(self, start: int, stop: int, taps: Sequence[Source]) -> list[str]:
         """Put one chunk by each of these layers and poolings into the cache, those that it lacks, from one pass."""
