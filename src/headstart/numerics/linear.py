@@ -3,7 +3,8 @@
 Features are standardised with the statistics of the rows at hand and turned to the axes of their covariance. The
 optimum lies in the span of the rows, so that with fewer rows than features nothing is lost by staying in it, and a
 rotation of standardised features changes nothing. On these axes the curvature is nearly diagonal; dividing it out
-lets L-BFGS converge in a handful of steps.
+lets L-BFGS converge in a handful of steps. Axes are coordinates and no part of a fit, so inner folds share those of all
+rows; while a strength is chosen, products are computed in float32.
 
 A strength is C as in scikit-learn: the loss is the sum over rows plus |W|² / (2 C). C → 0 gives the prior (for
 numbers, the mean). Memory: two float64 copies of the features; cost: one eigendecomposition of the smaller side, and
@@ -13,7 +14,7 @@ rows × min(rows, width) × classes for each step of L-BFGS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,13 +92,17 @@ def prior(labels: Array, classes: int, link: Link) -> Array:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Axes:
-    """Standardised rows on the axes of their covariance: at (rows, rank), axes (width, rank), power (rank,)."""
+    """Standardised rows on orthogonal axes, such as those of their covariance: at (rows, rank), axes (width, rank).
+
+    power: (rank,) the sum of squares along each. whole: (width, width) axes of the whole space, where they are known.
+    """
 
     centre: Array
     scale: Array
     axes: Array
     at: Array
     power: Array
+    whole: Array | None = None
 
     @classmethod
     def of(cls, features: Array) -> _Axes:
@@ -106,11 +111,23 @@ class _Axes:
         wide = z.shape[0] < z.shape[1]
         power, turn = np.linalg.eigh(z @ z.T if wide else z.T @ z)
         kept = power > 1e-10 * max(power[-1], 1e-300)
-        power, turn = power[kept], turn[:, kept]
+        some = turn[:, kept]
         if wide:
-            root = np.sqrt(power)
-            return cls(centre, scale, z.T @ (turn / root), turn * root, power)
-        return cls(centre, scale, turn, z @ turn, power)
+            root = np.sqrt(power[kept])
+            return cls(centre, scale, z.T @ (some / root), some * root, power[kept])
+        return cls(centre, scale, some, z @ some, power[kept], turn)
+
+    def of_some(self, features: Array) -> _Axes:
+        """Some of these rows, standardised by themselves, in float32; on axes of the whole space where they are known,
+        since an encoder whose features lie in a plane may leave it where each is scaled in another way."""
+        if self.whole is None:
+            return _Axes.of(features).roughly()
+        centre, scale = standard(features)
+        at = (((np.asarray(features, dtype=np.float64) - centre) / scale) @ self.whole).astype(np.float32)
+        return _Axes(centre, scale, self.whole, at, np.square(at).sum(axis=0, dtype=np.float64))
+
+    def roughly(self) -> _Axes:
+        return replace(self, at=self.at.astype(np.float32))
 
     def place(self, features: Array) -> Array:
         return np.asarray(((np.asarray(features, dtype=np.float64) - self.centre) / self.scale) @ self.axes)
@@ -163,12 +180,14 @@ def chosen(
     strong, and no further once two strengths in a row were not better than the best; of equals, the weakest.
     ease: the head that is returned has this fraction of the strength; below 1 it is a start for further training.
     """
+    whole = _Axes.of(features)
     if len(strengths) == 1 or len(labels) < 2:
-        return _fitted(features, labels, classes, link, [min(strengths) * ease], ())
+        return _fitted(whole, labels, classes, link, [min(strengths) * ease], ())
     large = len(labels) >= 2000
     folds = inner_folds(ids, labels, 5 if large else 3)
     cells = [(folds != f, folds == f) for f in range(1 if large else 3) if 0 < (folds == f).sum() < len(folds)]
-    spaces = [(_Axes.of(features[fit]), fit, held) for fit, held in cells]
+    shared = _Axes.of if link == "identity" else whole.of_some  # ridge regression wants the axes of each fold
+    spaces = [(shared(features[fit]), fit, held) for fit, held in cells]
     places = [space.place(features[held]) for space, _, held in spaces]
     starts: list[tuple[Array, Array] | None] = [None] * len(spaces)
     losses: list[tuple[float, float]] = []
@@ -188,11 +207,11 @@ def chosen(
         if len(losses) - best > 2:
             break
     last = losses[best][0] * ease
-    return _fitted(features, labels, classes, link, [s for s, _ in losses if s < last] + [last], tuple(losses))
+    return _fitted(whole, labels, classes, link, [s for s, _ in losses if s < last] + [last], tuple(losses))
 
 
 def _fitted(
-    features: Array,
+    space: _Axes,
     labels: Array,
     classes: int,
     link: Link,
@@ -201,15 +220,15 @@ def _fitted(
 ) -> Probe:
     last = strengths[-1]
     if link == "identity":
-        return Probe(ridge_path(features, labels, [last])[0], last, losses)
-    return Probe(_walked(_Axes.of(features), labels, classes, strengths, link), last, losses)
+        return Probe(space.head(*_ridge(space, labels, last), link), last, losses)
+    return Probe(_walked(space, labels, classes, strengths, link), last, losses)
 
 
 def _walked(space: _Axes, labels: Array, classes: int, strengths: Sequence[float], link: Link) -> Head:
     """The head of the last strength, by way of those before it."""
-    start = None
+    start, rough = None, space.roughly()
     for strength in strengths[:-1]:
-        start = _logistic(space, labels, classes, strength, link, start, ROUGH)
+        start = _logistic(rough, labels, classes, strength, link, start, ROUGH)
     weight, bias = _logistic(space, labels, classes, strengths[-1], link, start, FINE)
     return space.head(weight, bias, link)
 
@@ -255,14 +274,14 @@ def _logistic(
     if start is not None:
         weight, bias = start[0].copy(), start[1].copy()
     at, k = space.at, len(live)
-    sure = linked(at @ weight[:, live] + bias[live], link)
+    sure = linked(at @ weight[:, live].astype(at.dtype) + bias[live], link)
     share = max(float((sure * (1 - sure)).mean()), 1e-4)
     unit = 1 / np.sqrt(share * space.power + 1 / strength)[:, None]  # divides the curvature out
     unit_bias = 1 / np.sqrt(share * rows)
 
     def loss(flat: Array) -> tuple[float, Array]:
         w = flat[k:].reshape(rank, k) * unit
-        logits = at @ w + flat[:k] * unit_bias
+        logits = at @ w.astype(at.dtype) + flat[:k] * unit_bias  # float64 from here on
         if link == "softmax":
             logits -= logits.max(axis=1, keepdims=True)
             e = np.exp(logits)
@@ -272,7 +291,7 @@ def _logistic(
         else:
             value = float((np.logaddexp(0, logits) - truth * logits).sum())
             gap = expit(logits) - truth
-        slope = (at.T @ gap + w / strength) * unit
+        slope = (at.T @ gap.astype(at.dtype) + w / strength) * unit
         value += 0.5 / strength * float((w * w).sum())
         return value, np.concatenate([gap.sum(axis=0) * unit_bias, slope.ravel()])
 
