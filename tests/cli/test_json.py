@@ -319,7 +319,7 @@ def test_rank_of_rows_with_several_labels(shell: Shell, models: Path, tmp_path: 
     document = fits(shell(*asked, "--json"), "rank")
     (one,) = document["sources"]
     assert one["low"] <= one["score"] <= one["high"]
-    assert {"logme", "nmc", "ridge_probe", "logistic_probe", "knn_loo"} <= set(one["proxies"])
+    assert {"logme", "nmc", "ridge_probe", "knn_loo"} <= set(one["proxies"])
     assert one["lost_words"] == 0
     assert "micro-F1 of its probe" in shell(*asked).out
 
@@ -343,7 +343,7 @@ def test_rank_of_tagged_words(shell: Shell, models: Path, tmp_path: Path) -> Non
     document = fits(shell(*asked, "--json"), "rank")
     (one,) = document["sources"]
     assert one["low"] <= one["score"] <= one["high"]
-    assert {"logme", "lda", "nmc", "ridge_probe", "logistic_probe", "knn_loo"} <= set(one["proxies"])
+    assert {"logme", "lda", "nmc", "ridge_probe", "knn_loo"} <= set(one["proxies"])
     assert (one["rows"], document["passes"]["full"]) == (40, 40)
     assert one["lost_words"] > 0
     told = shell(*asked)

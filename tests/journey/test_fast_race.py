@@ -29,6 +29,7 @@ ROWS = 300
 def shelf(text_model: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
     """An encoder and one that says nothing, on a processor where everything but float32 is fast."""
     monkeypatch.setattr("headstart.io.backends.gain", lambda _: 9.0)
+    monkeypatch.setattr("headstart.ranking.FAST_FROM", ROWS)
     shelves.model(tmp_path / "other")
     weights = load_file(tmp_path / "other" / "model.safetensors")
     save_file({k: np.zeros_like(v) for k, v in weights.items()}, tmp_path / "other" / "model.safetensors")
@@ -73,6 +74,20 @@ def test_a_bound_is_of_float32(shelf: list[Source], tmp_path: Path, monkeypatch:
     _, receipts, jobs = ranked(shelf, tmp_path, monkeypatch, "bernstein")
     assert [r.facts["lower"] for r in receipts] == [None, None]
     assert not any("dtype" in j["spec"] for j in jobs)
+
+
+def test_few_rows_are_not_worth_the_trial(shelf: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.ranking.FAST_FROM", ROWS + 1)
+    _, _, jobs = ranked(shelf, tmp_path, monkeypatch)
+    assert not any("dtype" in j["spec"] for j in jobs)
+
+
+def test_without_a_race_all_rows_are_scored_at_once(
+    shelf: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, receipts, jobs = ranked(shelf, tmp_path, monkeypatch, "none")
+    assert [r.facts["rows"] for r in receipts] == [ROWS, ROWS]
+    assert sorted(j["verb"] for j in jobs) == ["features", "features", "fit", "fit", "score", "score"]
 
 
 def probed(text_model: Source, rows: int = ROWS) -> tuple[str, dict[str, Any]]:

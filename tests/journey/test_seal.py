@@ -89,7 +89,7 @@ def test_over_crash_and_resume_the_test_is_counted_once(
     def crash(name: str) -> None:
         nonlocal opened
         opened = opened or bool(bank.opened(fingerprint_of_test(shelves.tickets())))
-        if opened and name == "trial.0008.renamed":  # in the midst of verify
+        if opened and name.startswith("trial.") and name.endswith(".renamed"):  # in the midst of verify
             raise Crash
 
     with pytest.raises(Crash):

@@ -60,12 +60,12 @@ class Seer:
     def close(self) -> None: ...
 
 
-def target(task: str = "single_label") -> Target:
+def target(task: str = "single_label", rows: int = ROWS) -> Target:
     chance = np.random.default_rng(0)
-    bits = np.arange(ROWS)[:, None] // np.array([1, 2]) % 2
-    noise = chance.standard_normal((ROWS, 2))
+    bits = np.arange(rows)[:, None] // np.array([1, 2]) % 2
+    noise = chance.standard_normal((rows, 2))
     inputs = pa.table({f"{name}{j}": of[:, j] for name, of in (("b", bits), ("n", noise)) for j in (0, 1)})
-    ids = tuple(f"id{i}" for i in range(ROWS))
+    ids = tuple(f"id{i}" for i in range(rows))
     labels = bits @ np.array([1, 2]) if task == "single_label" else bits @ np.array([1.0, 1.0])
     return Target(
         name="t",
@@ -240,7 +240,7 @@ def test_a_racer_that_refuses_costs_its_source_alone(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(RidgeProbe, "__call__", picky)
     monkeypatch.setattr(Seer, "features", huge(Seer.features))
-    good, bad = rank(target(), [source("copy"), source("first")], Budget(), ())
+    good, bad = rank(target(rows=200), [source("copy"), source("first")], Budget(), ())  # enough for a race
     assert (good.name, bad.name) == ("first", "copy")
     assert bad.receipt is not None
     assert bad.receipt.facts["error"]["what"] == "its features are huge"

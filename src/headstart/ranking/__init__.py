@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-PROXIES = ("logme", "shrunk_h_score", "nmc", "lda", "ridge_probe", "logistic_probe", "knn_loo")
+PROXIES = ("logme", "shrunk_h_score", "nmc", "lda", "ridge_probe", "knn_loo")
 RACER = "ridge_probe"  # its losses decide who leaves; see `numerics.race`
 Rule = Literal["paired", "bernstein", "none"]
+FAST_FROM = 4096  # labelled rows; of fewer, trying other arithmetic takes more than it spares
 MOST_LOSS = 2.0  # of a row, where a bound needs one: a head that is sure of the wrong one of two classes
 ESTIMATORS = "ranking.estimators"
 
@@ -248,7 +249,7 @@ def race(
 
     rungs: list[int] = []
     # by trunk; none where a bound promises something of the features that are used in the end
-    lower: dict[str, tuple[str, int]] | None = None if rule == "bernstein" else {}
+    lower: dict[str, tuple[str, int]] | None = {} if rule == "paired" and len(target.labelled) >= FAST_FROM else None
 
     def losses_at(names: Sequence[str], rows: int) -> dict[str, Array]:
         if rungs and part.folder == part.root:  # the first rung says what all rows would cost, were no source to leave
@@ -258,16 +259,17 @@ def race(
         return _losses(part, [able[n] for n in names], rows, run, failed, seconds, frozen, lower)
 
     widths = {name: int(s.facts.get("width") or 1) for name, s in able.items()}
-    sizes = races.rungs(len(target.labelled), min(widths.values(), default=0))
+    first = len(target.labelled) if rule == "none" else races.FIRST_RUNG
+    sizes = races.rungs(len(target.labelled), min(widths.values(), default=0), first)
     frozen = sizes[0] if rule == "bernstein" else None
 
     def leave(losses: Mapping[str, Array]) -> Mapping[str, str]:
         if rule == "bernstein":
             bounded = {name: np.clip(one, 0, MOST_LOSS) / MOST_LOSS for name, one in losses.items()}
             return races.bernstein_leavers(bounded, tries=len(sizes) * max(len(widths) - 1, 1))
-        return races.leavers(losses) if rule == "paired" else {}
+        return races.leavers(losses)
 
-    raced = races.race(widths, len(target.labelled), losses_at, leave)
+    raced = races.race(widths, len(target.labelled), losses_at, leave, first)
     kept = [able[name] for name in raced.kept if name not in failed]
     scored = _score(part, kept, wanted, run, failed, seconds, errors=errors)
     left = [
@@ -295,7 +297,7 @@ def _losses(
 
     frozen: so many of them fit the heads, for all rungs, and only the rows after them have losses. lower: by trunk,
     the arithmetic that was found fastest and the rows that it was used on, which is noted here; None for float32. All
-    rows are always in float32, for what is told of them.
+    rows are always in float32, for what is told of them, and have no losses: nobody leaves any more.
     """
     import numpy as np
 
@@ -306,7 +308,8 @@ def _losses(
     together: dict[str, list[Source]] = {}
     for source in sources:
         together.setdefault(trunk_of(source), []).append(source)
-    may = lower if rows < len(part.target.labelled) else None
+    last = rows == len(part.target.labelled)
+    may = None if last else lower
     asked = {trunk: "float32" if may is None else may.get(trunk, ("fastest", 0))[0] for trunk in together}
     jobs = [
         features_job(part, taps, 0, part.drawn(rows), dtype=asked[trunk], racer=RACER, limit_seconds=limit)
@@ -323,7 +326,7 @@ def _losses(
                 alive.append(tap)
             else:
                 failed[tap.identity] = _problem(outcome, tap)
-    if frozen is not None and rows <= frozen:
+    if last or (frozen is not None and rows <= frozen):
         return {s.identity: np.full(rows, np.nan) for s in alive}
     racer = [catalogue.make(ESTIMATORS, RACER)]
     upto = part.drawn(rows)
