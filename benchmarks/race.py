@@ -1,7 +1,7 @@
 """The race on real features: how much of full scoring it spares, and what that costs.
 
     python benchmarks/race.py --json sources.json --work WORK [--encoder FOLDER] [--data DIR] [--sets trec6,…]
-        [--rows 2000] [--pool 4000] [--tuning 20] [--fresh 50] [--jobs 1]
+        [--rows 2000] [--pool 4000] [--tuning 20] [--fresh 50] [--default-rule] [--jobs 1]
 
 Sources are layers 2, 4 and 6 of an encoder, of five fine-tunes of it, of one with random and of one with damaged
 weights (`text_shelf.py`). For each set and seed, 2,000 rows are drawn from a pool of 4,000, and each rule races the
@@ -243,22 +243,24 @@ class Plan:
     """How much is done."""
 
     names: Sequence[str]
-    tuning: int
-    fresh: int
+    seeds: Sequence[int]
     pool: int
     rows: int
     test: int
     jobs: int
+    rules: Sequence[Rule]
 
 
-def one_seed(pool: Pool, truth: Mapping[str, float], seed: int, rows: int) -> dict[str, Any]:
+def one_seed(
+    pool: Pool, truth: Mapping[str, float], seed: int, rows: int, rules: Sequence[Rule] = RULES
+) -> dict[str, Any]:
     """By rule, what one race took and gave."""
     from headstart.numerics.folds import draw_order
 
     order = np.array(draw_order(pool.labels, [str(i) for i in range(len(pool.labels))], seed))
     drawn = Drawn(pool.features, pool.labels, pool.classes, order, min(rows, len(order)))
     with threadpool_limits(1):
-        return {rule.name: judged(drawn, rule, truth, lambda name: name.rpartition("@")[0]) for rule in RULES}
+        return {rule.name: judged(drawn, rule, truth, lambda name: name.rpartition("@")[0]) for rule in rules}
 
 
 _held: list[Any] = []  # what a process of its own was given once, for all its seeds
@@ -269,15 +271,15 @@ def _hold(*given: Any) -> None:
 
 
 def _one_of_held(seed: int) -> dict[str, Any]:
-    pool, truth, rows = _held
-    return one_seed(pool, truth, seed, rows)
+    pool, truth, rows, rules = _held
+    return one_seed(pool, truth, seed, rows, rules)
 
 
 def run(record: Record, folders: Sequence[Path], data: Path, work: Path, plan: Plan) -> None:
     """Truth and seeds of every set."""
     for name in plan.names:
         settings = {"pool": plan.pool, "rows": plan.rows, "test": plan.test, "sources": [f.name for f in folders]}
-        asked = [s for s in range(plan.tuning + plan.fresh) if not record.has(f"seed/{name}/{s}", settings)]
+        asked = [s for s in plan.seeds if not record.has(f"seed/{name}/{s}", settings)]
         if not asked and record.has(f"truth/{name}", settings):
             continue
         say(f"{name}: features")
@@ -287,10 +289,12 @@ def run(record: Record, folders: Sequence[Path], data: Path, work: Path, plan: P
         truth = record.cells[f"truth/{name}"]["truth"]
         if plan.jobs == 1:
             for seed in asked:
-                record.put(f"seed/{name}/{seed}", settings, {"rules": one_seed(pool, truth, seed, plan.rows)})
+                record.put(
+                    f"seed/{name}/{seed}", settings, {"rules": one_seed(pool, truth, seed, plan.rows, plan.rules)}
+                )
             continue
         fresh = multiprocessing.get_context("spawn")  # torch has threads here, which a fork would not have
-        with ProcessPoolExecutor(plan.jobs, fresh, _hold, (pool, truth, plan.rows)) as several:
+        with ProcessPoolExecutor(plan.jobs, fresh, _hold, (pool, truth, plan.rows, plan.rules)) as several:
             began = {several.submit(_one_of_held, seed): seed for seed in asked}
             for ended in as_completed(began):
                 record.put(f"seed/{name}/{began[ended]}", settings, {"rules": ended.result()})
@@ -382,7 +386,8 @@ def report(document: Mapping[str, Any], tuning: int, fresh: int) -> str:
 
 def _verdict(seeds: Seeds, pick: str) -> Iterator[str]:
     full = column(seeds, FULL.name, "regret")
-    for name in dict.fromkeys((pick, DEFAULT.name, BERNSTEIN.name)):
+    there = next(iter(next(iter(seeds.values())).values()))
+    for name in [n for n in dict.fromkeys((pick, DEFAULT.name, BERNSTEIN.name)) if n in there]:
         passes = column(seeds, name, "passes").mean()
         added = 100 * (column(seeds, name, "regret") - full).mean()
         kept = passes <= 0.33 and added <= POINTS
@@ -404,6 +409,7 @@ def main() -> int:
     parser.add_argument("--pool", type=int, default=POOL, help="rows of a set to draw from")
     parser.add_argument("--tuning", type=int, default=20, help="seeds that choose a rule")
     parser.add_argument("--fresh", type=int, default=50, help="seeds that show it")
+    parser.add_argument("--default-rule", action="store_true", help="full scoring and the default rule alone")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--quick", action="store_true", help="try everything on little")
     parser.add_argument("--only", choices=("report",))
@@ -419,7 +425,9 @@ def main() -> int:
         if asked.quick:
             size = {"pool": 1000, "rows": 600, "test": 100}
         names = ["trec6"] if asked.quick else asked.sets.split(",")
-        plan = Plan(names=names, tuning=tuning, fresh=fresh, jobs=asked.jobs, **size)
+        rules = (FULL, DEFAULT) if asked.default_rule else RULES
+        seeds = range(tuning if asked.default_rule else 0, tuning + fresh)  # with one rule there is nothing to choose
+        plan = Plan(names=names, seeds=seeds, jobs=asked.jobs, rules=rules, **size)
         work = asked.work.absolute() / ("quick" if asked.quick else "full")
         work.mkdir(parents=True, exist_ok=True)
         folders = trunks(record, (asked.encoder or sets.minilm()).absolute(), asked.data, work, quick=asked.quick)
