@@ -77,6 +77,23 @@ def test_equals_brute_force(seed: int, weights: tuple[float, float, float]) -> N
         assert value(s) == pytest.approx(direct(drawn, s, weights), abs=1e-6)
 
 
+def test_domain_and_task_are_those_of_the_published_otce() -> None:
+    """What `compute_coupling` and `compute_CE` of tanyang1231/OTCE_Transferability_CVPR21 d844b87 printed.
+
+    OSBORN's own code could not be had. OTCE's terms are not divided by what chance would make of them, as ours are.
+    """
+    chance = np.random.default_rng(7)
+    own, here = chance.standard_normal((60, 3)), chance.standard_normal((60, 3)) * [1, 2, 0.5] + [1.5, 0, 0]
+    names, labels = np.arange(60) % 2, np.arange(60) % 3
+    own[names == 1] += [0, 1, 0]
+    here[labels == 2] -= [0, 0, 2]
+    cost, left = 5.878844063978876, 1.0885615395869754
+    one = replace(draw(OSBORN(), 0)[0], given=here, known=labels, rows_of_its_own=(own, names))
+    random = float(((here[:, None] - own[None]) ** 2).sum(axis=2).mean())
+    assert OSBORN(task=0.0, rows=60)([one])([0]) == pytest.approx(-cost / random, rel=1e-9)
+    assert OSBORN(domain=0.0, rows=60)([one])([0]) == pytest.approx(1 - left / log(3), rel=1e-9)
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 999))
 def test_without_rows_of_its_own_and_weights_it_is_nce(seed: int) -> None:
