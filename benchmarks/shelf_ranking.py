@@ -5,8 +5,9 @@
 
 Thirteen sources (`text_shelf.py`): an encoder, its first layers, five fine-tunes, and distractors. For each target and
 number of labels of a class, both systems get the same rows and the same folders, in fresh processes without a cache:
-`headstart rank` with its race and without, and transformer-ranker with each of its estimators that is asked for. What
-they say is held against the truth of the source on 500 test rows, in the metric of the set:
+`headstart rank` with its race and without, and transformer-ranker with each of its estimators that is asked for; before
+each, a process imports what it will import, so that none pays for reading libraries from disk. What they say is held
+against the truth of the source on 500 test rows, in the metric of the set:
 
 - probe: a logistic regression on mean-pooled features of 200 rows of a class (scikit-learn; neither system's own);
 - finetune: the plain recipe of `journey_peers.py`, at most 150 steps on 100 rows of a class, one seed.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +68,7 @@ def run(record: Record, shelf: Sequence[Path], data: Path, work: Path, plan: Pla
             for system in (*OURS, *(f"transformer-ranker-{e}" for e in plan.estimators if plan.python)):
                 key, settings = f"rank/{target}/{size}/{system}", {"shelf": names, "rows": here.rows}
                 if not record.has(key, settings):
+                    _warm(sys.executable if system in OURS else str(plan.python))
                     made = _ours(here, shelf, work, OURS[system]) if system in OURS else None
                     peer = system.rpartition("-")[2]
                     found = made or _theirs(here, shelf, work, peer, str(plan.python))
@@ -77,6 +80,11 @@ def run(record: Record, shelf: Sequence[Path], data: Path, work: Path, plan: Pla
                 if not record.has(key, settings):
                     judge = _probed if form == "probe" else _tuned
                     record.put(key, settings, judge(data, target, place, work, plan))
+
+
+def _warm(python: str) -> None:
+    """Puts an interpreter's libraries into memory: what lay idle while the other system ran may have been put out."""
+    subprocess.run([python, "-c", "import torch, transformers, sklearn, scipy.optimize"], check=True)
 
 
 def _ours(here: sets.Cut, shelf: Sequence[Path], work: Path, rule: str) -> dict[str, Any]:
