@@ -131,16 +131,15 @@ def chunks(start: int, stop: int, rows: int) -> list[tuple[int, int]]:
     >>> chunks(2000, 20000, 9000)
     [(1536, 2048), (2048, 3072), (3072, 4096), (4096, 6144), (6144, 8192), (8192, 9000)]
     """
-    found, a, last = list[tuple[int, int]](), 0, min(stop, rows)
-    for end in growing():
-        while a < end:
-            if a >= last:
-                return found
-            b = min(a + LARGEST_CHUNK, end, rows)
-            if b > start:
-                found.append((a, b))
-            a = b
-    raise AssertionError("sizes grow without end")
+    found, a, sizes, end = [], 0, growing(), 0
+    while a < min(stop, rows):
+        if a == end:
+            end = next(sizes)
+        b = min(a + LARGEST_CHUNK, end, rows)
+        if b > start:
+            found.append((a, b))
+        a = b
+    return found
 
 
 def chunk_key(identity: str, backend: str, ids: Sequence[str]) -> str:
