@@ -39,6 +39,8 @@ KIND_TITLES = {
     "adaptation.baselines": "Adaptation: no-transfer systems",
     "adaptation.routes": "Adaptation: routes",
     "combination.merging": "Combination: merging",
+    "combination.weighting": "Combination: merging by weights",
+    "combination.trimming": "Combination: merging by trimming",
     "combination.fusion": "Combination: fusion",
     "evidence.checks": "Evidence: checks",
 }

@@ -41,6 +41,8 @@ KIND_FOLDERS = (
     "adaptation/baselines",
     "adaptation/routes",
     "combination/merging",
+    "combination/weighting",
+    "combination/trimming",
     "combination/fusion",
     "evidence/checks",
 )

@@ -27,9 +27,11 @@ GROUP = "headstart.methods"
 
 # other names that people know a method by, one published list
 ALIASES: dict[str, str] = {
+    "average": "linear",
     "fine_tune": "full_finetune",
     "full": "full_finetune",
     "linear_probing": "linear_probe",
+    "multislerp": "multi_slerp",
     "ncm": "nmc",
     "nearest_class_mean": "nmc",
     "probe": "linear_probe",
@@ -184,15 +186,18 @@ def _check_type(name: str, field: dataclasses.Field[Any], value: Any) -> None:
         int: ("a whole number", (int,)),
         float: ("a number", (int, float)),
         str: ("a word", (str,)),
+        tuple: ("a list, like 0.7,0.3", (list, tuple)),
     }
     if type(default) not in sorts or (value is None and "None" in str(field.type)):
+        return
+    if isinstance(value, list | tuple) and "tuple" in str(field.type):
         return
     said, fitting = sorts[type(default)]
     if not isinstance(value, fitting) or (isinstance(value, bool) and bool not in fitting):
         raise Unfit(
             f"`{field.name}` is {value!r}, and takes {said}",
             where=f"settings of `{name}`",
-            fix=f"write it like {field.name}={default}",
+            fix=f"write it like {field.name}={default if default != () else '0.7,0.3'}",
         )
 
 

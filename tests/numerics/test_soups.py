@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from headstart.combination.merging import merge
 from headstart.combination.merging.uniform_soup import UniformSoup
-from headstart.core import Refused, Unfit
+from headstart.core import Unfit
 from headstart.numerics.artifacts import Head, Model
 from headstart.numerics.soups import greedy_soup, merged, merged_models
 
@@ -52,7 +51,7 @@ def test_counters_are_the_bases_own() -> None:
 
 def test_heads_are_averaged_with_the_weights() -> None:
     models = [Model({"w": torch.full((2,), float(i))}, head(i)) for i in range(2)]
-    soup = merge(models)
+    soup = merged_models(models, UniformSoup())
     assert soup.tensors["w"].tolist() == [0.5, 0.5]
     np.testing.assert_allclose(soup.head.weight, (head(0).weight + head(1).weight) / 2)
     np.testing.assert_allclose(soup.head.bias, (head(0).bias + head(1).bias) / 2)
@@ -60,7 +59,7 @@ def test_heads_are_averaged_with_the_weights() -> None:
 
 def test_a_soup_of_one_is_that_one() -> None:
     one = Model({"w": torch.rand(3, generator=torch.Generator().manual_seed(0))}, head(0))
-    soup = merge([one])
+    soup = merged_models([one], UniformSoup())
     assert torch.equal(soup.tensors["w"], one.tensors["w"])
     assert np.array_equal(soup.head.weight, one.head.weight)
 
@@ -72,5 +71,3 @@ def test_what_does_not_fit_together_is_named() -> None:
         dict(merged({"w": torch.zeros(2)}, [{}], UniformSoup()))
     with pytest.raises(Unfit, match="identity, softmax"):
         merged_models([Model({}, head(0)), Model({}, head(0, "identity"))], UniformSoup())
-    with pytest.raises(Refused, match="nothing to merge"):
-        merge([])

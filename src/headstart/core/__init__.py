@@ -8,6 +8,7 @@ from .kinds import (
     Batch,
     Candidate,
     Checking,
+    Coefficients,
     Diverging,
     Encoder,
     Expectation,
@@ -20,6 +21,7 @@ from .kinds import (
     Fusing,
     Gathering,
     Guess,
+    InnerProducts,
     Known,
     Merging,
     Method,
@@ -30,13 +32,17 @@ from .kinds import (
     Resembling,
     Sample,
     Score,
+    Selection,
     SetFunction,
     Split,
     State,
     Steps,
+    Survey,
     TaskSample,
     TensorContext,
+    Trimming,
     View,
+    Weighting,
 )
 from .metrics import DEFAULT_METRIC, METRICS, Metric, metric_for
 from .needs import GIVES, MODALITIES, TASK_TYPES, Gives, Modality, Needs, TaskType
@@ -47,10 +53,11 @@ from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
     "DEFAULT_METRIC", "GIVES", "KINDS", "METRICS", "MODALITIES", "RECEIPT_VERSION", "TASK_TYPES", "Advising", "Batch",
-    "Budget", "Candidate", "Checking", "Columns", "Diverging", "Encoder", "Expectation", "Expecting", "Experience",
-    "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gathering", "Gives", "Guess", "Known", "Measured",
-    "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget", "PastTrials", "Prediction", "Problem",
-    "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Resembling", "Result", "Rows", "Sample", "Score", "Seal",
-    "SetFunction", "Source", "Split", "State", "Steps", "Target", "Task", "TaskSample", "TaskType", "TensorContext",
-    "Undeclared", "Unfit", "Unreadable", "View", "bytes_of", "metric_for", "problem_from",
+    "Budget", "Candidate", "Checking", "Coefficients", "Columns", "Diverging", "Encoder", "Expectation", "Expecting",
+    "Experience", "Finding", "FitView", "Fitted", "Fitting", "Folds", "Fusing", "Gathering", "Gives", "Guess",
+    "InnerProducts", "Known", "Measured", "Merging", "Method", "Metric", "Modality", "Needs", "OverBudget",
+    "PastTrials", "Prediction", "Problem", "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Resembling", "Result",
+    "Rows", "Sample", "Score", "Seal", "Selection", "SetFunction", "Source", "Split", "State", "Steps", "Survey",
+    "Target", "Task", "TaskSample", "TaskType", "TensorContext", "Trimming", "Undeclared", "Unfit", "Unreadable",
+    "View", "Weighting", "bytes_of", "metric_for", "problem_from",
 ]  # fmt: skip

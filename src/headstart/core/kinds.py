@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .needs import Needs, TaskType
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.numerics.records import Records
 
     Array = np.ndarray[Any, Any]
+    Combine = Callable[["TensorContext", torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -263,11 +264,65 @@ class FitView(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorContext:
-    """What a merge may know about the tensor at hand besides its numbers."""
+    """What a merge may know about the tensor at hand besides its numbers.
+
+    shape: of the whole tensor, also where only a tile of it is at hand. offset: how many of its entries, in row-major
+    order, come before the tile; what is random must depend on it, on the name and on the seed, and on nothing else.
+    """
 
     name: str
     shape: tuple[int, ...]
     seed: int = 0
+    offset: int = 0
+
+
+Per = Literal["tensor", "row"]
+
+
+class InnerProducts(Protocol):
+    """Inner products between the models' versions of one tensor, float64, computed when they are asked for.
+
+    weights, changes: (groups, models, models), of the weights and of their differences from the base. There is one
+    group for the whole tensor, or one for each row: what lies behind one index of the first axis.
+    """
+
+    @property
+    def models(self) -> int: ...
+    def weights(self, per: Per = "tensor") -> Array: ...
+    def changes(self, per: Per = "tensor") -> Array: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Coefficients:
+    """How much of each model: values (groups, models), float64, of its weights, or of its change added to the base."""
+
+    values: Array
+    of: Literal["weights", "changes"] = "weights"
+
+
+class Selection(Protocol):
+    """Which entries of a tile belong to the chosen ones, from the tile's values: booleans of their shape."""
+
+    def __call__(self, context: TensorContext, values: torch.Tensor) -> torch.Tensor: ...
+
+
+class Survey(Protocol):
+    """Passes over all tensors that are chosen among together, before any of them is merged.
+
+    A function gives values >= 0 of the tile's shape, from what a merge is given.
+    largest: for each function, the entries with the largest values: exactly `round(fraction * entries)`, of equal
+    values those that come first (tensors by name, entries in row-major order).
+    ranked: for each function, its value of a rank: 0 the smallest, entries - 1 the largest.
+    sums: of each function's values over all entries, exact for whole numbers.
+    """
+
+    @property
+    def models(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
+    def largest(self, values: Sequence[Combine], fractions: Sequence[float]) -> list[Selection]: ...
+    def ranked(self, values: Sequence[Combine], ranks: Sequence[int]) -> Array: ...
+    def sums(self, values: Sequence[Combine]) -> Array: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -393,9 +448,30 @@ class Fusing(Method, Protocol):
 
 
 class Merging(Method, Protocol):
-    """One tensor at a time, float32 in and out; the engine rounds once at the end."""
+    """One tensor at a time, or one tile of it; float32 in and out; the engine rounds once at the end."""
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor: ...
+
+
+class Weighting(Method, Protocol):
+    """How much of each model goes into one tensor; the engine does the sum.
+
+    What follows from lengths and angles between the models is of this kind, as their inner products tell it: no tensor
+    is ever held whole.
+    """
+
+    def __call__(self, context: TensorContext, inner: InnerProducts) -> Coefficients: ...
+
+
+class Trimming(Method, Protocol):
+    """Looks over the changes of all models before it merges them tile by tile.
+
+    trim: which tensors one survey covers, `model` all of them or `tensor` each alone. Gives what a `Merging` is.
+    """
+
+    @property
+    def trim(self) -> Literal["model", "tensor"]: ...
+    def __call__(self, survey: Survey) -> Combine: ...
 
 
 class Checking(Method, Protocol):
@@ -435,6 +511,8 @@ KINDS: dict[str, str] = {
     "adaptation.baselines": "Fitting",
     "adaptation.routes": "Fitting",
     "combination.merging": "Merging",
+    "combination.weighting": "Weighting",
+    "combination.trimming": "Trimming",
     "combination.fusion": "Fusing",
     "evidence.checks": "Checking",
 }

@@ -1,22 +1,123 @@
-"""Merging: several fine-tunes of one base become one set of weights. A file here is a method."""
+"""Merging: models become one set of weights. A file here is a method on one tensor; `merge` runs all kinds of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
-from headstart.core import Merging, Refused
+from headstart.core import Receipt, Unfit
 
 if TYPE_CHECKING:
-    from headstart.numerics.artifacts import Model
+    from headstart.combination.plans import Heads, Plan, Unmatched
+    from headstart.combination.writing import Report
+    from headstart.io.model_folders import ModelFolder
+    from headstart.numerics.stream import Kind
+
+STREAMS: dict[str, Kind] = {
+    "combination.weighting": "weighting",
+    "combination.trimming": "trimming",
+    "combination.merging": "merging",
+}
+KINDS = tuple(STREAMS)
+SHARD_BYTES = 5_000_000_000
 
 
-def merge(models: Sequence[Model], method: str | Merging = "uniform_soup") -> Model:
-    """One model of the weights and heads of several fine-tunes of one source; the inputs stay as they are."""
-    from headstart.numerics.soups import merged_models
+@dataclass(frozen=True, eq=False, slots=True)
+class Merged:
+    """A merged model: its folder, what was planned, and the account of it, which is also in the folder."""
 
-    chosen: Merging = catalogue.make("combination.merging", method)
-    if not models:
-        raise Refused("there is nothing to merge", where="merge", fix="give at least one fine-tuned model")
-    return merged_models(models, chosen)
+    where: Path
+    plan: Plan
+    receipt: Receipt
+
+
+def planned(
+    models: Sequence[str | Path], method: Any = "linear", *, base: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
+    dtype: str | None = None, seed: int = 0,
+) -> Plan:  # fmt: skip
+    """What `merge` would do; headers and configurations are read, and no weights.
+
+    models: folders with safetensors, the first of which gives the result its configuration and files. method: a name of
+    any kind of merge, or an instance. base: what the models were fine-tuned from. settings: of the method.
+    heads: of classifiers: `average` by the names of the labels, `concatenate` one after the other, or `refuse` heads
+    that differ. unmatched: what becomes of tensors that not all models have. dtype: of the result; else that of the
+    base, or of the first model. seed: of methods that draw.
+
+    Raises `Refused` where the models do not fit together.
+    """
+    from headstart.combination.plans import plan
+    from headstart.io import model_folders
+
+    kind = kind_of(method)
+    chosen = catalogue.make(kind, method, **(settings or {}))
+    if settings and not isinstance(method, str):
+        raise Unfit("a method that is made already takes no settings", where="merge", fix="set them where it is made")
+    folders = _named([model_folders.read(m) for m in models])
+    root = model_folders.read(base) if base is not None else None
+    if root is not None and any(f.name == root.name for f in folders):
+        root = dataclasses.replace(root, name=f"{root.where.parent.name}/{root.name}")
+    return plan(
+        folders, root, chosen, STREAMS[kind], heads=heads, unmatched=unmatched, dtype=dtype, seed=seed
+    )  # fmt: skip
+
+
+def merge(
+    models: Sequence[str | Path], method: Any = "linear", *, out: str | Path, base: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
+    dtype: str | None = None, seed: int = 0, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
+    overwrite: bool = False, report: Report | None = None,
+) -> Merged:  # fmt: skip
+    """One model of several, written as a new folder; the inputs stay as they are.
+
+    The arguments are those of `planned`; and shard_bytes: the most of one file. threads: side by side; else all
+    processors. report: is told of
+    bytes done and in all, and stops the merge by saying False; called again, it goes on.
+
+    Raises `Refused` where the models do not fit together or the folder holds something, `OverBudget` where the disk has
+    too little room, `Unreadable` for damaged files.
+    """
+    from headstart.combination.writing import write
+
+    plan = planned(
+        models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, dtype=dtype, seed=seed
+    )
+    place = Path(out).expanduser().absolute()
+    receipt = write(plan, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
+    return Merged(place, plan, receipt)
+
+
+def kind_of(method: Any) -> str:
+    """Which kind of merge a method is: by its name, or an instance by what its call takes."""
+    if isinstance(method, str):
+        return catalogue.kind_of(catalogue.ALIASES.get(method, method), KINDS)
+    import inspect
+
+    from headstart import core
+
+    have = list(inspect.signature(type(method).__call__).parameters)
+    for kind in KINDS:
+        if have == list(inspect.signature(getattr(core, core.KINDS[kind]).__call__).parameters):
+            return kind
+    raise Unfit(
+        f"`{type(method).__name__}` is called with {', '.join(have[1:]) or 'nothing'}, as no merge is",
+        where="merge",
+        fix="see `headstart methods combination.merging`",
+    )
+
+
+def _named(folders: Sequence[ModelFolder]) -> list[ModelFolder]:
+    """Names that tell the models apart: of equal ones, with the folder above, and then with a number."""
+    seen: dict[str, int] = {}
+    out = []
+    for folder in folders:
+        name = folder.name
+        if sum(f.name == name for f in folders) > 1:
+            name = f"{folder.where.parent.name}/{name}"
+        seen[name] = seen.get(name, 0) + 1
+        out.append(dataclasses.replace(folder, name=name if seen[name] == 1 else f"{name} ({seen[name]})"))
+    return out

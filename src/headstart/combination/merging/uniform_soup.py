@@ -26,8 +26,8 @@ class UniformSoup:
     starts fall far below either.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("source_order", "agreement", "sign_symmetry", "tiles", "base_is_left_out")
+    needs = Needs(gives=("weights",), labels=False)
+    claims = ("source_order", "agreement", "sign_symmetry", "base_is_left_out")
     cites = "arXiv:2203.05482"
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:

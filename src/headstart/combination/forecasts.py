@@ -1,0 +1,97 @@
+"""What a planned merge will cost: bytes from the plan, memory from the sizes of tiles, seconds from a sample."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headstart.numerics.stream import Made
+
+    from .plans import Plan
+
+SAMPLE_ENTRIES = 1 << 22
+SAMPLE_BYTES = 1 << 25
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """bytes_read: of all passes. peak_bytes: of the whole process, weights in the disk's cache not among it."""
+
+    bytes_read: int
+    bytes_written: int
+    peak_bytes: int
+    seconds: float
+
+
+def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) -> Forecast:
+    """Nothing is left on the disk: what is written to measure its speed has no name."""
+    import psutil
+
+    from headstart.io.safetensors_files import WIDTHS
+    from headstart.numerics.dry import bytes_read
+    from headstart.numerics.stream import room_bytes
+
+    crew = threads or len(os.sched_getaffinity(0))
+    read, written = bytes_read(plan.made, WIDTHS), plan.bytes_written
+    seconds = written * (_seconds_a_byte(plan, crew) + _writing_a_byte(out))
+    peak = psutil.Process().memory_info().rss + room_bytes(plan.made, crew)
+    return Forecast(read, written, peak, seconds)
+
+
+def _seconds_a_byte(plan: Plan, threads: int) -> float:
+    """Reading and combining, measured on pieces of the largest tensors; the second time, when all is compiled."""
+    from headstart.io.shards import Checkpoint
+    from headstart.numerics import stream
+
+    pieces = _pieces([m for m in plan.made if m.method is not None and m.size])
+    if not pieces:
+        return 0.0
+    with ExitStack() as stack:
+        readers = [stack.enter_context(Checkpoint(f.tensors)) for f in plan.folders]
+        spent = 0.0
+        for _ in range(2):
+            began = time.perf_counter()
+            stream.run(pieces, readers, _Nowhere(), seed=plan.seed, threads=threads)
+            spent = time.perf_counter() - began
+    return spent / sum(m.bytes for m in pieces)
+
+
+def _pieces(made: list[Made]) -> list[Made]:
+    """First rows of the largest tensors."""
+    left, out = SAMPLE_ENTRIES, []
+    for one in sorted(made, key=lambda m: (-m.size, m.name)):
+        if left <= 0:
+            break
+        row = prod(one.shape[1:]) if one.shape else 1
+        rows = min(one.shape[0], max(1, left // row)) if one.shape else 1
+        out.append(dataclasses.replace(one, shape=(rows, *one.shape[1:]) if one.shape else ()))
+        left -= rows * row
+    return out
+
+
+def _writing_a_byte(out: Path | None) -> float:
+    place = next((p for p in (out.parents if out else ()) if p.is_dir()), None)
+    if place is None or not os.access(place, os.W_OK):
+        return 0.0
+    with tempfile.TemporaryFile(dir=place) as file:
+        began = time.perf_counter()
+        file.write(bytes(SAMPLE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        return (time.perf_counter() - began) / SAMPLE_BYTES
+
+
+class _Nowhere:
+    def write(self, name: str, start: int, data: Any) -> None:
+        """What is measured is all before this."""
+
+    def finish(self, name: str, size: int) -> None:
+        """Nothing was kept."""

@@ -1,0 +1,71 @@
+"""DELLA: drop changes at random, small ones more often.
+
+Deep, Bhardwaj and Poria, "DELLA-Merging: Reducing Interference in Model Merging through Magnitude-Based Sampling",
+2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from headstart.core import Needs, TensorContext, Unfit
+from headstart.numerics.chance import uniforms
+from headstart.numerics.consensus import agreeing, elected
+from headstart.numerics.portions import each
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Della:
+    """Keep each change with a chance that grows with its rank in its row, divided by that chance.
+
+    Shapes: base and every tuned tensor (…), equal; float32; whole tensors: peak about models + 8 copies of one tensor.
+    Returns: base + scale * TIES' mean of the kept changes that agree, or with consensus="sum" their weighted sum.
+    Errors: `Unfit` when density ± epsilon leaves (0, 1), or when there is not one weight a model.
+
+    A row is what lies along the last axis. The smallest change of a row has the chance density - epsilon, the largest
+    density + epsilon; in rows of one entry it is density. Equal changes rank by their place.
+    """
+
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
+    claims = ("scale_zero", "seeds_differ")
+    cites = "arXiv:2406.11617"
+
+    density: float = 0.5
+    epsilon: float = 0.15
+    scale: float = 1.0
+    weights: tuple[float, ...] = ()  # one a model; none are 1 each
+    consensus: Literal["elect", "sum"] = "elect"
+
+    def __post_init__(self) -> None:
+        if not (self.epsilon >= 0 and self.density - self.epsilon > 0 and self.density + self.epsilon < 1):
+            raise Unfit(
+                f"chances from {self.density - self.epsilon:g} to {self.density + self.epsilon:g} leave (0, 1)",
+                where=f"`density={self.density}`, `epsilon={self.epsilon}`",
+                fix="choose a smaller epsilon, as in density=0.5, epsilon=0.15",
+            )
+
+    def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+        weights = each(self.weights, len(tuned), "weights")
+        kept = []
+        for k, one in enumerate(tuned):
+            change = one - base
+            chance = self._chances(change)
+            drawn = torch.from_numpy(uniforms((context.seed, context.name, k), 0, base.numel())).view(base.shape)
+            kept.append(torch.where(drawn < chance, change / chance, 0) * float(weights[k]))
+        if self.consensus == "elect":
+            merged = agreeing(kept, elected(kept), weights.tolist())
+        else:
+            merged = torch.stack(kept).sum(dim=0)
+        return base + self.scale * merged
+
+    def _chances(self, change: torch.Tensor) -> torch.Tensor:
+        rows = change.abs().reshape(-1, change.shape[-1]) if change.dim() else change.abs().reshape(1, 1)
+        wide = rows.shape[-1]
+        if wide == 1:
+            return torch.full_like(change, self.density)
+        rank = rows.argsort(dim=1, stable=True).argsort(dim=1).to(change.dtype)
+        return (self.density - self.epsilon + 2 * self.epsilon * rank / (wide - 1)).view(change.shape)

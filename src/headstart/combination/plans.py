@@ -1,0 +1,359 @@
+"""The plan of a merge: what becomes of every tensor, by which rule, before a byte of it is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from headstart.core import Refused, Unfit
+
+if TYPE_CHECKING:
+    from headstart.io.model_folders import ModelFolder
+    from headstart.io.safetensors_files import Entry
+    from headstart.numerics.stream import Kind, Made, Part
+
+Heads = Literal["average", "concatenate", "refuse"]
+Unmatched = Literal["refuse", "drop"]
+HEADS: tuple[str, ...] = get_args(Heads)
+UNMATCHED: tuple[str, ...] = get_args(Unmatched)
+HEAD_MODULES = frozenset({"classifier", "score", "head", "cls_classifier", "distillation_classifier"})
+# output embeddings that are not stored where they are the input embedding, and names that this has
+OUTPUTS = frozenset({"lm_head.weight", "cls.predictions.decoder.weight", "embed_out.weight", "output.weight"})
+INPUTS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
+DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+STATISTICS = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of a tensor: `merged`, `copied` or `dropped`, and the rule. model: whose it was, if dropped."""
+
+    how: Literal["merged", "copied", "dropped"]
+    rule: str
+    model: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plan:
+    """All that a merge will do. donor: whose configuration and files the result gets.
+
+    folders: what is read, in the order of the parts' numbers; the base, if there is one, is the first.
+    fates: by tensor of the result; lost: (model, tensor) of those that are not in it.
+    """
+
+    folders: tuple[ModelFolder, ...]
+    donor: ModelFolder
+    base: ModelFolder | None
+    models: tuple[ModelFolder, ...]
+    method: Any
+    kind: Kind
+    made: tuple[Made, ...]
+    fates: Mapping[str, Fate]
+    lost: Mapping[tuple[str, str], Fate]
+    labels: tuple[str, ...] | None
+    dtype: str | None
+    seed: int
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def bytes_written(self) -> int:
+        return sum(m.bytes for m in self.made)
+
+
+def plan(
+    models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, kind: Kind, *, heads: Heads = "average",
+    unmatched: Unmatched = "refuse", dtype: str | None = None, seed: int = 0,
+) -> Plan:  # fmt: skip
+    """Raises `Refused` where the models do not fit together, naming the tensor and what would help."""
+    _check(models, base, method, heads, unmatched, dtype)
+    folders = (*([base] if base is not None else []), *models)
+    planner = _Planner(folders, models, base, method, kind, heads, unmatched, dtype)
+    made = tuple(planner.made())
+    return Plan(
+        folders, models[0], base, tuple(models), method, kind, made, planner.fates, planner.lost, planner.labels, dtype,
+        seed, tuple(planner.warnings),
+    )  # fmt: skip
+
+
+def _check(
+    models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, heads: str, unmatched: str, dtype: str | None
+) -> None:
+    name = _name(method)
+    for said, value, known in (("heads", heads, HEADS), ("unmatched", unmatched, UNMATCHED)):
+        if value not in known:
+            raise Unfit(f"{said} is `{value}`", where=f"--{said}", fix=f"use one of: {', '.join(known)}")
+    if dtype is not None and dtype not in DTYPES:
+        near = get_close_matches(dtype, DTYPES, n=1)
+        raise Unfit(
+            f"weights cannot be written as `{dtype}`",
+            where="--dtype",
+            fix=f"did you mean `{near[0]}`?" if near else f"use one of: {', '.join(DTYPES)}",
+        )
+    fewest, most = method.needs.fewest, method.needs.most
+    if len(models) < fewest or (most is not None and len(models) > most):
+        wanted = f"{fewest}" if fewest == most else f"{fewest} or more" if most is None else f"{fewest} to {most}"
+        raise Refused(
+            f"`{name}` merges {wanted} models, and these are {len(models)}",
+            where=f"merge of {', '.join(f'`{m.name}`' for m in models) or 'nothing'}",
+            fix="name the models after the method; the base goes to --base",
+        )
+    if method.needs.same_base and base is None:
+        raise Refused(
+            f"`{name}` works on what fine-tunes changed, and no base is given",
+            where=f"merge of {', '.join(f'`{m.name}`' for m in models)}",
+            fix="name the model that they started from: --base FOLDER",
+        )
+
+
+def _name(method: Any) -> str:
+    from headstart import catalogue
+
+    return catalogue.name_of(method)
+
+
+class _Planner:
+    def __init__(
+        self, folders: Sequence[ModelFolder], models: Sequence[ModelFolder], base: ModelFolder | None, method: Any,
+        kind: Kind, heads: Heads, unmatched: Unmatched, dtype: str | None,
+    ) -> None:  # fmt: skip
+        self.folders, self.models, self.base, self.method, self.kind = folders, models, base, method, kind
+        self.heads, self.unmatched, self.dtype = heads, unmatched, dtype
+        self.donor = models[0]
+        self.names = [names_in(folder, self.donor) for folder in folders]
+        self.fates: dict[str, Fate] = {}
+        self.lost: dict[tuple[str, str], Fate] = {}
+        self.warnings: list[str] = []
+        self.labels = self._all_labels()
+
+    def made(self) -> Iterator[Made]:
+        for name, entry in self.donor.tensors.items():
+            one = self._one(name, entry)
+            if one is not None:
+                yield one
+        self._account_for_the_rest()
+
+    def _one(self, name: str, entry: Entry) -> Made | None:
+        lacking = [f.name for f, names in zip(self.folders, self.names, strict=True) if name not in names]
+        tuned_lack = [n for n in lacking if self.base is None or n != self.base.name]
+        if entry.dtype not in DTYPES.values():
+            return self._copied(name, entry, lacking)
+        if tuned_lack:
+            if self.unmatched == "drop":
+                rule = f"`{tuned_lack[0]}` has no such tensor"
+                self.lost[self.donor.name, name] = Fate("dropped", rule, self.donor.name)
+                return None
+            raise self._no_tensor(name, tuned_lack[0])
+        if name.rpartition(".")[2] in STATISTICS and not any("running" in w for w in self.warnings):
+            self.warnings.append(
+                f"running statistics such as `{name}` are merged like weights; renew them by a pass over data"
+            )
+        if self._is_label_wise(name, entry):
+            return self._head(name, entry)
+        self._check_shapes(name, entry)
+        parts = [self._part(i, name) for i in range(len(self.folders))]
+        return self._merged(name, entry, entry.shape, parts)
+
+    def _merged(self, name: str, entry: Entry, shape: tuple[int, ...], parts: Sequence[Part | None]) -> Made:
+        from headstart.combination.weighting.linear import Linear
+        from headstart.io.safetensors_files import WIDTHS
+        from headstart.numerics.stream import Made, Part
+
+        base = parts[0] if self.base is not None else None
+        tuned = tuple(p for p in parts[1 if self.base is not None else 0 :] if isinstance(p, Part))
+        kind, method, rule = self.kind, self.method, f"`{_name(self.method)}`"
+        if base is None and self.base is not None:  # what the base has not cannot have changed
+            kind, method, rule = "weighting", Linear(), f"the mean, as `{self.base.name}` has no such tensor"
+        dtype = DTYPES[self.dtype] if self.dtype else (base.dtype if base is not None else entry.dtype)
+        self.fates[name] = Fate("merged", rule)
+        return Made(name, dtype, WIDTHS[dtype], shape, base, tuned, kind, method)
+
+    def _copied(self, name: str, entry: Entry, lacking: Sequence[str]) -> Made:
+        from headstart.io.safetensors_files import WIDTHS
+        from headstart.numerics.stream import Made
+
+        if entry.dtype.startswith(("F8", "C")):
+            raise Refused(
+                f"tensor `{name}` is stored as {entry.dtype}, of which no mean can be taken",
+                where=f"model `{self.donor.name}`",
+                fix="write the model as bfloat16 or float32 first",
+            )
+        owner = 0 if self.base is not None and self.base.name not in lacking else self.folders.index(self.donor)
+        part = self._part(owner, name)
+        assert part is not None
+        self.fates[name] = Fate("copied", f"whole numbers, from `{self.folders[owner].name}`")
+        return Made(name, part.dtype, WIDTHS[part.dtype], entry.shape, part)
+
+    def _part(self, folder: int, name: str) -> Part | None:
+        from headstart.numerics.stream import Part
+
+        theirs = self.names[folder].get(name)
+        if theirs is None:
+            return None
+        dtype = self.folders[folder].tensors[theirs].dtype
+        if dtype not in DTYPES.values() and self.donor.tensors[name].dtype in DTYPES.values():
+            raise Refused(
+                f"tensor `{name}` is stored as {dtype}, of which no mean can be taken",
+                where=f"model `{self.folders[folder].name}`",
+                fix="write the model as bfloat16 or float32 first",
+            )
+        return Part(folder, theirs, dtype)
+
+    def _check_shapes(self, name: str, entry: Entry) -> None:
+        for folder, names in zip(self.folders, self.names, strict=True):
+            theirs = folder.tensors[names[name]] if name in names else entry
+            if theirs.shape == entry.shape:
+                continue
+            rest = theirs.shape[1:] == entry.shape[1:]
+            words = name.endswith(INPUTS) or name in OUTPUTS
+            raise Refused(
+                f"tensor `{name}` has shape {_shape(entry.shape)} in `{self.donor.name}` and "
+                f"{_shape(theirs.shape)} in `{folder.name}`",
+                where="merge",
+                fix="their vocabularies differ: merge models of one tokenizer"
+                if rest and words
+                else "merge fine-tunes of one architecture and one base",
+            )
+
+    def _no_tensor(self, name: str, model: str) -> Refused:
+        return Refused(
+            f"tensor `{name}` of `{self.donor.name}` is not in `{model}`",
+            where=f"merge of {', '.join(f'`{m.name}`' for m in self.models)}",
+            fix="merge models of one architecture, or leave out what not all have with --unmatched drop",
+        )
+
+    def _all_labels(self) -> tuple[str, ...] | None:
+        """The labels of the result: the donor's, or the union in order of appearance."""
+        if self.donor.labels is None:
+            return None
+        sets = [m.labels or () for m in self.models]
+        if len(self.models) > 1 and all(label.startswith("LABEL_") for s in sets for label in s):
+            self.warnings.append("the labels are LABEL_0, LABEL_1, …: that they mean the same in all is taken on trust")
+        same = all(sorted(s) == sorted(sets[0]) for s in sets)
+        if same and self.heads != "concatenate":
+            if self.heads == "refuse" and any(s != sets[0] for s in sets):
+                raise self._labels_differ(sets)
+            return self.donor.labels
+        if self.heads == "concatenate":
+            return tuple(dict.fromkeys(label for s in sets for label in s))
+        raise self._labels_differ(sets)
+
+    def _labels_differ(self, sets: Sequence[Sequence[str]]) -> Refused:
+        other = next(i for i, s in enumerate(sets) if tuple(s) != tuple(sets[0]))
+        odd = sorted(set(sets[other]) ^ set(sets[0]))
+        what = f"`{odd[0]}` is a label of one only" if odd else "they name the same labels in another order"
+        return Refused(
+            f"the heads of `{self.donor.name}` and `{self.models[other].name}` have different labels: {what}",
+            where="merge",
+            fix="put one head after the other with --heads concatenate, or merge models of one task",
+        )
+
+    def _is_label_wise(self, name: str, entry: Entry) -> bool:
+        labels = self.donor.labels
+        return (
+            labels is not None
+            and bool(entry.shape)
+            and entry.shape[0] == len(labels)
+            and bool(HEAD_MODULES & set(name.split(".")))
+        )
+
+    def _head(self, name: str, entry: Entry) -> Made:
+        """Rows by the names of their labels; a label that a model lacks is what the others make of it."""
+        import numpy as np
+
+        from headstart.numerics.stream import Part
+
+        assert self.labels is not None
+        plain: list[Part | None] = []
+        for i, folder in enumerate(self.folders):
+            part = self._part(i, name)
+            labels = folder.labels
+            shape = folder.tensors[part.name].shape if part is not None else ()
+            if part is not None and (labels is None or not shape or shape[0] != len(labels)):
+                part = None  # a base whose head is for something else
+            if part is not None and labels is not None:
+                where = {label: at for at, label in enumerate(labels)}
+                rows = np.array([where.get(label, -1) for label in self.labels])
+                same = labels == self.labels
+                part = Part(part.model, part.name, part.dtype, None if same else rows)
+            plain.append(part)
+        begin = 1 if self.base is not None else 0
+        if begin and plain[0] is not None and plain[0].rows is not None and bool((plain[0].rows < 0).any()):
+            plain[0] = None  # it knows some of the labels only
+        having = [p for p in plain[begin:] if p is not None]
+        parts = plain[:begin] + [_filled(p, having) for p in plain[begin:]]
+        return self._merged(name, entry, (len(self.labels), *entry.shape[1:]), parts)
+
+    def _account_for_the_rest(self) -> None:
+        """Tensors of the others that have no place in the result: buffers and the base's own; else it stops."""
+        for folder, names in zip(self.folders, self.names, strict=True):
+            used = set(names.values())
+            for name, entry in folder.tensors.items():
+                if name in used or folder is self.donor:
+                    continue
+                if entry.dtype not in DTYPES.values():
+                    fate = Fate("dropped", f"whole numbers that `{self.donor.name}` has not", folder.name)
+                elif folder is self.base:
+                    fate = Fate("dropped", "of the base alone: no fine-tune has it", folder.name)
+                elif self.unmatched == "drop":
+                    fate = Fate("dropped", f"`{self.donor.name}` has no such tensor", folder.name)
+                else:
+                    raise Refused(
+                        f"tensor `{name}` of `{folder.name}` is not in `{self.donor.name}`, and would be lost",
+                        where=f"merge of {', '.join(f'`{m.name}`' for m in self.models)}",
+                        fix="merge models of one architecture, or leave it out with --unmatched drop",
+                    )
+                self.lost[folder.name, name] = fate
+
+
+def _filled(part: Part | None, having: Sequence[Part]) -> Part | None:
+    """Rows that a model lacks are the mean of those who have them."""
+    if part is None or part.rows is None:
+        return part
+    return replace(part, owners=tuple(o for o in having if o is not part))
+
+
+def names_in(folder: ModelFolder, donor: ModelFolder) -> dict[str, str]:
+    """Name in the donor -> name in the folder, for all tensors that both have.
+
+    A model may be stored alone or inside a bigger one (`bert.encoder…`): of all ways to add or take away a first part
+    of the names, the one counts by which most tensors fit. Output embeddings that are not stored are the input
+    embedding.
+    """
+    theirs = {_modern(n): n for n in folder.tensors}
+    wanted = {_modern(n): n for n in donor.tensors}
+    firsts = sorted({n.split(".")[0] for n in theirs if "." in n})
+    others = sorted({n.split(".")[0] for n in wanted if "." in n})
+    shifts = [("", ""), *((f"{p}.", "") for p in firsts), *(("", f"{p}.") for p in others)]
+    best: dict[str, str] = {}
+    for cut, put in shifts:
+        found = {}
+        for name, real in theirs.items():
+            moved = put + name[len(cut) :] if name.startswith(cut) else name
+            target = moved if moved in wanted else name  # a head stays where it is
+            if target in wanted:
+                found[wanted[target]] = real
+        if len(found) > len(best):
+            best = found
+    for name in donor.tensors:
+        if name in OUTPUTS and name not in best and folder.tied:
+            tied = [real for real in folder.tensors if real.endswith(INPUTS)]
+            if len(tied) == 1 and folder.tensors[tied[0]].shape == donor.tensors[name].shape:
+                best[name] = tied[0]
+    return best
+
+
+def _modern(name: str) -> str:
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(str(n) for n in shape) or "one number"
+
+
+def counted(fates: Mapping[Any, Fate]) -> list[tuple[str, str, int]]:
+    """(how, rule, tensors), most first."""
+    found = Counter((f.how, f"{f.model}: {f.rule}" if f.model else f.rule) for f in fates.values())
+    return [(how, rule, n) for (how, rule), n in found.most_common()]

@@ -1,0 +1,1 @@
+"""Trimming: which entries of the models' changes count. A file here is a method; `merge` runs it."""

@@ -1,0 +1,73 @@
+"""TIES: trim, elect a sign, average those that agree.
+
+Yadav et al., "TIES-Merging: Resolving Interference When Merging Models", NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from headstart.core import Needs, Selection, Survey, TensorContext
+from headstart.numerics.changes import SizeOf
+from headstart.numerics.consensus import agreeing, elected
+from headstart.numerics.portions import each, fraction
+
+Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ties:
+    """Merge fine-tunes of one base, with small and contradicting changes left out.
+
+    Shapes: base and every tuned tensor (…), equal; float32; tiles, after two to four passes over all of them.
+    Returns: base + scale * the mean of those kept changes that have the elected sign.
+    Errors: `Unfit` when density is outside (0, 1], or when there is not one weight a model.
+
+    Exactly `round(density * entries)` changes of each model are kept, of equal sizes those that come first. As in the
+    paper one threshold holds for a whole model, signs are elected by the sum of the changes, and where they cancel the
+    sign that more entries have is taken. trim="tensor" has a threshold for each tensor, undecided="plus" the sign that
+    mergekit takes, and average="weight" its mean, which a single model's weight does not enter.
+    """
+
+    needs = Needs(gives=("weights",), labels=False, same_base=True)
+    claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
+    cites = "arXiv:2306.01708"
+
+    density: float | tuple[float, ...] = 0.2
+    scale: float = 1.0
+    weights: tuple[float, ...] = ()  # one a model; none are 1 each
+    trim: Literal["model", "tensor"] = "model"
+    undecided: Literal["majority", "plus"] = "majority"
+    average: Literal["count", "weight", "sum"] = "count"
+
+    def __post_init__(self) -> None:
+        fraction(self.density, "density")
+
+    def __call__(self, survey: Survey) -> Combine:
+        weights = each(self.weights, survey.models, "weights").tolist()
+        densities = each(self.density, survey.models, "density").tolist()
+        kept = survey.largest([SizeOf(k) for k in range(survey.models)], densities)
+        sign = 1.0
+        if self.undecided == "majority" and survey.models > 1:
+            total = float(survey.sums([lambda c, b, t: elected(self._trimmed(kept, weights, c, b, t))])[0])
+            sign = float((total > 0) - (total < 0))
+
+        def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+            changes = self._trimmed(kept, weights, context, base, tuned)
+            return base + self.scale * agreeing(changes, elected(changes, sign), weights, self.average)
+
+        return combine
+
+    def _trimmed(
+        self, kept: Sequence[Selection], weights: Sequence[float], context: TensorContext, base: torch.Tensor,
+        tuned: Sequence[torch.Tensor],
+    ) -> list[torch.Tensor]:  # fmt: skip
+        changes = [one - base for one in tuned]
+        return [
+            torch.where(mask(context, change.abs()), change * weight, 0)
+            for change, mask, weight in zip(changes, kept, weights, strict=True)
+        ]

@@ -1,0 +1,130 @@
+"""Folders of weights as a merge sees them: tensors by name, labels, and the files that belong to them.
+
+Any folder of safetensors is read, also of models that headstart cannot run: a merge needs names, shapes and numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.core import Refused, Unreadable
+
+from .safe_files import inside, read_any_json, read_json
+from .safetensors_files import Entry, entries, weight_files
+
+CLASSIFIERS = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification",
+               "ForAudioClassification", "ForVideoClassification")  # fmt: skip
+# files that a model needs beside its weights; nothing that holds code is among them
+CARRIED = (".json", ".txt", ".model", ".spm", ".codes", ".vocab", ".tiktoken", ".jinja", ".tsv")
+MOST_CARRIED_BYTES = 256 * 2**20
+LEFT = ("README.md", "trainer_state.json", "training_args.json", "all_results.json", "train_results.json",
+        "eval_results.json")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ModelFolder:
+    """One model on disk. name: what people call it.
+
+    tensors: those of the main part by their own names, those of a part beside it (`2_Dense`) with its folder before.
+    main: the folder of the main part, below `where`. labels: of a stored classification head, in its order, or None.
+    carried: files without weights, below `where`.
+    """
+
+    name: str
+    where: Path
+    main: str
+    tensors: Mapping[str, Entry]
+    config: Mapping[str, Any]
+    labels: tuple[str, ...] | None
+    carried: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(e.end - e.start for e in self.tensors.values())
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output embedding is the input embedding, and so is stored once."""
+        return bool(self.config.get("tie_word_embeddings", True))
+
+
+def read(where: str | Path, name: str | None = None) -> ModelFolder:
+    """What the files say; no tensor is read.
+
+    Raises `Unreadable` for a folder that is missing, damaged or unsafe, and `Refused` for an adapter.
+    """
+    folder = Path(where).expanduser().absolute()
+    if not folder.is_dir():
+        raise Unreadable(f"there is no folder `{where}`", where=f"model `{where}`", fix="check the path")
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise Refused(
+            "this is an adapter, and a merge takes whole models",
+            where=f"model `{where}`",
+            fix="merge adapters with `headstart adapter merge`, or write the adapter into its base first",
+        )
+    main = _main(folder)
+    tensors = {e.name: e for e in entries(weight_files(folder / main, root=folder))}
+    for beside in _beside(folder, main):
+        tensors |= {f"{beside}{e.name}": e for e in entries(weight_files(folder / beside, root=folder))}
+    config = read_json(folder / main, "config.json", root=folder)
+    return ModelFolder(
+        name or folder.name, folder, main, tensors, config, _labels(config), tuple(sorted(_carried(folder)))
+    )
+
+
+def _main(folder: Path) -> str:
+    """Where sentence-transformers keeps the encoder; else the folder itself."""
+    modules = read_any_json(folder, "modules.json")
+    for module in modules if isinstance(modules, list) else ():
+        if isinstance(module, dict) and str(module.get("type", "")).endswith("Transformer"):
+            place = str(module.get("path") or "")
+            inside(folder, place or ".", root=folder)
+            return f"{place}/" if place else ""
+    return ""
+
+
+def _beside(folder: Path, main: str) -> list[str]:
+    """Folders of further parts with weights, such as `2_Dense/`."""
+    return [
+        f"{p.name}/"
+        for p in sorted(folder.iterdir())
+        if p.is_dir() and f"{p.name}/" != main and (p / "model.safetensors").is_file() and not p.name.startswith(".")
+    ]
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    architectures = config.get("architectures") or [""]
+    if not isinstance(architectures, list) or not str(architectures[0]).endswith(CLASSIFIERS):
+        return None
+    named = config.get("id2label")
+    if not isinstance(named, dict) or not named:
+        return ("LABEL_0", "LABEL_1")  # what is not written where it is transformers' default
+    try:
+        return tuple(str(named[k]) for k in sorted(named, key=int))
+    except ValueError:
+        return tuple(str(v) for v in named.values())
+
+
+def _carried(folder: Path) -> list[str]:
+    found = []
+    for inner in (".", *(p.name for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith("."))):
+        place = folder / inner
+        if inner != "." and not (place / "config.json").is_file():
+            continue
+        for path in sorted(place.iterdir()):
+            small = path.is_file() and path.stat().st_size <= MOST_CARRIED_BYTES
+            plain = path.name.endswith(CARRIED) and not path.name.endswith(".index.json") and path.name not in LEFT
+            if small and plain:
+                relative = os.path.normpath(f"{inner}/{path.name}")
+                inside(folder, relative, root=folder)
+                found.append(relative)
+    return found
+
+
+def shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """(type, shape) of each tensor in a folder's own files, as their headers say now."""
+    return {e.name: (e.dtype, e.shape) for e in entries(weight_files(folder))}

@@ -1,0 +1,93 @@
+"""What a merge will read, found by asking its method with nothing at hand: passes are counted, no weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart.core import TensorContext
+
+from .stream import Combine, Made, _key
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class _DryInner:
+    """Vectors at right angles; notes what was asked."""
+
+    models: int
+    rows: int
+    weights_asked: bool = False
+    changes_asked: bool = False
+
+    def weights(self, per: str = "tensor") -> Array:
+        self.weights_asked = True
+        return self._products(per)
+
+    def changes(self, per: str = "tensor") -> Array:
+        self.changes_asked = True
+        return self._products(per)
+
+    def _products(self, per: str) -> Array:
+        groups = self.rows if per == "row" else 1
+        return np.broadcast_to(np.eye(self.models), (groups, self.models, self.models)).copy()
+
+
+@dataclass(slots=True)
+class _DrySurvey:
+    """Answers that choose nothing; counts passes as the survey of the stream makes them."""
+
+    models: int
+    entries: int
+    passes: int = 0
+
+    def largest(self, values: Sequence[Combine], fractions: Sequence[float]) -> list[Any]:
+        self.passes += 3 if any(0 < f < 1 for f in fractions) else 0
+        return [_nothing] * len(values)
+
+    def ranked(self, values: Sequence[Combine], ranks: Sequence[int]) -> Array:
+        self.passes += 2
+        return np.zeros(min(len(values), len(ranks)))
+
+    def sums(self, values: Sequence[Combine]) -> Array:
+        self.passes += 1
+        return np.zeros(len(values))
+
+
+def _nothing(context: TensorContext, values: torch.Tensor) -> torch.Tensor:
+    del context
+    return torch.zeros_like(values, dtype=torch.bool)
+
+
+def bytes_read(made: Sequence[Made], widths: dict[str, int]) -> int:
+    """Bytes that making these tensors reads, all passes together. widths: bytes of an entry by type."""
+    surveys: dict[Any, int] = {}
+    return sum(_of_one(one, widths, surveys) for one in made)
+
+
+def _of_one(made: Made, widths: dict[str, int], surveys: dict[Any, int]) -> int:
+    tuned = sum(made.size * widths[p.dtype] for p in made.tuned)
+    base = made.size * widths[made.base.dtype] if made.base is not None else 0
+    if made.method is None or not made.size:
+        return base or made.size * widths[made.tuned[0].dtype]
+    if made.kind == "merging":
+        return base + tuned
+    if made.kind == "trimming":
+        if _key(made) not in surveys:
+            survey = _DrySurvey(len(made.tuned), made.size)
+            made.method(survey)
+            surveys[_key(made)] = survey.passes
+        return (base + tuned) * (1 + surveys[_key(made)])
+    inner = _DryInner(len(made.tuned), made.shape[0] if len(made.shape) > 1 else 1)
+    said = made.method(TensorContext(name=made.name, shape=made.shape), inner)
+    used = np.atleast_2d(said.values).any(axis=0)
+    if inner.weights_asked or inner.changes_asked:
+        used[:] = True
+    last = sum(made.size * widths[p.dtype] for p, u in zip(made.tuned, used, strict=True) if u)
+    last += base if said.of == "changes" else 0
+    return last + tuned * inner.weights_asked + (tuned + base) * inner.changes_asked

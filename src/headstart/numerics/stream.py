@@ -1,0 +1,666 @@
+"""The stream: weights of several models become one, tile by tile, in memory that does not grow with the model.
+
+A tile is read, combined and written by one thread, and several threads work side by side, so that disk and processor
+are busy at once. What becomes of an entry follows from its own numbers, from where it lies, and from what was summed
+over fixed blocks or counted in whole numbers: neither the size of tiles, nor threads, nor a restart changes a bit.
+
+16-bit results are summed in float32, wider ones in float64; each is rounded once, at its end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from threading import Condition, Lock
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from headstart.core import Coefficients, TensorContext
+
+from . import tiles
+from .order import Order, order
+
+Array = np.ndarray[Any, Any]
+Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
+Kind = Literal["merging", "weighting", "trimming"]
+
+TILE = 1 << 18  # entries
+PIECE = 1 << 15  # entries of a tile that are widened at a time
+SUM_BLOCK = 1 << 13  # entries whose products are one partial sum: fixed, for sums depend on where they are cut
+RAW = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # bfloat16 by its bits
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+class Reads(Protocol):
+    """Fills a buffer with the bytes of a tensor from `start` on; several threads may ask at once."""
+
+    def read(self, name: str, start: int, into: Any) -> None: ...
+
+
+class Writes(Protocol):
+    """Puts bytes at byte `start` of a tensor; `finish` says that all `size` bytes of it were put."""
+
+    def write(self, name: str, start: int, data: Any) -> None: ...
+    def finish(self, name: str, size: int) -> None: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """A tensor to read. model: its number among the readers. dtype: as safetensors calls it.
+
+    rows: for each row of the tensor that is made, which row of this one it is, -1 for none; None where they are the
+    same. A row that it has not is the mean of the owners' that have it, zeros where none has.
+    """
+
+    model: int
+    name: str
+    dtype: str
+    rows: Array | None = None
+    owners: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Made:
+    """A tensor to write. width: bytes of an entry. Without a method it is a copy of its base, else of the first tuned.
+
+    method: one of its kind; needs a base where its formula does, which is zeros where there is none.
+    """
+
+    name: str
+    dtype: str
+    width: int
+    shape: tuple[int, ...]
+    base: Part | None
+    tuned: tuple[Part, ...] = ()
+    kind: Kind = "merging"
+    method: Any = None
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.size * self.width
+
+    @property
+    def whole(self) -> bool:
+        return self.kind == "merging" and self.method is not None and bool(self.method.needs.whole_tensors)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is combined in float64."""
+        return self.dtype in ("F64", "F32") if self.kind == "weighting" else self._has_double
+
+    @property
+    def _has_double(self) -> bool:
+        return any(p.dtype == "F64" for p in (*self.tuned, *([self.base] if self.base else [])))
+
+
+class Room:
+    """Memory of one thread, used again for each tile."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[Any, ...], Array] = {}
+
+    def of(self, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+        size, kind = prod(shape), np.dtype(dtype)
+        held = self._held.get((key, kind))
+        if held is None or held.size < size:
+            held = self._held[key, kind] = np.empty(size, kind)
+        return held[:size].reshape(shape)
+
+
+class Stopped(Exception):
+    """Whoever is told of progress asked to stop."""
+
+
+def run(
+    made: Sequence[Made],
+    readers: Sequence[Reads],
+    writer: Writes,
+    *,
+    done: Collection[str] = (),
+    seed: int = 0,
+    threads: int = 2,
+    tile: int = TILE,
+    report: Callable[[int], bool] = lambda _: True,
+) -> None:
+    """Makes all tensors but those in `done`. report: is told of bytes as they are written, and may say False to stop.
+
+    Raises `Stopped` then, and whatever a reader, a writer or a method raises.
+    """
+    surveyed = {
+        key: group[0].method(_Survey(group, readers, seed, threads, tile))
+        for key, group in _together([m for m in made if m.kind == "trimming" and m.method is not None and m.size])
+    }
+    left = [m for m in made if m.name not in done]
+    _Crew(left, readers, writer, surveyed, seed, tile, report).work(threads)
+
+
+def _together(made: Sequence[Made]) -> Iterator[tuple[Any, list[Made]]]:
+    """Tensors that one survey covers, by method; those that are surveyed alone are no group."""
+    groups: dict[Any, list[Made]] = {}
+    for one in made:
+        if one.method.trim == "model":
+            groups.setdefault(_key(one), []).append(one)
+    yield from groups.items()
+
+
+def _key(made: Made) -> Any:
+    return made.method, len(made.tuned)
+
+
+class _Crew:
+    """Threads that take tiles, or where there are none, the next tensor, which they cut into tiles."""
+
+    def __init__(
+        self, made: Sequence[Made], readers: Sequence[Reads], writer: Writes, surveyed: Mapping[Any, Combine],
+        seed: int, tile: int, report: Callable[[int], bool],
+    ) -> None:  # fmt: skip
+        self._tensors, self._readers, self._writer = iter(made), readers, writer
+        self._surveyed, self._seed, self._tile, self._report = surveyed, seed, tile, report
+        self._tiles: deque[tuple[_Maker, int, int]] = deque()
+        self._cutting = 0  # tensors that are being prepared
+        self._changed = Condition()
+        self._whole = Lock()  # one whole tensor at a time: they are what memory is needed for
+        self._failed: BaseException | None = None
+
+    def work(self, threads: int) -> None:
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            jobs = [pool.submit(self._one) for _ in range(max(1, threads))]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException as error:
+                self._fail(error)
+                raise
+        if self._failed is not None:
+            raise self._failed
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._failed = self._failed or error
+            self._changed.notify_all()
+
+    def _one(self) -> None:
+        room = Room()
+        try:
+            while (task := self._next()) is not None:
+                if isinstance(task, Made):
+                    self._cut(task, room)
+                else:
+                    self._make(*task, room)
+        except BaseException as error:  # noqa: BLE001  # told to the others, so that they stop; `work` raises it
+            self._fail(error)
+
+    def _next(self) -> Made | tuple[_Maker, int, int] | None:
+        with self._changed:
+            while self._failed is None:
+                if self._tiles:
+                    return self._tiles.popleft()
+                tensor = next(self._tensors, None)
+                if tensor is not None:
+                    self._cutting += 1
+                    return tensor
+                if not self._cutting:
+                    return None
+                self._changed.wait()
+        return None
+
+    def _cut(self, made: Made, room: Room) -> None:
+        maker = _maker(made, self._readers, self._surveyed, self._seed, self._tile, room)
+        step = max(1, made.size) if made.whole else self._tile
+        cuts = [(maker, start, min(start + step, made.size)) for start in range(0, max(1, made.size), step)]
+        with self._changed:
+            maker.left = len(cuts)
+            self._tiles.extend(cuts)
+            self._cutting -= 1
+            self._changed.notify_all()
+
+    def _make(self, maker: _Maker, start: int, stop: int, room: Room) -> None:
+        made = maker.made
+        if made.whole:
+            with self._whole:
+                data = maker.make(start, stop, Room())  # what a whole tensor takes is given back at once
+        else:
+            data = maker.make(start, stop, room)
+        self._writer.write(made.name, start * made.width, data)
+        with self._changed:
+            maker.left -= 1
+            last = maker.left == 0
+            if not self._report((stop - start) * made.width):
+                self._failed = self._failed or Stopped()
+        if last:
+            self._writer.finish(made.name, made.bytes)
+
+
+class _Maker:
+    """How one tensor's tiles are made: bytes of entries [start, stop)."""
+
+    def __init__(self, made: Made, make: Callable[[int, int, Room], Any]) -> None:
+        self.made, self.make, self.left = made, make, 0
+
+
+def _maker(
+    made: Made, readers: Sequence[Reads], surveyed: Mapping[Any, Combine], seed: int, tile: int, room: Room
+) -> _Maker:
+    source = Tensors(made, readers, seed)
+    if made.method is None or not made.size:
+        return _Maker(made, source.copied)
+    if made.kind == "weighting":
+        inner = _Inner(source, room)
+        return _Maker(made, _weighted(source, made.method(source.context(0), inner)))
+    if made.kind == "trimming":
+        combine = surveyed.get(_key(made)) if made.method.trim == "model" else None
+        if combine is None:
+            combine = made.method(_Survey([made], readers, seed, 1, tile))
+    else:
+        combine = made.method
+    return _Maker(made, _combined(source, combine))
+
+
+class Tensors:
+    """The versions of one tensor, read in pieces."""
+
+    def __init__(self, made: Made, readers: Sequence[Reads], seed: int = 0) -> None:
+        self.made, self._readers, self._seed = made, readers, seed
+
+    def context(self, start: int) -> TensorContext:
+        return TensorContext(name=self.made.name, shape=self.made.shape, seed=self._seed, offset=start)
+
+    def copied(self, start: int, stop: int, room: Room) -> Array:
+        made = self.made
+        out = room.of("copy", ((stop - start) * made.width,), np.uint8)
+        part = made.base or made.tuned[0]
+        self._readers[part.model].read(part.name, start * made.width, out)
+        return out
+
+    def raw(self, part: Part, start: int, stop: int, room: Room, key: Any) -> Array:
+        """Entries as they are stored; bfloat16 as uint16."""
+        out = room.of(key, (stop - start,), RAW[part.dtype])
+        return self._read(part, start, out)
+
+    def _read(self, part: Part, start: int, out: Array) -> Array:
+        self._readers[part.model].read(part.name, start * out.itemsize, out)
+        return out
+
+    def stack(self, parts: Sequence[Part], start: int, stop: int, room: Room) -> Array:
+        """(parts, entries) of one type, as stored."""
+        out = room.of("stack", (len(parts), stop - start), RAW[parts[0].dtype])
+        for row, part in zip(out, parts, strict=True):
+            self._read(part, start, row)
+        return out
+
+    def floats(self, part: Part | None, start: int, stop: int, room: Room, key: Any, dtype: Any) -> Array:
+        """Entries as float32 or float64; zeros for a base that is not there."""
+        if part is None:
+            out = room.of((key, "float"), (stop - start,), dtype)
+            out[:] = 0
+            return out
+        if part.rows is not None:
+            return self._by_rows(part, start, stop, room, key, dtype)
+        raw = self.raw(part, start, stop, room, (key, "raw"))
+        return self._as_floats(raw, part.dtype, room, key, dtype)
+
+    def _as_floats(self, raw: Array, stored: str, room: Room, key: Any, dtype: Any) -> Array:
+        if raw.dtype == dtype:
+            return raw
+        out = room.of((key, "float"), raw.shape, dtype)
+        if stored != "BF16":
+            np.copyto(out, raw)
+        elif dtype == np.float32:
+            tiles.widen(raw, out)
+        else:
+            half = room.of((key, "half"), raw.shape, np.float32)
+            tiles.widen(raw, half)
+            np.copyto(out, half)
+        return out
+
+    def _by_rows(self, part: Part, start: int, stop: int, room: Room, key: Any, dtype: Any) -> Array:
+        """Entries of rows that lie elsewhere in the part, or with its owners."""
+        out = room.of((key, "rows"), (stop - start,), dtype)
+        wide = prod(self.made.shape[1:])
+        for row in range(start // wide, -(-stop // wide)):
+            first, last = max(start, row * wide), min(stop, (row + 1) * wide)
+            having = [p for p in (part, *part.owners) if p.rows is None or p.rows[row] >= 0]
+            having = having[:1] if having and having[0] is part else having
+            into = out[first - start : last - start]
+            into[:] = 0
+            for one in having:
+                shift = 0 if one.rows is None else (int(one.rows[row]) - row) * wide
+                raw = self.raw(one, first + shift, last + shift, room, (key, "row"))
+                into += self._as_floats(raw, one.dtype, room, (key, "row"), dtype) / dtype(len(having))
+        return out
+
+    def torch(self, start: int, stop: int, room: Room) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
+        """Entries of the base and of the models.
+
+        What is not finite in the base, and the same in all, is 0 here, for the difference of two infinities is no
+        number; where that is, or None where there is no such entry.
+        """
+        made = self.made
+        dtype = np.float64 if made.exact else np.float32
+        shape = made.shape if made.whole else (stop - start,)
+        parts = [made.base, *made.tuned]
+        found = [
+            torch.from_numpy(self.floats(part, start, stop, room, i, dtype)).view(shape) for i, part in enumerate(parts)
+        ]
+        odd = ~found[0].isfinite()
+        if bool(odd.any()):
+            for one in found[1:]:
+                odd &= one == found[0]
+            for one in found:  # copies of what was read, or room of our own
+                one[odd] = 0
+        return found[0], found[1:], odd if bool(odd.any()) else None
+
+
+def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], Any]:
+    made = source.made
+
+    def make(start: int, stop: int, room: Room) -> Array:
+        base, tuned, odd = source.torch(start, stop, room)
+        out = combine(source.context(start), base, tuned)
+        out = torch.where(out == base, base, out)  # its own bits where nothing changed: minus zero
+        if odd is not None:
+            kept = torch.from_numpy(source.floats(made.base, start, stop, room, "kept", base.numpy().dtype))
+            out = torch.where(odd, kept.view(out.shape), out)
+        return rounded(out, made.dtype)
+
+    return make
+
+
+def rounded(exact: torch.Tensor, dtype: str) -> Array:
+    """The one rounding of a merge: bytes of a result in the type it is written in.
+
+    >>> rounded(torch.tensor([1.001953125]), "BF16").view(np.uint16).tolist()
+    [16256]
+    """
+    made = exact.to(FLOATS[dtype]).contiguous().flatten()
+    return made.view(torch.uint8).numpy()
+
+
+def _weighted(source: Tensors, said: Coefficients) -> Callable[[int, int, Room], Any]:
+    """The sum that coefficients describe. A model with coefficient 0 is not read."""
+    made = source.made
+    values = np.atleast_2d(np.asarray(said.values, dtype=np.float64))
+    used = [k for k in range(len(made.tuned)) if values[:, k].any()]
+    base = made.base if said.of == "changes" else None
+    if said.of == "changes" and not used:
+        same = made.base is not None and made.base.dtype == made.dtype and made.base.rows is None
+        return source.copied if same else _copied_as_floats(source)
+    parts = [*([base] if base else []), *(made.tuned[k] for k in used)]
+    plain = len(values) == 1 and parts and all(p.dtype == made.dtype and p.rows is None for p in parts)
+    if plain and made.dtype == "BF16" and (base is not None or said.of == "weights"):
+        kernel = tiles.average_bf16 if base is None else tiles.shift_bf16
+        small = values[0, used].astype(np.float32)
+
+        def fused(start: int, stop: int, room: Room) -> Array:
+            out = room.of("out", (stop - start,), np.uint16)
+            kernel(source.stack(parts, start, stop, room), small, out)
+            return out
+
+        return fused
+
+    def summed(start: int, stop: int, room: Room) -> Array:
+        out = room.of("out", ((stop - start) * made.width,), np.uint8).view(RAW[made.dtype])
+        for at in range(start, stop, PIECE):
+            end = min(at + PIECE, stop)
+            _sum(source, said.of, values, used, at, end, room, out[at - start : end - start])
+        return out
+
+    return summed
+
+
+def _copied_as_floats(source: Tensors) -> Callable[[int, int, Room], Any]:
+    def make(start: int, stop: int, room: Room) -> Array:
+        base = source.floats(source.made.base, start, stop, room, "base", np.float64)
+        return rounded(torch.from_numpy(base), source.made.dtype)
+
+    return make
+
+
+def _sum(
+    source: Tensors, of: str, values: Array, used: Sequence[int], start: int, stop: int, room: Room, out: Array
+) -> None:
+    made = source.made
+    dtype: Any = np.float64 if made.exact else np.float32
+    total = room.of("total", (stop - start,), dtype)
+    total[:] = 0
+    base = source.floats(made.base, start, stop, room, "base", dtype) if of == "changes" else None
+    rows = None if len(values) == 1 else np.arange(start, stop) // (made.size // len(values))
+    for k in used:
+        x = source.floats(made.tuned[k], start, stop, room, "tuned", dtype)
+        if rows is not None:
+            x = (x if base is None else np.where(x == base, 0, x - base)) * values[rows, k].astype(dtype)
+            total += x
+        elif base is None:
+            tiles.add(total, x, dtype(values[0, k]))
+        else:
+            tiles.add_change(total, x, base, dtype(values[0, k]))
+    if base is not None:
+        total = np.where(total == 0, base, base + total)
+    if made.dtype == "BF16":
+        tiles.narrow(total, out)
+    else:
+        np.copyto(out, total, casting="same_kind")
+
+
+class _Inner:
+    """Inner products of one tensor's versions, summed over fixed blocks by one thread when first asked for."""
+
+    def __init__(self, source: Tensors, room: Room) -> None:
+        self._source, self._room = source, room
+        self._known: dict[tuple[str, str], Array] = {}
+
+    @property
+    def models(self) -> int:
+        return len(self._source.made.tuned)
+
+    def weights(self, per: str = "tensor") -> Array:
+        return self._asked("weights", per)
+
+    def changes(self, per: str = "tensor") -> Array:
+        return self._asked("changes", per)
+
+    def _asked(self, of: str, per: str) -> Array:
+        if (of, per) not in self._known:
+            rows = per == "row" and len(self._source.made.shape) > 1
+            self._known[of, per] = self._by_row(of) if rows else self._of_all(of)
+        return self._known[of, per]
+
+    def _of_all(self, of: str) -> Array:
+        size = self._source.made.size
+        sums = np.zeros((-(-size // SUM_BLOCK), self.models, self.models))
+        for block, start in enumerate(range(0, size, SUM_BLOCK)):
+            x = self._read(of, start, min(start + SUM_BLOCK, size))
+            for i in range(self.models):
+                for j in range(i + 1):
+                    sums[block, i, j] = sums[block, j, i] = np.dot(x[i], x[j])
+        return np.asarray(sums.sum(axis=0, keepdims=True))
+
+    def _by_row(self, of: str) -> Array:
+        made = self._source.made
+        rows, wide = made.shape[0], prod(made.shape[1:])
+        sums = np.zeros((rows, self.models, self.models))
+        for row in range(rows):
+            for start in range(0, wide, TILE):
+                x = self._read(of, row * wide + start, row * wide + min(start + TILE, wide))
+                sums[row] += np.einsum("in,jn->ij", x, x)
+        return sums
+
+    def _read(self, of: str, start: int, stop: int) -> Array:
+        source, made = self._source, self._source.made
+        x = self._room.of("inner", (self.models, stop - start), np.float64)
+        for row, part in zip(x, made.tuned, strict=True):
+            row[:] = source.floats(part, start, stop, self._room, "one", np.float64)
+        if of == "changes":
+            with np.errstate(invalid="ignore"):  # of two infinities
+                x -= source.floats(made.base, start, stop, self._room, "base", np.float64)
+        if not np.isfinite(x).all():  # an infinity would be the length of all the rest
+            x[~np.isfinite(x)] = 0
+        return x
+
+
+class _Survey:
+    """Order statistics over all tiles of some tensors, counted in whole numbers, and so exact."""
+
+    def __init__(self, made: Sequence[Made], readers: Sequence[Reads], seed: int, threads: int, tile: int) -> None:
+        self._made = sorted(made, key=lambda m: m.name)
+        self._sources = [Tensors(m, readers, seed) for m in self._made]
+        self._threads, self._tile = threads, tile
+
+    @property
+    def models(self) -> int:
+        return len(self._made[0].tuned)
+
+    @cached_property
+    def _cuts(self) -> list[tuple[int, int, int]]:
+        """(tensor, start, stop) of all tiles, in the order in which equal values are chosen."""
+        return [
+            (number, start, min(start + self._tile, made.size))
+            for number, made in enumerate(self._made)
+            for start in range(0, made.size, self._tile)
+        ]
+
+    @property
+    def entries(self) -> int:
+        return sum(m.size for m in self._made)
+
+    def ranked(self, values: Sequence[Combine], ranks: Sequence[int]) -> Array:
+        return np.array([found.value for found in self._ordered(values, list(enumerate(ranks)))])
+
+    def largest(self, values: Sequence[Combine], fractions: Sequence[float]) -> list[Chosen]:
+        total = self.entries
+        counts = [round(fraction * total) for fraction in fractions]
+        if all(fraction in (0, 1) for fraction in fractions):
+            return [ALL if count else NONE for count in counts]
+        found = self._ordered(values, [(f, max(0, total - count)) for f, count in enumerate(counts)])
+        ties = self._ties(values, found)
+        names = [(self._made[number].name, start) for number, start, _ in self._cuts]
+        chosen = []
+        for f, one in enumerate(found):
+            quota = one.upto - (total - counts[f])
+            before = np.cumsum(ties[f]) - ties[f]
+            some = Chosen(one.value, dict(zip(names, quota - before, strict=True)))
+            chosen.append(NONE if counts[f] == 0 else ALL if counts[f] == total else some)
+        return chosen
+
+    def sums(self, values: Sequence[Combine]) -> Array:
+        found = np.zeros((len(values), len(self._cuts)))
+
+        def add(f: int, cut: int, v: Array, _: Any) -> None:
+            found[f, cut] = v.sum(dtype=np.float64)
+
+        self._pass(values, add, lambda: None)
+        return np.asarray(found.sum(axis=1))
+
+    def _ordered(self, values: Sequence[Combine], wanted: Sequence[tuple[int, int]]) -> list[Order]:
+        def counted(count: Callable[[int, Array, Any], None], room: Callable[[], Any]) -> list[Any]:
+            return self._pass(values, lambda f, _, v, held: count(f, v, held), room)
+
+        return order(counted, wanted, len(values))
+
+    def _ties(self, values: Sequence[Combine], found: Sequence[Order]) -> Array:
+        """(functions, tiles): how many values equal the threshold."""
+        ties = np.zeros((len(values), len(self._cuts)), np.int64)
+
+        def count(f: int, cut: int, v: Array, _: Any) -> None:
+            ties[f, cut] = tiles.count_equal(v, v.dtype.type(found[f].value))
+
+        self._pass(values, count, lambda: None)
+        return ties
+
+    def _pass(
+        self, values: Sequence[Combine], see: Callable[[int, int, Array, Any], None], held: Callable[[], Any]
+    ) -> list[Any]:
+        """Every function's values of every tile go to `see` with what the thread holds; gives what each thread held."""
+        cuts, lock = iter(range(len(self._cuts))), Lock()
+
+        def work() -> Any:
+            room, mine = Room(), held()
+            while True:
+                with lock:
+                    cut = next(cuts, None)
+                if cut is None:
+                    return mine
+                number, start, stop = self._cuts[cut]
+                source = self._sources[number]
+                base, tuned, _ = source.torch(start, stop, room)
+                for f, function in enumerate(values):
+                    v = function(source.context(start), base, tuned).float().numpy()
+                    see(f, cut, v, mine)
+
+        with ThreadPoolExecutor(max(1, self._threads)) as pool:
+            return [job.result() for job in [pool.submit(work) for _ in range(max(1, self._threads))]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chosen:
+    """A selection: all above a value, and of those equal to it the tile's quota, first come first."""
+
+    threshold: float
+    quotas: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    def __call__(self, context: TensorContext, values: torch.Tensor) -> torch.Tensor:
+        out = np.empty(values.numel(), bool)
+        flat = values.float().contiguous().flatten().numpy()
+        quota = int(self.quotas.get((context.name, context.offset), 0))
+        tiles.keep_largest(flat, np.float32(self.threshold), max(0, quota), out)
+        return torch.from_numpy(out).view(values.shape)
+
+
+ALL, NONE = Chosen(-1.0), Chosen(float("inf"))
+
+
+def room_bytes(made: Sequence[Made], threads: int, tile: int = TILE) -> int:
+    """Memory that `run` takes beside what its caller holds: tiles of each thread, and one whole tensor where there are.
+
+    A method that sees tensors is given room for as many more copies as it has models, and three.
+    """
+    return threads * max((_tile_bytes(m, tile) for m in made), default=0) + max(
+        (_tensor_bytes(m, m.size) for m in made if m.whole), default=0
+    )
+
+
+def _tile_bytes(made: Made, tile: int) -> int:
+    size = min(made.size, tile)
+    if made.method is None:
+        return size * made.width
+    if made.kind == "weighting":
+        return size * made.width * (len(made.tuned) + 2) + PIECE * 8 * 6
+    counts = (len(made.tuned) * (tiles.HIGH_BINS + tiles.LOW_BINS) * 8) if made.kind == "trimming" else 0
+    return (0 if made.whole else _tensor_bytes(made, size)) + counts
+
+
+def _tensor_bytes(made: Made, size: int) -> int:
+    models = len(made.tuned) + 1
+    stored = models * made.width
+    return size * (stored + (models + made.method.needs.copies) * (8 if made.exact else 4))
+
+
+class Memory:
+    """Tensors in memory, by name, as something to read from or to write to."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self.tensors = {name: t.detach().contiguous() for name, t in tensors.items()}
+        self._bytes = {n: t.view(-1).view(torch.uint8).numpy() for n, t in self.tensors.items() if t.numel()}
+
+    def read(self, name: str, start: int, into: Any) -> None:
+        if into.nbytes:
+            view = into.reshape(-1).view(np.uint8)
+            view[:] = self._bytes[name][start : start + view.size]
+
+    def write(self, name: str, start: int, data: Any) -> None:
+        if data.nbytes:
+            view = data.reshape(-1).view(np.uint8)
+            self._bytes[name][start : start + view.size] = view
+
+    def finish(self, name: str, size: int) -> None:
+        """Nothing is left to do."""

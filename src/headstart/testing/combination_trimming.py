@@ -1,0 +1,8 @@
+"""What a method of the kind `trimming` must do, and what it may claim."""
+
+from __future__ import annotations
+
+from . import merges
+
+any_context = merges.any_context
+ALWAYS, CLAIMS = merges.of_kind("trimming")

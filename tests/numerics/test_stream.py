@@ -1,0 +1,108 @@
+"""The stream: sums against exact arithmetic, rows from elsewhere, errors of one thread, and what is told."""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headstart.combination.weighting.linear import Linear
+from headstart.combination.weighting.task_arithmetic import TaskArithmetic
+from headstart.numerics.stream import Made, Memory, Part, Stopped, run
+from headstart.testing.merges import merged
+
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 4]))
+def test_means_of_bfloat16_are_the_exact_means_rounded_once(seed: int, models: int) -> None:
+    """Weights that are powers of two make no error of their own; the exact mean is found in fractions."""
+    g = torch.Generator().manual_seed(seed)
+    tuned = [{"w": (10 * torch.randn(20, generator=g)).bfloat16()} for _ in range(models)]
+    out = merged("weighting", Linear(), {"w": torch.zeros(20).bfloat16()}, tuned)["w"]
+    for i, value in enumerate(out.tolist()):
+        exact = sum(Fraction(t["w"][i].item()) for t in tuned) / models
+        around = torch.tensor([value]).bfloat16()
+        steps = [torch.nextafter(around, torch.tensor([s]).bfloat16()).item() for s in (-1e9, 1e9)]
+        assert abs(Fraction(value) - exact) <= min(abs(Fraction(s) - exact) for s in steps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_result_is_within_one_rounding_of_the_exact_sum(dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(0)
+    base = {"w": torch.randn(300, generator=g, dtype=torch.float64).to(dtype)}
+    tuned = [{"w": torch.randn(300, generator=g, dtype=torch.float64).to(dtype)} for _ in range(7)]
+    out = merged("weighting", TaskArithmetic(scale=1 / 7), base, tuned)["w"]
+    exact = base["w"].double() + torch.stack([t["w"].double() - base["w"].double() for t in tuned]).sum(dim=0) / 7
+    rounding = 0.51 * torch.finfo(dtype).eps * exact.abs()  # half a step, and what the wider sum is off
+    assert bool(((out.double() - exact).abs() <= rounding + torch.finfo(dtype).tiny).all())
+
+
+def test_the_largest_numbers_of_bfloat16_and_what_is_none() -> None:
+    odd = torch.tensor([3.38e38, float("inf"), float("-inf"), float("nan"), -0.0]).bfloat16()
+    out = merged("weighting", Linear(), {"w": torch.zeros(5).bfloat16()}, [{"w": odd}, {"w": odd}])["w"]
+    assert torch.equal(out.nan_to_num(7.0), odd.nan_to_num(7.0))
+
+
+def test_a_model_that_counts_for_nothing_is_not_read() -> None:
+    class Never:
+        def read(self, name: str, start: int, into: Any) -> None:
+            raise AssertionError("was read")
+
+    out = Memory({"w": torch.empty(4)})
+    parts = tuple(Part(i, "w", "F32") for i in range(2))
+    made = Made("w", "F32", 4, (4,), None, parts, "weighting", Linear(weights=(1, 0)))
+    run([made], [Memory({"w": torch.ones(4)}), Never()], out)
+    assert out.tensors["w"].tolist() == [1.0] * 4
+
+
+def test_rows_are_taken_from_where_they_lie_and_missing_ones_from_their_owners() -> None:
+    """Labels x, y, z of the result; the first model has z, x and the second x, y; nobody's y but the second's."""
+    first, second = torch.tensor([[3.0, 3.0], [1.0, 1.0]]), torch.tensor([[5.0, 5.0], [2.0, 2.0]])
+    a = Part(0, "h", "F32", np.array([1, -1, 0]))
+    b = Part(1, "h", "F32", np.array([0, 1, -1]))
+    parts = (Part(0, "h", "F32", a.rows, (b,)), Part(1, "h", "F32", b.rows, (a,)))
+    for tile in (1, 2, 5, 100):
+        out = Memory({"h": torch.empty(3, 2)})
+        made = Made("h", "F32", 4, (3, 2), None, parts, "weighting", Linear())
+        run([made], [Memory({"h": first}), Memory({"h": second})], out, tile=tile)
+        assert out.tensors["h"].tolist() == [[3.0, 3.0], [2.0, 2.0], [3.0, 3.0]]
+
+
+def test_an_error_in_one_thread_stops_all_and_reaches_the_caller() -> None:
+    class Broken(Memory):
+        def read(self, name: str, start: int, into: Any) -> None:
+            if start > 40_000:
+                raise OSError("the cable was pulled")
+            super().read(name, start, into)
+
+    model = Broken({"w": torch.ones(100_000)})
+    made = Made("w", "F32", 4, (100_000,), None, (Part(0, "w", "F32"),), "weighting", Linear())
+    before = threading.active_count()
+    with pytest.raises(OSError, match="the cable was pulled"):
+        run([made], [model], Memory({"w": torch.empty(100_000)}), threads=3, tile=1000)
+    assert threading.active_count() == before
+
+
+def test_progress_is_told_and_can_stop_it() -> None:
+    model, told = Memory({"w": torch.ones(10_000)}), []
+
+    def report(more: int) -> bool:
+        told.append(more)
+        return sum(told) < 20_000
+
+    made = Made("w", "F32", 4, (10_000,), None, (Part(0, "w", "F32"),), "weighting", Linear())
+    out = Memory({"w": torch.zeros(10_000)})
+    with pytest.raises(Stopped):
+        run([made], [model], out, threads=1, tile=1000, report=report)
+    assert sum(told) == 20_000
+    assert int(out.tensors["w"].sum()) == 5_000
+    told.clear()
+    run([made], [model], out, threads=1, report=lambda more: told.append(more) is None)
+    assert sum(told) == 40_000
