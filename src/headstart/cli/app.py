@@ -33,6 +33,21 @@ class RaceRule(StrEnum):
     NONE = "none"
 
 
+class HeadsRule(StrEnum):
+    """What becomes of the heads of classifiers."""
+
+    AVERAGE = "average"
+    CONCATENATE = "concatenate"
+    REFUSE = "refuse"
+
+
+class UnmatchedRule(StrEnum):
+    """What becomes of tensors that not all models have."""
+
+    REFUSE = "refuse"
+    DROP = "drop"
+
+
 class TaskName(StrEnum):
     """The task types, as `--task` takes them."""
 
@@ -489,6 +504,50 @@ def adapt(
         )
     made = verb(target, found, budget, method, out=out, settings=given, overwrite=overwrite)
     show.adapted(made[0], target, out, machine=json)
+
+
+@app.command()
+def merge(
+    what: Annotated[list[str], typer.Argument(metavar="METHOD MODEL...", help="a method, then folders of models")],
+    base: Annotated[Optional[str], typer.Option(metavar="FOLDER", help="what the models were fine-tuned from")] = None,
+    settings: Settings = None,
+    out: Annotated[Optional[Path], typer.Option(help="folder for the merged model")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and its cost, and write nothing")] = False,
+    heads: Annotated[HeadsRule, typer.Option(help="of classifiers whose labels differ")] = HeadsRule.AVERAGE,
+    unmatched: Annotated[UnmatchedRule, typer.Option(help="tensors that not all have")] = UnmatchedRule.REFUSE,
+    dtype: Annotated[Optional[str], typer.Option(help="of the result: bfloat16, float16, float32")] = None,
+    shard: Annotated[str, typer.Option(help="the most of one file")] = "5GB",
+    seed: Annotated[int, typer.Option(help="of methods that draw")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    json: Json = False,
+) -> None:
+    """Merge models into one, tensor by tensor."""
+    from headstart.cli import merging
+    from headstart.combination.merging import merge as verb
+    from headstart.combination.merging import planned
+    from headstart.core import Unfit, bytes_of
+
+    method, *models = what
+    given: dict[str, Any] = {
+        "base": base, "settings": show.settings(settings or []), "heads": heads.value, "unmatched": unmatched.value,
+        "dtype": dtype, "seed": seed,
+    }  # fmt: skip
+    if dry_run:
+        from headstart.combination.forecasts import forecast
+
+        plan = planned(models, method, **given)
+        merging.plan(plan, forecast(plan, out.expanduser().absolute() if out else None), machine=json)
+        return
+    if out is None:
+        raise Unfit(
+            "no folder is named for the result", where="merge", fix="add --out FOLDER, or look first with --dry-run"
+        )
+    report, close = merging.reporter()
+    try:
+        made = verb(models, method, out=out, shard_bytes=bytes_of(shard), overwrite=overwrite, report=report, **given)
+    finally:
+        close()
+    merging.merged(made, machine=json)
 
 
 @app.command()

@@ -58,21 +58,25 @@ def command_line(words: Sequence[str]) -> dict[str, Any]:
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """`name=value` as typed: JSON where it is JSON, else text.
+    """`name=value` as typed: JSON where it is JSON, a list where there are commas, else text.
 
-    >>> settings(["epochs=3", "name=x"])
-    {'epochs': 3, 'name': 'x'}
+    >>> settings(["epochs=3", "name=x", "weights=0.7,0.3"])
+    {'epochs': 3, 'name': 'x', 'weights': [0.7, 0.3]}
     """
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise Unfit(f"`{pair}` is not a setting", where="`--set`", fix="write it like --set epochs=3")
-        try:
-            found[name] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name] = value
+        found[name] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return [_value(part) for part in text.split(",")] if "," in text else text
 
 
 def made(document: Mapping[str, Any], sentence: str, *, machine: bool) -> None:

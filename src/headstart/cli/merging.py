@@ -1,0 +1,126 @@
+"""What `headstart merge` prints: the plan of a merge, how far it is, and what was made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from headstart.cli.printing import draw, emit, facts, saved, table, warn
+
+if TYPE_CHECKING:
+    from headstart.combination.forecasts import Forecast
+    from headstart.combination.merging import Merged
+    from headstart.combination.plans import Plan
+
+HEADS = (">tensors", "what", "rule")
+
+
+def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
+    """What would be done, and what it would cost."""
+    from headstart.combination.plans import counted
+
+    said = _described(found)
+    rules = counted({**found.fates, **found.lost})
+    if machine:
+        lost = [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(found.lost.items())]
+        tensors = {n: {"how": f.how, "rule": f.rule} for n, f in found.fates.items()}
+        emit({**said, "tensors": tensors, "lost": lost, "forecast": _cost(cost), "warnings": list(found.warnings)})
+        return
+    known = [
+        ("method", f"{said['method']} ({_settings(said['settings'])})"),
+        ("base", said["base"] or "none"),
+        ("models", ", ".join(said["models"])),
+        ("labels", ", ".join(said["labels"]) if said["labels"] else "none"),
+        ("reads", size(cost.bytes_read)),
+        ("writes", size(cost.bytes_written)),
+        ("memory at most", size(cost.peak_bytes)),
+        ("takes about", f"{cost.seconds:.1f} s"),
+    ]
+    draw(facts(known), "", table(*HEADS, rows=[(n, how, rule) for how, rule, n in rules]))
+    for warning in found.warnings:
+        warn(warning)
+
+
+def merged(made: Merged, *, machine: bool) -> None:
+    """What was made; its last line says where."""
+    plan = made.plan
+    if machine:
+        emit(
+            {
+                **_described(plan),
+                "out": str(made.where),
+                "bytes": plan.bytes_written,
+                "seconds": made.receipt.seconds,
+                "tensors": made.receipt.facts["tensors"],
+                "lost": made.receipt.facts["lost"],
+                "warnings": list(plan.warnings),
+            }
+        )
+        return
+    draw(table(*HEADS, rows=[(r["tensors"], r["how"], r["rule"]) for r in made.receipt.facts["tensors"]]))
+    for warning in plan.warnings:
+        warn(warning)
+    saved(f"saved `{made.where}` ({size(plan.bytes_written)}, {made.receipt.seconds:.1f} s)")
+
+
+def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
+    """What a merge tells of its progress goes to stderr, with the time that is left; and how that ends."""
+    from headstart.execution.progress import Progress
+
+    begun, share = time.monotonic(), [0.0]
+
+    def left() -> float:
+        spent = time.monotonic() - begun
+        return spent / share[0] - spent if share[0] else float("inf")
+
+    progress = Progress(left)
+    progress.stage("merge")
+
+    def report(done: int, total: int) -> bool:
+        share[0] = done / max(1, total)
+        progress.advance(f"{size(done)} of {size(total)}", by=0)
+        return True
+
+    return report, progress.close
+
+
+def size(count: float) -> str:
+    """
+    >>> size(2_340_000), size(999), size(7.1e9)
+    ('2.3 MB', '999 bytes', '7.1 GB')
+    """
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f} bytes"
+
+
+def _described(found: Plan) -> dict[str, Any]:
+    from headstart import catalogue
+
+    return {
+        "method": catalogue.name_of(found.method),
+        "settings": catalogue.settings(found.method),
+        "base": found.base.name if found.base else None,
+        "models": [m.name for m in found.models],
+        "labels": list(found.labels) if found.labels else None,
+        "seed": found.seed,
+    }
+
+
+def _cost(cost: Forecast) -> dict[str, float]:
+    return {
+        "bytes_read": cost.bytes_read,
+        "bytes_written": cost.bytes_written,
+        "peak_bytes": cost.peak_bytes,
+        "seconds": round(cost.seconds, 3),
+    }
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{k}={_said(v)}" for k, v in settings.items()) or "no settings"
+
+
+def _said(value: Any) -> str:
+    return ",".join(str(v) for v in value) or "equal" if isinstance(value, list) else str(value)
