@@ -1,6 +1,7 @@
 """Give a new task a head start from everything that has already been learned."""
 
 from headstart.adaptation import adapt
+from headstart.combination.merging import merge
 from headstart.core import Budget, Problem, Result, Source, Target
 from headstart.flow import solve
 from headstart.inspection import inspect, read_datasets, read_target, read_unlabelled
@@ -12,6 +13,6 @@ from headstart.ranking.maps import rank_by_maps
 
 __version__ = "0.1.0"
 __all__ = [
-    "Budget", "Inventory", "Problem", "Result", "Source", "Target", "adapt", "inspect", "load", "rank", "rank_by_maps",
-    "rank_datasets", "read_datasets", "read_target", "read_unlabelled", "solve",
+    "Budget", "Inventory", "Problem", "Result", "Source", "Target", "adapt", "inspect", "load", "merge", "rank",
+    "rank_by_maps", "rank_datasets", "read_datasets", "read_target", "read_unlabelled", "solve",
 ]  # fmt: skip

@@ -228,7 +228,7 @@ def test_it_refuses_in_words(pair: tuple[Path, Path], tmp_path: Path) -> None:
         (Refused, "their vocabularies differ", lambda: planned([small, large])),
         (Refused, "this is an adapter", lambda: planned([a, adapter])),
         (Refused, "holds something already", lambda: merge([a, b], out=tmp_path / "full")),
-        (Unfit, "no method of", lambda: planned([a, b], "tise")),
+        (Unfit, "no way to merge is called `tise`", lambda: planned([a, b], "tise")),
         (Unfit, "no setting `densty`", lambda: planned([a], "ties", base=b, settings={"densty": 1})),
         (Unfit, "`density` is 'x'", lambda: planned([a], "ties", base=b, settings={"density": "x"})),
         (Unfit, "cannot be written as `bf16`", lambda: planned([a, b], dtype="bf16")),

@@ -225,6 +225,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos(folder)
     tiny_models.save_model(folder / "models" / "minilm", "bert")
     tiny_models.save_model(folder / "fine-tunes" / "minilm-mails", "bert", seed=1, head=True)
+    tiny_models.save_model(folder / "fine-tunes" / "minilm-chats", "bert", seed=2, head=True)
     tiny_models.save_model(folder / "image-models" / "vit", "vit")
     return folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def merge(
 def kind_of(method: Any) -> str:
     """Which kind of merge a method is: by its name, or an instance by what its call takes."""
     if isinstance(method, str):
-        return catalogue.kind_of(catalogue.ALIASES.get(method, method), KINDS)
+        return _kind_of_name(method)
     import inspect
 
     from headstart import core
@@ -108,6 +109,20 @@ def kind_of(method: Any) -> str:
         where="merge",
         fix="see `headstart methods combination.merging`",
     )
+
+
+def _kind_of_name(name: str) -> str:
+    known = {n: kind for kind in KINDS for n in catalogue.entries(kind)}
+    plain = name.strip().lower().replace("-", "_")
+    plain = plain if plain in known else catalogue.ALIASES.get(plain, plain)
+    if plain not in known:
+        near = get_close_matches(plain, known, n=2)
+        raise Unfit(
+            f"no way to merge is called `{name}`",
+            where="merge",
+            fix=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"use one of: {', '.join(known)}",
+        )
+    return known[plain]
 
 
 def _named(folders: Sequence[ModelFolder]) -> list[ModelFolder]:

@@ -1,0 +1,76 @@
+"""`headstart merge`: what it prints for people and for machines, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tiny_models
+from cli.conftest import Shell
+from cli.test_json import fits
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and two fine-tunes of it, with heads."""
+    folder = tmp_path_factory.mktemp("merge")
+    tiny_models.save_model(folder / "base", "bert")
+    for seed, name in enumerate(("mails", "chats")):
+        tiny_models.save_model(folder / name, "bert", seed=seed, head=True)
+    return folder
+
+
+def test_the_last_line_says_what_was_made_and_where(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    said = shell("merge", "linear", shelf / "mails", shelf / "chats", "--out", tmp_path / "out")
+    assert said.code == 0
+    assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'out'}` (")
+    assert "`linear`" in said.out
+
+
+def test_a_dry_run_writes_nothing_and_its_document_fits_its_schema(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    words = ["merge", "ties", shelf / "mails", shelf / "chats", "--base", shelf / "base", "--set", "density=0.3"]
+    document = fits(shell(*words, "--dry-run", "--json", "--out", tmp_path / "out"), "merge-plan")
+    assert document["settings"]["density"] == 0.3
+    assert document["labels"] == ["low", "mid", "high"]
+    assert not (tmp_path / "out").exists()
+    said = shell(*words, "--dry-run")
+    assert said.code == 0
+    for word in ("density=0.3", "reads", "memory at most", "the mean, as `base` has no such tensor"):
+        assert word in said.out
+
+
+def test_a_merge_is_one_document(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    said = shell("merge", "task-arithmetic", shelf / "mails", "--base", shelf / "base", "--out", "out", "--json")
+    document = fits(said, "merge")
+    assert document["method"] == "task_arithmetic"
+    assert document["out"] == str(tmp_path / "out")
+    assert sum(t["tensors"] for t in document["tensors"] if t["how"] != "dropped") == len(document_tensors(tmp_path))
+
+
+def document_tensors(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(folder / "out" / "model.safetensors", framework="np") as file:
+        return list(file.keys())
+
+
+def test_lists_of_numbers_are_typed_with_commas(shelf: Path, shell: Shell) -> None:
+    words = ["merge", "linear", shelf / "mails", shelf / "chats", "--dry-run", "--json"]
+    assert shell(*words, "--set", "weights=0.7,0.3").document["settings"]["weights"] == [0.7, 0.3]
+    said = shell(*words, "--set", "weights=0.7")
+    assert said.code == 1
+    assert said.document["error"]["what"] == "`weights` is 0.7, and takes a list, like 0.7,0.3"
+
+
+def test_mistakes_are_answered_in_words(shelf: Path, shell: Shell) -> None:
+    for words, what in (
+        (["linear", shelf / "mails"], "no folder is named for the result"),
+        (["ties", shelf / "mails", "--out", "x"], "no base is given"),
+        (["linear", shelf / "mails", shelf / "chat", "--out", "x"], "there is no folder"),
+        (["liner", shelf / "mails", "--out", "x"], "did you mean `linear`"),
+    ):
+        said = shell("merge", *words)
+        assert said.code == 1
+        assert what in said.err
+        assert not Path("x").exists()
