@@ -256,7 +256,7 @@ def test_types_of_which_no_mean_can_be_taken_are_refused(pair: tuple[Path, Path]
 
 def test_a_method_of_ones_own_is_run(pair: tuple[Path, Path], tmp_path: Path) -> None:
     made = merge(pair, UniformSoup(), out=tmp_path / "out")
-    assert made.plan.kind == "merging"
+    assert made.plan.made[0].kind == "merging"
     torch.testing.assert_close(tensors(made.where)["two.bias"], (weights(1)["two.bias"] + weights(2)["two.bias"]) / 2)
     with pytest.raises(Unfit, match="takes no settings"):
         planned(pair, UniformSoup(), settings={"x": 1})

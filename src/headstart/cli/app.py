@@ -508,7 +508,10 @@ def adapt(
 
 @app.command()
 def merge(
-    what: Annotated[list[str], typer.Argument(metavar="METHOD MODEL...", help="a method, then folders of models")],
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="METHOD MODEL...", help="a method and folders of models; or RECIPE.yaml and OUT"),
+    ],
     base: Annotated[Optional[str], typer.Option(metavar="FOLDER", help="what the models were fine-tuned from")] = None,
     settings: Settings = None,
     out: Annotated[Optional[Path], typer.Option(help="folder for the merged model")] = None,
@@ -517,34 +520,37 @@ def merge(
     unmatched: Annotated[UnmatchedRule, typer.Option(help="tensors that not all have")] = UnmatchedRule.REFUSE,
     dtype: Annotated[Optional[str], typer.Option(help="of the result: bfloat16, float16, float32")] = None,
     shard: Annotated[str, typer.Option(help="the most of one file")] = "5GB",
-    seed: Annotated[int, typer.Option(help="of methods that draw")] = 0,
+    seed: Annotated[Optional[int], typer.Option(help="of methods that draw")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
 ) -> None:
-    """Merge models into one, tensor by tensor."""
+    """Merge models into one, tensor by tensor, by a method or by a recipe."""
     from headstart.cli import merging
-    from headstart.combination.merging import merge as verb
-    from headstart.combination.merging import planned
+    from headstart.combination.merging import carried_out, planned, planned_recipe
     from headstart.core import Unfit, bytes_of
 
     method, *models = what
-    given: dict[str, Any] = {
-        "base": base, "settings": show.settings(settings or []), "heads": heads.value, "unmatched": unmatched.value,
-        "dtype": dtype, "seed": seed,
-    }  # fmt: skip
+    if method.endswith((".yaml", ".yml")):
+        if len(models) > 1 or (models and out is not None) or base or settings or dtype:
+            raise Unfit("a recipe says all of this itself", where="merge", fix=f"type: headstart merge {method} OUT")
+        out = Path(models[0]) if models else out
+        plan = planned_recipe(method, seed=seed)
+    else:
+        plan = planned(
+            models, method, base=base, settings=show.settings(settings or []), heads=heads.value,
+            unmatched=unmatched.value, dtype=dtype, seed=seed or 0,
+        )  # fmt: skip
     if dry_run:
         from headstart.combination.forecasts import forecast
 
-        plan = planned(models, method, **given)
         merging.plan(plan, forecast(plan, out.expanduser().absolute() if out else None), machine=json)
         return
     if out is None:
-        raise Unfit(
-            "no folder is named for the result", where="merge", fix="add --out FOLDER, or look first with --dry-run"
-        )
+        what_fits = "add --out FOLDER, or look first with --dry-run"
+        raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
     report, close = merging.reporter()
     try:
-        made = verb(models, method, out=out, shard_bytes=bytes_of(shard), overwrite=overwrite, report=report, **given)
+        made = carried_out(plan, out, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, report=report)
     finally:
         close()
     merging.merged(made, machine=json)

@@ -97,11 +97,9 @@ def size(count: float) -> str:
 
 
 def _described(found: Plan) -> dict[str, Any]:
-    from headstart import catalogue
-
     return {
-        "method": catalogue.name_of(found.method),
-        "settings": catalogue.settings(found.method),
+        "method": found.method,
+        "settings": dict(found.settings),
         "base": found.base.name if found.base else None,
         "models": [m.name for m in found.models],
         "labels": list(found.labels) if found.labels else None,

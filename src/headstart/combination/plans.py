@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headstart.core import Refused, Unfit
@@ -27,6 +28,11 @@ DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF1
 STATISTICS = ("running_mean", "running_var")
 
 
+# which method merges a tensor: by its name in the result, its names in the folders (None where it
+# has none), and how many entries it has
+Choice = Callable[[str, Sequence[str | None], int], "tuple[Kind, Any]"]
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """What becomes of a tensor: `merged`, `copied` or `dropped`, and the rule. model: whose it was, if dropped."""
@@ -40,23 +46,28 @@ class Fate:
 class Plan:
     """All that a merge will do. donor: whose configuration and files the result gets.
 
-    folders: what is read, in the order of the parts' numbers; the base, if there is one, is the first.
+    folders: what is read, by the parts' numbers. method, settings: as a receipt says them.
     fates: by tensor of the result; lost: (model, tensor) of those that are not in it.
+    config: what the donor's configuration gets beside the labels. files: of other folders than the donor, name ->
+    folder; texts: files with a text of their own.
     """
 
     folders: tuple[ModelFolder, ...]
     donor: ModelFolder
     base: ModelFolder | None
     models: tuple[ModelFolder, ...]
-    method: Any
-    kind: Kind
+    method: str
+    settings: Mapping[str, Any]
     made: tuple[Made, ...]
     fates: Mapping[str, Fate]
     lost: Mapping[tuple[str, str], Fate]
     labels: tuple[str, ...] | None
     dtype: str | None
     seed: int
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, ModelFolder] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bytes_written(self) -> int:
@@ -67,18 +78,33 @@ def plan(
     models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, kind: Kind, *, heads: Heads = "average",
     unmatched: Unmatched = "refuse", dtype: str | None = None, seed: int = 0,
 ) -> Plan:  # fmt: skip
-    """Raises `Refused` where the models do not fit together, naming the tensor and what would help."""
-    _check(models, base, method, heads, unmatched, dtype)
+    """One method for all tensors. Raises `Refused` where the models do not fit together, naming the tensor."""
+    from headstart import catalogue
+
+    check(models, base, method, heads, unmatched, dtype)
+
+    def always(*_: Any) -> tuple[Kind, Any]:
+        return kind, method
+
+    found = planned_by(always, models, base, heads, unmatched, dtype)
+    return replace(found, method=catalogue.name_of(method), settings=catalogue.settings(method), seed=seed)
+
+
+def planned_by(
+    choose: Choice, models: Sequence[ModelFolder], base: ModelFolder | None, heads: Heads, unmatched: Unmatched,
+    dtype: str | None,
+) -> Plan:  # fmt: skip
+    """A plan in which every tensor has the method that is chosen for it; the plan's own name is still to be given."""
     folders = (*([base] if base is not None else []), *models)
-    planner = _Planner(folders, models, base, method, kind, heads, unmatched, dtype)
+    planner = Planner(folders, base, models[0], choose, heads, unmatched, dtype)
     made = tuple(planner.made())
     return Plan(
-        folders, models[0], base, tuple(models), method, kind, made, planner.fates, planner.lost, planner.labels, dtype,
-        seed, tuple(planner.warnings),
+        folders, models[0], base, tuple(models), "", {}, made, planner.fates, planner.lost, planner.labels, dtype, 0,
+        tuple(planner.warnings),
     )  # fmt: skip
 
 
-def _check(
+def check(
     models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, heads: str, unmatched: str, dtype: str | None
 ) -> None:
     name = _name(method)
@@ -114,14 +140,19 @@ def _name(method: Any) -> str:
     return catalogue.name_of(method)
 
 
-class _Planner:
+class Planner:
+    """Matches the tensors of some folders with those of the donor, and gives each its method and its rule.
+
+    folders: the base first, where there is one. donor: one of them, whose tensors the result has.
+    """
+
     def __init__(
-        self, folders: Sequence[ModelFolder], models: Sequence[ModelFolder], base: ModelFolder | None, method: Any,
-        kind: Kind, heads: Heads, unmatched: Unmatched, dtype: str | None,
+        self, folders: Sequence[ModelFolder], base: ModelFolder | None, donor: ModelFolder, choose: Choice,
+        heads: Heads = "average", unmatched: Unmatched = "refuse", dtype: str | None = None,
     ) -> None:  # fmt: skip
-        self.folders, self.models, self.base, self.method, self.kind = folders, models, base, method, kind
+        self.folders, self.base, self.donor, self.choose = folders, base, donor, choose
+        self.models = folders[1:] if base is not None else folders
         self.heads, self.unmatched, self.dtype = heads, unmatched, dtype
-        self.donor = models[0]
         self.names = [names_in(folder, self.donor) for folder in folders]
         self.fates: dict[str, Fate] = {}
         self.lost: dict[tuple[str, str], Fate] = {}
@@ -163,7 +194,9 @@ class _Planner:
 
         base = parts[0] if self.base is not None else None
         tuned = tuple(p for p in parts[1 if self.base is not None else 0 :] if isinstance(p, Part))
-        kind, method, rule = self.kind, self.method, f"`{_name(self.method)}`"
+        own = [p.name if p is not None else None for p in parts]
+        kind, method = self.choose(name, own, prod(shape))
+        rule = f"`{_name(method)}`"
         if base is None and self.base is not None:  # what the base has not cannot have changed
             kind, method, rule = "weighting", Linear(), f"the mean, as `{self.base.name}` has no such tensor"
         dtype = DTYPES[self.dtype] if self.dtype else (base.dtype if base is not None else entry.dtype)

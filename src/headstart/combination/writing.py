@@ -25,6 +25,7 @@ from .plans import Plan, counted
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
     from headstart.io.shards import Shard
+    from headstart.numerics.stream import Made, Part
 
 SHARD_BYTES = 5_000_000_000
 LOCK = ".lock"
@@ -105,9 +106,9 @@ def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
     said = json.dumps(
         {
             "version": __version__,
-            "method": [catalogue.address(type(plan.method)), catalogue.settings(plan.method)],
+            "method": [plan.method, plan.settings],
             "inputs": [_state(f) for f in plan.folders],
-            "made": [[m.name, m.dtype, list(m.shape), repr(m.base), repr(m.tuned)] for m in plan.made],
+            "made": [_described(m) for m in plan.made],
             "seed": plan.seed,
             "shards": shard_bytes,
         },
@@ -115,6 +116,17 @@ def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
         default=str,
     )
     return out.parent / f"{PART}{out.name[:40]}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+def _described(made: Made) -> list[Any]:
+    """All that decides about the bytes of one tensor."""
+    parts = [None if p is None else [p.model, p.name, p.dtype, _rows(p)] for p in (made.base, *made.tuned)]
+    method = None if made.method is None else [catalogue.address(type(made.method)), catalogue.settings(made.method)]
+    return [made.name, made.dtype, list(made.shape), parts, method]
+
+
+def _rows(part: Part) -> list[Any] | None:
+    return None if part.rows is None else [part.rows.tolist(), [[o.model, o.name, _rows(o)] for o in part.owners]]
 
 
 def _state(folder: ModelFolder) -> list[Any]:
@@ -211,8 +223,8 @@ def _receipt(plan: Plan, threads: int, seconds: float) -> Receipt:
     by_rule = [{"how": how, "rule": rule, "tensors": n} for how, rule, n in counted({**plan.fates, **plan.lost})]
     return Receipt(
         step="merge",
-        method=catalogue.name_of(plan.method),
-        settings=catalogue.settings(plan.method),
+        method=plan.method,
+        settings=plan.settings,
         inputs=tuple(str(f.where) for f in plan.folders),
         seeds=(plan.seed,),
         threads=threads,
@@ -240,6 +252,10 @@ def _files(plan: Plan, staging: Path, receipt: Receipt) -> None:
         for name in donor.carried:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(donor.where / name, staging / name)
+        for name, folder in plan.files.items():
+            shutil.copyfile(folder.where / name, staging / name)
+        for name, text in plan.texts.items():
+            (staging / name).write_text(text, encoding="utf-8")
         if donor.config:
             (staging / donor.main / "config.json").write_text(dumps(config_of(plan)), encoding="utf-8")
         (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
@@ -248,7 +264,7 @@ def _files(plan: Plan, staging: Path, receipt: Receipt) -> None:
 
 def config_of(plan: Plan) -> dict[str, Any]:
     """The donor's configuration with the labels and the type of the result."""
-    config = dict(plan.donor.config)
+    config = {**plan.donor.config, **plan.config}
     if plan.labels is not None and plan.labels != plan.donor.labels:
         config["id2label"] = {str(i): label for i, label in enumerate(plan.labels)}
         config["label2id"] = {label: i for i, label in enumerate(plan.labels)}
@@ -264,10 +280,9 @@ def config_of(plan: Plan) -> dict[str, Any]:
 def _card(plan: Plan) -> str:
     """A model card whose front matter says what the model comes from."""
     names = [f.name for f in plan.folders]
-    settings: Mapping[str, Any] = catalogue.settings(plan.method)
     lines = ["---", "base_model:", *(f"- {json.dumps(n)}" for n in names), "tags:", "- merge", "---", ""]
     lines += [f"# {plan.donor.name} and {len(plan.models) - 1} more, merged", ""]
-    lines += [f"Merged by headstart {__version__} with `{catalogue.name_of(plan.method)}`: {_said(settings)}.", ""]
+    lines += [f"Merged by headstart {__version__} with `{plan.method}`: {_said(plan.settings)}.", ""]
     lines += ["| role | model |", "| --- | --- |"]
     lines += [f"| {'base' if f is plan.base else 'model'} | {_plain(f.name)} |" for f in plan.folders]
     return "\n".join([*lines, "", f"Every tensor is accounted for in `{RECEIPT}`.", ""])

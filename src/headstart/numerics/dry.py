@@ -85,7 +85,7 @@ def _of_one(made: Made, widths: dict[str, int], surveys: dict[Any, int]) -> int:
         return (base + tuned) * (1 + surveys[_key(made)])
     inner = _DryInner(len(made.tuned), made.shape[0] if len(made.shape) > 1 else 1)
     said = made.method(TensorContext(name=made.name, shape=made.shape), inner)
-    used = np.atleast_2d(said.values).any(axis=0)
+    used: Array = np.asarray(np.atleast_2d(said.values).any(axis=0))
     if inner.weights_asked or inner.changes_asked:
         used[:] = True
     last = sum(made.size * widths[p.dtype] for p, u in zip(made.tuned, used, strict=True) if u)

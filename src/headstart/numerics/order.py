@@ -40,7 +40,11 @@ def order(counted: Counted, wanted: Sequence[tuple[int, int]], functions: int) -
     >>> order(counted, [(0, 1)], 1)
     [Order(value=2.0, upto=3, equal=2)]
     """
-    highs = sum(counted(lambda f, v, held: count_high(v, held[f]), lambda: np.zeros((functions, HIGH_BINS), np.int64)))
+
+    def first(f: int, v: Array, held: Any) -> None:
+        count_high(v, held[f])
+
+    highs: Array = np.sum(counted(first, lambda: np.zeros((functions, HIGH_BINS), np.int64)), axis=0)
     ends = np.cumsum(highs, axis=1)
     bins = [_bin(ends[f], rank) for f, rank in wanted]
 
@@ -49,7 +53,7 @@ def order(counted: Counted, wanted: Sequence[tuple[int, int]], functions: int) -
             if function == f:
                 count_low(v, bins[at], held[at])
 
-    lows = sum(counted(count, lambda: np.zeros((len(wanted), LOW_BINS), np.int64)))
+    lows: Array = np.sum(counted(count, lambda: np.zeros((len(wanted), LOW_BINS), np.int64)), axis=0)
     found = []
     for at, (f, rank) in enumerate(wanted):
         before = int(ends[f, bins[at]] - highs[f, bins[at]])

@@ -23,7 +23,7 @@ def polar(matrix: torch.Tensor) -> torch.Tensor:
     [[0.0, 1.0], [1.0, 0.0]]
     """
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    return left @ right
+    return torch.mm(left, right)
 
 
 def rank_of(values: torch.Tensor, shape: Sequence[int]) -> int:

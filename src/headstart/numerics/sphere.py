@@ -35,14 +35,14 @@ def arc(products: Array, t: float, straight: float = 0.9995) -> Array:
     if abs(cosine) > straight:
         return np.array([1 - t, t])
     omega = np.arccos(cosine)
-    return np.array([np.sin((1 - t) * omega), np.sin(t * omega)]) / np.sin(omega)
+    return np.asarray(np.array([np.sin((1 - t) * omega), np.sin(t * omega)]) / np.sin(omega))
 
 
 def unit(products: Array) -> tuple[Array, Array]:
     """Inner products of the vectors' directions, and their lengths; a zero vector has no direction, and products 0."""
     lengths = np.sqrt(np.maximum(np.diag(products), 0))
     inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return products * np.outer(inverse, inverse), lengths
+    return np.asarray(products * np.outer(inverse, inverse)), lengths
 
 
 def mean_direction(products: Array, weights: Array) -> Array | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
+from math import fsum, prod
 from threading import Condition, Lock
 from typing import Any, Literal, Protocol
 
@@ -553,13 +553,14 @@ class _Survey:
         return chosen
 
     def sums(self, values: Sequence[Combine]) -> Array:
-        found = np.zeros((len(values), len(self._cuts)))
+        found: list[dict[int, list[float]]] = [{} for _ in values]
 
         def add(f: int, cut: int, v: Array, _: Any) -> None:
-            found[f, cut] = v.sum(dtype=np.float64)
+            # sums of fixed blocks, which exact addition then joins: tiles change no bit of them
+            found[f][cut] = np.add.reduceat(v, range(0, len(v), SUM_BLOCK), dtype=np.float64).tolist()
 
         self._pass(values, add, lambda: None)
-        return np.asarray(found.sum(axis=1))
+        return np.array([fsum(x for blocks in one.values() for x in blocks) for one in found])
 
     def _ordered(self, values: Sequence[Combine], wanted: Sequence[tuple[int, int]]) -> list[Order]:
         def counted(count: Callable[[int, Array, Any], None], room: Callable[[], Any]) -> list[Any]:
@@ -642,7 +643,8 @@ def _tile_bytes(made: Made, tile: int) -> int:
 def _tensor_bytes(made: Made, size: int) -> int:
     models = len(made.tuned) + 1
     stored = models * made.width
-    return size * (stored + (models + made.method.needs.copies) * (8 if made.exact else 4))
+    copies = models + int(made.method.needs.copies)
+    return size * (stored + copies * (8 if made.exact else 4))
 
 
 class Memory:

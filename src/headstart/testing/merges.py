@@ -53,9 +53,9 @@ def same(a: Weights, b: Weights) -> bool:
     return all(torch.equal(a[n].reshape(-1).view(torch.uint8), b[n].reshape(-1).view(torch.uint8)) for n in b)
 
 
-def close(a: Weights, b: Weights, **tolerance: float) -> None:
+def close(a: Weights, b: Weights, rtol: float | None = None, atol: float | None = None) -> None:
     for name in b:
-        torch.testing.assert_close(a[name], b[name], **tolerance)
+        torch.testing.assert_close(a[name], b[name], rtol=rtol, atol=atol)
 
 
 def plainly(method: Any, **settings: Any) -> Any:

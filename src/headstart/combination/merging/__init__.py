@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from headstart.core import Receipt, Unfit
 
 if TYPE_CHECKING:
     from headstart.combination.plans import Heads, Plan, Unmatched
+    from headstart.combination.recipes import Recipe
     from headstart.combination.writing import Report
     from headstart.io.model_folders import ModelFolder
     from headstart.numerics.stream import Kind
@@ -52,19 +54,10 @@ def planned(
     Raises `Refused` where the models do not fit together.
     """
     from headstart.combination.plans import plan
-    from headstart.io import model_folders
 
-    kind = kind_of(method)
-    chosen = catalogue.make(kind, method, **(settings or {}))
-    if settings and not isinstance(method, str):
-        raise Unfit("a method that is made already takes no settings", where="merge", fix="set them where it is made")
-    folders = _named([model_folders.read(m) for m in models])
-    root = model_folders.read(base) if base is not None else None
-    if root is not None and any(f.name == root.name for f in folders):
-        root = dataclasses.replace(root, name=f"{root.where.parent.name}/{root.name}")
-    return plan(
-        folders, root, chosen, STREAMS[kind], heads=heads, unmatched=unmatched, dtype=dtype, seed=seed
-    )  # fmt: skip
+    kind, chosen = _made(method, settings or {})
+    folders, root = _opened(models, base)
+    return plan(folders, root, chosen, kind, heads=heads, unmatched=unmatched, dtype=dtype, seed=seed)
 
 
 def merge(
@@ -76,20 +69,100 @@ def merge(
     """One model of several, written as a new folder; the inputs stay as they are.
 
     The arguments are those of `planned`; and shard_bytes: the most of one file. threads: side by side; else all
-    processors. report: is told of
-    bytes done and in all, and stops the merge by saying False; called again, it goes on.
+    processors. report: is told of bytes done and in all, and stops the merge by saying False; called again, it goes on.
 
     Raises `Refused` where the models do not fit together or the folder holds something, `OverBudget` where the disk has
     too little room, `Unreadable` for damaged files.
     """
-    from headstart.combination.writing import write
-
     plan = planned(
         models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, dtype=dtype, seed=seed
     )
+    return carried_out(plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
+
+
+def merge_recipe(
+    recipe: str | Path, *, out: str | Path, seed: int | None = None, shard_bytes: int = SHARD_BYTES,
+    threads: int | None = None, overwrite: bool = False, report: Report | None = None,
+) -> Merged:  # fmt: skip
+    """What a recipe says, ours or mergekit's, written as a new folder. The other arguments are those of `merge`.
+
+    seed: in place of the recipe's.
+    """
+    plan = planned_recipe(recipe, seed=seed)
+    return carried_out(plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
+
+
+def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
+    """What `merge_recipe` would do; headers and configurations are read, and no weights."""
+    from headstart.combination import mergekit, recipes
+
+    said = recipes.read(recipe)
+    place = Path(recipe).expanduser().absolute().parent
+    if isinstance(said, recipes.Mergekit):
+        return mergekit.plan_of(said, place, seed=seed or 0)
+    return _planned_own(said, place, said.seed if seed is None else seed)
+
+
+def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
+    """One method for all tensors, and others for those that a rule matches."""
+    from headstart.combination.mergekit import found_at
+    from headstart.combination.plans import check, planned_by
+
+    models = [found_at(m, place) for m in said.models]
+    base = found_at(said.base, place) if said.base is not None else None
+    folders, root = _opened(models, base)
+    kind, method = _made(said.method, said.settings)
+    check(folders, root, method, said.heads, said.unmatched, said.dtype)
+    rules = []
+    for rule in said.rules:
+        other = said.method if rule.method is None else rule.method
+        settings = {**said.settings, **rule.settings} if rule.method is None else rule.settings
+        rules.append((rule.tensors, _made(other, settings)))
+        check(folders, root, rules[-1][1][1], said.heads, said.unmatched, said.dtype)
+
+    def choose(name: str, *_: Any) -> tuple[Kind, Any]:
+        return next((found for patterns, found in rules if any(fnmatchcase(name, p) for p in patterns)), (kind, method))
+
+    plan = planned_by(choose, folders, root, said.heads, said.unmatched, said.dtype)
+    unused = [r.tensors for r in said.rules if not any(fnmatchcase(m.name, p) for m in plan.made for p in r.tensors)]
+    if unused:
+        raise Unfit(
+            f"no tensor is called like `{unused[0][0]}`",
+            where="recipe, `rules`",
+            fix=f"tensors are called like `{plan.made[len(plan.made) // 2].name}`",
+        )
+    settings = {**catalogue.settings(method), "rules": [r.model_dump(exclude_defaults=True) for r in said.rules]}
+    return dataclasses.replace(plan, method=said.method, settings=settings, seed=seed)
+
+
+def carried_out(
+    plan: Plan, out: str | Path, *, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
+    overwrite: bool = False, report: Report | None = None,
+) -> Merged:  # fmt: skip
+    """A plan, written as a new folder."""
+    from headstart.combination.writing import write
+
     place = Path(out).expanduser().absolute()
     receipt = write(plan, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
     return Merged(place, plan, receipt)
+
+
+def _opened(models: Sequence[str | Path], base: str | Path | None) -> tuple[list[ModelFolder], ModelFolder | None]:
+    """Models and base as they lie on the disk, with names that tell them apart."""
+    from headstart.io import model_folders
+
+    folders = _named([model_folders.read(m) for m in models])
+    root = model_folders.read(base) if base is not None else None
+    if root is not None and any(f.name == root.name for f in folders):
+        root = dataclasses.replace(root, name=f"{root.where.parent.name}/{root.name}")
+    return folders, root
+
+
+def _made(method: Any, settings: Mapping[str, Any]) -> tuple[Kind, Any]:
+    kind = kind_of(method)
+    if settings and not isinstance(method, str):
+        raise Unfit("a method that is made already takes no settings", where="merge", fix="set them where it is made")
+    return STREAMS[kind], catalogue.make(kind, method, **settings)
 
 
 def kind_of(method: Any) -> str:

@@ -27,7 +27,8 @@ class Della:
     Errors: `Unfit` when density ± epsilon leaves (0, 1), or when there is not one weight a model.
 
     A row is what lies along the last axis. The smallest change of a row has the chance density - epsilon, the largest
-    density + epsilon; in rows of one entry it is density. Equal changes rank by their place.
+    density + epsilon; in rows of one entry it is density. Equal changes rank by their place. rescale="l1" is
+    mergekit's: a tensor's sizes keep their sum.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
@@ -39,6 +40,8 @@ class Della:
     scale: float = 1.0
     weights: tuple[float, ...] = ()  # one a model; none are 1 each
     consensus: Literal["elect", "sum"] = "elect"
+    average: Literal["count", "weight", "sum"] = "count"  # of those that agree
+    rescale: Literal["chance", "l1", "none"] = "chance"
 
     def __post_init__(self) -> None:
         if not (self.epsilon >= 0 and self.density - self.epsilon > 0 and self.density + self.epsilon < 1):
@@ -55,9 +58,13 @@ class Della:
             change = one - base
             chance = self._chances(change)
             drawn = torch.from_numpy(uniforms((context.seed, context.name, k), 0, base.numel())).view(base.shape)
-            kept.append(torch.where(drawn < chance, change / chance, 0) * float(weights[k]))
+            enlarged = change / chance if self.rescale == "chance" else change
+            some = torch.where(drawn < chance, enlarged, 0)
+            if self.rescale == "l1" and bool(some.any()):
+                some *= float(change.abs().double().sum() / some.abs().double().sum())
+            kept.append(some * float(weights[k]))
         if self.consensus == "elect":
-            merged = agreeing(kept, elected(kept), weights.tolist())
+            merged = agreeing(kept, elected(kept, 1.0), weights.tolist(), self.average)
         else:
             merged = torch.stack(kept).sum(dim=0)
         return base + self.scale * merged

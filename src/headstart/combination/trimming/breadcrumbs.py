@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from headstart.core import Needs, Survey, TensorContext, Unfit
 from headstart.numerics.changes import SizeOf
+from headstart.numerics.consensus import agreeing, elected
 from headstart.numerics.portions import each
 
 Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
@@ -23,7 +25,8 @@ class Breadcrumbs:
     """Merge fine-tunes of one base, with each tensor's smallest and most extreme changes left out.
 
     Shapes: base and every tuned tensor (…), equal; float32; tiles, after two or three passes over each tensor.
-    Returns: base + scale * the weighted sum of the kept changes.
+    Returns: base + scale * the weighted sum of the kept changes, or with consensus="elect" TIES' mean of those that
+    agree.
     Errors: `Unfit` when density and outliers do not fit into one, or when there is not one weight a model.
 
     Of n entries, round(outliers * n) with the largest changes are left out, and those after them are kept until
@@ -34,34 +37,42 @@ class Breadcrumbs:
     claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
     cites = "arXiv:2312.06795"
 
-    density: float = 0.85
-    outliers: float = 0.01
+    density: float | tuple[float, ...] = 0.85
+    outliers: float | tuple[float, ...] = 0.01
     scale: float = 0.3
     weights: tuple[float, ...] = ()  # one a model; none are 1 each
     trim: Literal["tensor", "model"] = "tensor"
+    consensus: Literal["sum", "elect"] = "sum"
+    average: Literal["count", "weight", "sum"] = "count"  # of those that agree
 
     def __post_init__(self) -> None:
-        if not (self.density > 0 and self.outliers >= 0 and self.density + self.outliers <= 1):
-            raise Unfit(
-                f"density {self.density} and outliers {self.outliers} are fractions of one tensor, together at most 1",
-                where="Breadcrumbs(density=…, outliers=…)",
-                fix="use 0.85 and 0.01, or outliers=0 to keep the largest changes",
-            )
+        many = max(len(v) if isinstance(v, tuple) else 1 for v in (self.density, self.outliers))
+        densities, outliers = each(self.density, many, "density"), each(self.outliers, many, "outliers")
+        for kept, cut in zip(densities, outliers, strict=True):
+            if not (kept > 0 and cut >= 0 and kept + cut <= 1 + 1e-12):
+                raise Unfit(
+                    f"density {kept:g} and outliers {cut:g} are fractions of one tensor, together at most 1",
+                    where="Breadcrumbs(density=…, outliers=…)",
+                    fix="use 0.85 and 0.01, or outliers=0 to keep the largest changes",
+                )
 
     def __call__(self, survey: Survey) -> Combine:
         models = range(survey.models)
         weights = each(self.weights, survey.models, "weights").tolist()
+        above = each(self.outliers, survey.models, "outliers")
+        below = np.minimum(1, above + each(self.density, survey.models, "density"))
         sizes = [SizeOf(k) for k in models]
-        upto = [self.outliers] * len(models) + [self.outliers + self.density] * len(models)
-        found = survey.largest([*sizes, *sizes], upto)
+        found = survey.largest([*sizes, *sizes], [*above.tolist(), *below.tolist()])
 
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
-            total = torch.zeros_like(base)
+            kept = []
             for k in models:
                 change = tuned[k] - base
                 size = change.abs()
                 middle = found[len(models) + k](context, size) & ~found[k](context, size)
-                total += torch.where(middle, change * weights[k], 0)
-            return base + self.scale * total
+                kept.append(torch.where(middle, change * weights[k], 0))
+            if self.consensus == "elect":
+                return base + self.scale * agreeing(kept, elected(kept, 1.0), weights, self.average)
+            return base + self.scale * torch.stack(kept).sum(dim=0)
 
         return combine

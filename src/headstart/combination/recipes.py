@@ -1,0 +1,258 @@
+"""Recipes of merges, in YAML: our own form, and mergekit's unchanged.
+
+A document with `merge_method` is mergekit's; one with `method` is ours. Unknown keys are errors, with the nearest known
+one. No tag of YAML makes an object, and a document that grows when its aliases are written out is refused.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from headstart.core import Unfit, Unreadable
+
+MOST_BYTES = 1 << 20
+MOST_NODES = 100_000
+
+Scalar = bool | int | float | str
+Value = Scalar | list[Scalar]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Rule(_Strict):
+    """Another method or other settings for the tensors whose names match one of the patterns (`*`, `?`, `[…]`)."""
+
+    tensors: list[str] = Field(min_length=1)
+    method: str | None = None
+    settings: dict[str, Any] = {}
+
+
+class Recipe(_Strict):
+    """One merge. Paths are found beside the recipe, else from where it is called."""
+
+    method: str
+    models: list[str] = Field(min_length=1)
+    base: str | None = None
+    settings: dict[str, Any] = {}
+    rules: list[Rule] = []  # the first that matches a tensor holds for it
+    heads: Literal["average", "concatenate", "refuse"] = "average"
+    unmatched: Literal["refuse", "drop"] = "refuse"
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
+    seed: int = 0
+
+
+class Conditional(_Strict):
+    """A value for the tensors whose names contain the filter; without one, for all."""
+
+    value: Value
+    filter: str | None = None
+
+
+Setting = Scalar | list[Scalar] | Conditional | list[Conditional]
+Settings = dict[str, Setting]
+
+
+class ModelPath(_Strict):
+    """mergekit's long form of a model."""
+
+    path: str
+    revision: str | None = None
+
+
+class ModelReference(_Strict):
+    """mergekit's long form of a model and an adapter on it."""
+
+    model: ModelPath
+    lora: ModelPath | None = None
+    override_architecture: str | None = None
+
+
+Reference = str | ModelReference
+
+
+class InputModel(_Strict):
+    """A model and what holds for it alone."""
+
+    model: Reference
+    parameters: Settings = {}
+
+
+class InputSlice(_Strict):
+    """Layers [start, end) of a model."""
+
+    model: Reference
+    layer_range: tuple[int, int]
+    parameters: Settings = {}
+
+    @model_validator(mode="after")
+    def _some(self) -> InputSlice:
+        if not 0 <= self.layer_range[0] < self.layer_range[1]:
+            raise ValueError(f"layer_range {list(self.layer_range)} holds no layer")
+        return self
+
+
+class OutputSlice(_Strict):
+    """Layers of the result, each merged of one layer of every source."""
+
+    sources: list[InputSlice] = Field(min_length=1)
+    base_model: Reference | None = None
+    residual_weight: float | None = None  # mergekit reads it and uses it nowhere
+    parameters: Settings = {}
+
+    @model_validator(mode="after")
+    def _equal(self) -> OutputSlice:
+        if len({s.layer_range[1] - s.layer_range[0] for s in self.sources}) > 1:
+            raise ValueError("the sources of a slice have different numbers of layers")
+        return self
+
+
+class Mergekit(_Strict):
+    """A document of mergekit 0.1.5."""
+
+    merge_method: str
+    models: list[InputModel] = []
+    slices: list[OutputSlice] = []
+    base_model: Reference | None = None
+    parameters: Settings = {}
+    dtype: str | None = None
+    out_dtype: str | None = None
+    tokenizer_source: Reference | None = None
+    tokenizer: dict[str, Any] | None = None
+    chat_template: str | None = None
+    name: str | None = None
+    modules: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Mergekit:
+        if bool(self.models) + bool(self.slices) + bool(self.modules) != 1:
+            raise ValueError("exactly one of models, slices and modules is meant")
+        if self.tokenizer and self.tokenizer_source:
+            raise ValueError("tokenizer and tokenizer_source cannot both be there")
+        return self
+
+
+def read(path: str | Path) -> Recipe | Mergekit:
+    """Raises `Unreadable` for a file that is missing or no YAML, `Unfit` for what a recipe cannot say."""
+    place = Path(path)
+    try:
+        if place.stat().st_size > MOST_BYTES:
+            raise Unreadable("it has more than a megabyte", where=f"recipe `{path}`", fix="check that it is a recipe")
+        text = place.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unreadable(
+            f"the recipe cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}",
+            where=f"`{path}`",
+            fix="check the path",
+        ) from error
+    return parsed(text, str(path))
+
+
+def parsed(text: str, where: str) -> Recipe | Mergekit:
+    """A recipe from its text."""
+    said = _loaded(text, where)
+    kind = Mergekit if "merge_method" in said else Recipe
+    try:
+        return kind.model_validate(said)
+    except ValidationError as error:
+        raise _wrong(error, kind, where) from error
+
+
+def _loaded(text: str, where: str) -> dict[str, Any]:
+    try:
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        if len(nodes) > 1:
+            raise Unfit(
+                f"{len(nodes)} documents are in the file",
+                where=f"`{where}`",
+                fix="put each merge into a file of its own",
+            )
+        if nodes and nodes[0] is not None:
+            _check_nodes(nodes[0], where)
+        said = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        what = getattr(error, "problem", None) or " ".join(str(error).split())[:120] or "it is nested too deeply"
+        raise Unfit(f"the recipe is no YAML: {what}", where=f"`{where}`{place}", fix="mend the line") from error
+    if not isinstance(said, dict):
+        raise Unfit("the recipe holds no keys", where=f"`{where}`", fix="begin with `method:` and `models:`")
+    return {str(k): v for k, v in said.items()}
+
+
+def _check_nodes(root: Any, where: str) -> None:
+    """No key twice, and no document that its aliases blow up."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        sizes[id(node)] = MOST_NODES  # an alias to what it is in
+        inner: list[Any] = []
+        if isinstance(node, yaml.MappingNode):
+            keys = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+            twice = next((k for k in keys if keys.count(k) > 1), None)
+            if twice is not None:
+                raise Unfit(
+                    f"`{twice}` is there twice",
+                    where=f"`{where}`, line {node.start_mark.line + 1}",
+                    fix="keep one of them",
+                )
+            inner = [n for pair in node.value for n in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        sizes[id(node)] = 1 + sum(size(n) for n in inner)
+        return sizes[id(node)]
+
+    if size(root) > MOST_NODES:
+        raise Unfit("the recipe is too large once its aliases are written out", where=f"`{where}`", fix="shorten it")
+
+
+def _wrong(error: ValidationError, kind: type[BaseModel], where: str) -> Unfit:
+    """The first thing that is wrong, with the nearest key where one is unknown."""
+    found = error.errors(include_url=False, include_input=False)
+    first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
+    place = ".".join(str(p) for p in first["loc"] if not _is_name_of_a_type(p))
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        near = get_close_matches(key, _keys(kind, first["loc"][:-1]), n=1)
+        return Unfit(
+            f"`{key}` is no key of a recipe",
+            where=f"`{where}`, `{place}`",
+            fix=f"did you mean `{near[0]}`?" if near else "leave it out",
+        )
+    if first["type"] == "missing":
+        return Unfit(f"`{first['loc'][-1]}` is missing", where=f"`{where}`, `{place}`", fix="add it")
+    said = first["msg"].removeprefix("Value error, ")
+    return Unfit(said[:1].lower() + said[1:], where=f"`{where}`, `{place}`" if place else f"`{where}`", fix="mend it")
+
+
+def _is_name_of_a_type(part: int | str) -> bool:
+    """Pydantic says which form of several it tried."""
+    return isinstance(part, str) and (part[:1].isupper() or part in ("bool", "int", "float", "str") or "[" in part)
+
+
+def _keys(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys of the form that lies at a place."""
+    forms: dict[str, type[BaseModel]] = {
+        "models": InputModel, "slices": OutputSlice, "sources": InputSlice, "rules": Rule, "model": ModelReference,
+    }  # fmt: skip
+    names = [p for p in place if isinstance(p, str) and p in forms]
+    form = forms[names[-1]] if names else kind
+    return list(form.model_fields)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of our own form."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Recipe.model_json_schema(),
+        "title": "recipe of headstart merge",
+        "description": "A recipe of `headstart merge`, in YAML.",
+    }

@@ -1,0 +1,57 @@
+"""DARE: its expectation and its share over many draws, and that places alone decide."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from headstart.combination.trimming.dare import Dare
+from headstart.core import Unfit
+from headstart.testing.merges import merged
+
+
+def run(method: Dare, *changes: torch.Tensor, seed: int = 3, name: str = "w", tile: int = 1 << 18) -> torch.Tensor:
+    """Changes of a base of zeros."""
+    base = {name: torch.zeros_like(changes[0])}
+    return merged("trimming", method, base, [{name: c} for c in changes], seed=seed, tile=tile)[name]
+
+
+def test_it_keeps_its_share_and_its_expectation() -> None:
+    change = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    out = run(Dare(density=0.25, scale=1.0), change)
+    kept = out != 0
+    assert abs(float(kept.double().mean()) - 0.25) < 3 * (0.25 * 0.75 / 20_000) ** 0.5  # three standard errors
+    torch.testing.assert_close(out[kept], 4 * change[kept])
+    means = torch.stack([run(Dare(density=0.25, scale=1.0), torch.ones(50), seed=seed) for seed in range(400)])
+    assert abs(float(means.mean()) - 1) < 4 * (3 / 20_000) ** 0.5  # a kept one is 4, with variance 3
+
+
+def test_what_is_kept_follows_from_the_place() -> None:
+    change = torch.ones(20_000)
+    whole = run(Dare(density=0.5), change)
+    assert torch.equal(run(Dare(density=0.5), change, tile=1001), whole)
+    assert torch.equal(run(Dare(density=0.5), change[:100]), whole[:100])
+    assert not torch.equal(run(Dare(density=0.5), change, name="v"), whole)
+    two = run(Dare(density=0.5, scale=1.0), change, change)
+    assert {0.0, 2.0, 4.0} == set(two.unique().tolist())  # models are drawn apart
+
+
+def test_elect_averages_those_that_agree() -> None:
+    a, b = torch.tensor([4.0, -1.0, 2.0]), torch.tensor([-2.0, -3.0, 3.0])
+    assert run(Dare(density=1.0, scale=1.0, consensus="elect"), a, b).tolist() == [4.0, -2.0, 2.5]
+
+
+def test_the_sum_of_sizes_can_be_kept() -> None:
+    change = torch.randn(30_000, generator=torch.Generator().manual_seed(0))
+    out = run(Dare(density=0.3, scale=1.0, rescale="l1"), change)
+    torch.testing.assert_close(out.abs().sum(), change.abs().sum())
+    assert torch.equal(run(Dare(density=0.3, scale=1.0, rescale="l1"), change, tile=1 << 13), out)
+    plain = run(Dare(density=0.3, scale=1.0, rescale="none"), change)
+    assert torch.equal(plain[plain != 0], change[plain != 0])
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(Unfit, match="density is 0"):
+        Dare(density=0.0)
+    with pytest.raises(Unfit, match="`density` has 2 numbers, and there are 1"):
+        run(Dare(density=(0.1, 0.2)), torch.ones(2))
