@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 import re
 import runpy
@@ -34,7 +35,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>[\w-]*)(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=fence)$", re.M | re.S)
 TITLE = re.compile(r'title="([^"]*)"')
 LEFT_OUT = "Not run by the tests: "
-LANGUAGES = {"python", "sh", "console", "text", "toml", "json"}
+LANGUAGES = {"python", "sh", "console", "text", "toml", "json", "yaml"}
 REASONS = (
     "installs packages",
     "needs a network",
@@ -226,6 +227,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_models.save_model(folder / "models" / "minilm", "bert")
     tiny_models.save_model(folder / "fine-tunes" / "minilm-mails", "bert", seed=1, head=True)
     tiny_models.save_model(folder / "fine-tunes" / "minilm-chats", "bert", seed=2, head=True)
+    recipe = {"merge_method": "linear", "models": [{"model": "fine-tunes/minilm-mails", "parameters": {"weight": 1}}]}
+    (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
     tiny_models.save_model(folder / "image-models" / "vit", "vit")
     return folder
 

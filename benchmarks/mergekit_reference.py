@@ -1,0 +1,217 @@
+"""Results of mergekit on a tiny Llama, for the tests: what our reading of its documents must give.
+
+    PYTHON benchmarks/mergekit_reference.py --out tests/data/mergekit.json
+
+PYTHON is an interpreter with mergekit 0.1.5. The models are drawn from a seed, so that the file holds results alone:
+each tensor's float32 bytes in base64. Random masks are drawn as `headstart.numerics.chance` draws them and put in place
+of mergekit's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WIDTH, INNER, WORDS, LAYERS = 4, 6, 8, 3
+MODELS = ("base", "one", "two", "three")
+
+
+def weighed(*weights: Any, **each: Any) -> list[dict[str, Any]]:
+    names = MODELS[1:]
+    return [{"model": m, "parameters": {"weight": w, **each}} for m, w in zip(names, weights, strict=False)]
+
+
+BASED = {"base_model": "base", "dtype": "float32"}
+ALL = [{"model": m} for m in MODELS[1:]]
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    "linear": {"merge_method": "linear", "models": weighed(0.2, 0.5, 0.9), "dtype": "float32"},
+    "linear, as it is": {
+        "merge_method": "linear", "models": weighed(0.2, 0.5, 0.9), "parameters": {"normalize": False},
+        "dtype": "float32",
+    },
+    "linear, gradients and filters": {
+        "merge_method": "linear",
+        "models": weighed([0.1, 0.5, 1], [{"filter": "mlp", "value": 0.3}, {"value": [1, 0.1]}]),
+        "dtype": "float32",
+    },
+    "slerp": {
+        "merge_method": "slerp", "models": [{"model": "one"}, {"model": "two"}], "base_model": "one",
+        "parameters": {
+            "t": [
+                {"filter": "self_attn", "value": [0, 0.5, 0.3, 0.7, 1]}, {"filter": "mlp", "value": [1, 0.5, 0]},
+                {"value": 0.5},
+            ]
+        },
+        "dtype": "float32",
+    },
+    "nuslerp": {"merge_method": "nuslerp", "models": weighed(0.3, 0.7), **BASED},
+    "multislerp": {"merge_method": "multislerp", "models": weighed(0.3, 0.7, 0.4), **BASED},
+    "karcher": {"merge_method": "karcher", "models": ALL, "dtype": "float32"},
+    "task_arithmetic": {
+        "merge_method": "task_arithmetic", "models": weighed(0.3, 0.7, 0.4), "parameters": {"lambda": 0.8}, **BASED,
+    },
+    "task_arithmetic, the mean": {
+        "merge_method": "task_arithmetic", "models": weighed(0.3, 0.7, 0.4), "parameters": {"normalize": True}, **BASED,
+    },
+    "ties": {
+        "merge_method": "ties", "models": weighed(0.3, 0.7, 0.4, density=0.4), "parameters": {"lambda": 0.8}, **BASED,
+    },
+    "ties, the sum": {
+        "merge_method": "ties", "models": weighed(0.3, 0.7, 0.4, density=0.4), "parameters": {"normalize": False},
+        **BASED,
+    },
+    "ties, gradients": {
+        "merge_method": "ties",
+        "models": [
+            {"model": "one", "parameters": {"weight": 1, "density": [1, 0.7, 0.1]}},
+            {"model": "two", "parameters": {"weight": [0.1, 0.3, 1], "density": 0.5}},
+            {
+                "model": "three",
+                "parameters": {"weight": [{"filter": "mlp", "value": 0.5}, {"value": 0.2}], "density": 0.33},
+            },
+        ],
+        **BASED,
+    },
+    "breadcrumbs": {"merge_method": "breadcrumbs", "models": weighed(0.3, 0.7, density=0.6, gamma=0.05), **BASED},
+    "breadcrumbs_ties": {
+        "merge_method": "breadcrumbs_ties", "models": weighed(0.3, 0.7, density=0.6, gamma=0.05), **BASED,
+    },
+    "model_stock": {"merge_method": "model_stock", "models": ALL, **BASED},
+    "model_stock, by rows": {
+        "merge_method": "model_stock", "models": ALL, "parameters": {"filter_wise": True}, **BASED,
+    },
+    "sce": {"merge_method": "sce", "models": ALL, "parameters": {"select_topk": 0.3}, **BASED},
+    "dare_linear": {"merge_method": "dare_linear", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
+    "dare_ties": {"merge_method": "dare_ties", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
+    "passthrough": {
+        "merge_method": "passthrough",
+        "slices": [
+            {"sources": [{"model": "one", "layer_range": [0, 2]}]},
+            {
+                "sources": [
+                    {
+                        "model": "two", "layer_range": [1, 3],
+                        "parameters": {"scale": [{"filter": "o_proj", "value": 0.5}, {"value": 1.0}]},
+                    }
+                ]
+            },
+        ],
+        "dtype": "float32",
+    },
+    "slerp of slices": {
+        "merge_method": "slerp", "base_model": "one",
+        "slices": [
+            {"sources": [{"model": "one", "layer_range": [0, 2]}, {"model": "two", "layer_range": [1, 3]}]},
+            {"sources": [{"model": "one", "layer_range": [2, 3]}, {"model": "two", "layer_range": [0, 1]}]},
+        ],
+        "parameters": {"t": [0.2, 0.8]}, "dtype": "float32",
+    },
+}  # fmt: skip
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (WORDS, WIDTH)}
+    for layer in range(LAYERS):
+        at = f"model.layers.{layer}"
+        found |= {f"{at}.self_attn.{n}_proj.weight": (WIDTH, WIDTH) for n in "qkvo"}
+        found |= {f"{at}.mlp.{n}_proj.weight": (INNER, WIDTH) for n in ("gate", "up")}
+        found[f"{at}.mlp.down_proj.weight"] = (WIDTH, INNER)
+        found |= {f"{at}.{n}_layernorm.weight": (WIDTH,) for n in ("input", "post_attention")}
+    return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (WORDS, WIDTH)}
+
+
+def weights(model: str) -> dict[str, np.ndarray[Any, Any]]:
+    """The base's numbers, or those with a fine-tune's changes."""
+    draw = np.random.default_rng(0)
+    found = {n: draw.standard_normal(s).astype(np.float32) for n, s in shapes().items()}
+    if model != "base":
+        change = np.random.default_rng(1 + MODELS.index(model))
+        found = {n: (w + 0.1 * change.standard_normal(w.shape)).astype(np.float32) for n, w in found.items()}
+    return found
+
+
+def save(folder: Path) -> None:
+    """The four models, as folders."""
+    from safetensors.numpy import save_file
+
+    for model in MODELS:
+        (folder / model).mkdir(parents=True)
+        save_file(weights(model), folder / model / "model.safetensors", metadata={"format": "pt"})
+        config = {
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": WIDTH,
+            "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "vocab_size": WORDS, "tie_word_embeddings": False, "dtype": "float32",
+        }  # fmt: skip
+        (folder / model / "config.json").write_text(json.dumps(config))
+
+
+def placed(document: Any, folder: Path) -> Any:
+    """The document with the folders of its models."""
+    if isinstance(document, dict):
+        return {k: str(folder / v) if k in ("model", "base_model") else placed(v, folder) for k, v in document.items()}
+    return [placed(v, folder) for v in document] if isinstance(document, list) else document
+
+
+def main() -> None:
+    from safetensors.numpy import load_file
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    out = parser.parse_args().out
+    merge = theirs()
+    results = {}
+    with tempfile.TemporaryDirectory() as held:
+        save(Path(held))
+        for name, document in DOCUMENTS.items():
+            merge(placed(document, Path(held)), f"{held}/out-{len(results)}")
+            files = sorted(Path(f"{held}/out-{len(results)}").glob("*.safetensors"))
+            tensors = {n: t for file in files for n, t in load_file(file).items()}
+            results[name] = {n: base64.b64encode(t.tobytes()).decode() for n, t in sorted(tensors.items())}
+    said = {"made by": "mergekit 0.1.5, benchmarks/mergekit_reference.py", "results": results}
+    out.write_text(json.dumps(said, indent=0) + "\n")
+
+
+def theirs() -> Any:
+    """mergekit's run, with masks that belong to their places."""
+    import torch
+    from mergekit import sparsify
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import run_merge
+    from mergekit.merge_methods.generalized_task_arithmetic import GeneralizedTaskArithmeticMerge
+    from mergekit.options import MergeOptions
+
+    at: dict[str, Any] = {}
+    whole = GeneralizedTaskArithmeticMerge.merge_group
+
+    def drawn(tensor: Any, density: float, rescale_norm: Any = None) -> Any:
+        digest = hashlib.sha256(repr((0, at["name"], at["model"])).encode()).digest()
+        numbers = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(
+            tensor.numel()
+        )
+        at["model"] += 1
+        mask = torch.from_numpy(numbers < density).view(tensor.shape).to(tensor.dtype)
+        return sparsify.rescaled_masked_tensor(tensor, mask, rescale_norm)
+
+    def told(self: Any, group: Any, /, **parameters: Any) -> Any:
+        at.update(name=group.metadata.name, model=0)
+        return whole(self, group, **parameters)
+
+    sparsify.bernoulli = drawn
+    GeneralizedTaskArithmeticMerge.merge_group = told
+    options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False)
+
+    def merge(document: dict[str, Any], out: str) -> None:
+        run_merge(MergeConfiguration.model_validate(document), out, options=options)
+
+    return merge
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Recipes: mergekit's documents give what mergekit gives, our own say what they mean, and slips are answered."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from headstart.combination import recipes
+from headstart.combination.mergekit import SPECS, evaluated
+from headstart.combination.merging import merge, merge_recipe, planned_recipe
+from headstart.combination.recipes import Conditional, parsed
+from headstart.core import Problem, Refused, Unfit, Unreadable
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = json.loads((ROOT / "tests" / "data" / "mergekit.json").read_text())["results"]
+SCHEMA = ROOT / "docs" / "schemas" / "merge-recipe.json"
+
+
+@pytest.fixture(scope="module")
+def reference() -> Iterator[Any]:
+    """The benchmark's file that made the reference: its documents and its models."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield importlib.import_module("mergekit_reference")
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def shelf(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llamas")
+    reference.save(folder)
+    return folder
+
+
+def write(shelf: Path, document: Any, name: str = "recipe.yaml") -> Path:
+    path = shelf / name
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return path
+
+
+@pytest.mark.parametrize("name", list(REFERENCE))
+def test_a_document_of_mergekit_gives_what_mergekit_gives(
+    name: str, reference: Any, shelf: Path, tmp_path: Path
+) -> None:
+    """Within one rounding of float32 numbers near 1; trims are equal to the bit."""
+    made = merge_recipe(write(shelf, reference.DOCUMENTS[name]), out=tmp_path / "out")
+    ours = load_file(made.where / "model.safetensors")
+    assert set(ours) == set(REFERENCE[name])
+    for tensor, held in REFERENCE[name].items():
+        theirs = np.frombuffer(base64.b64decode(held), np.float32).reshape(ours[tensor].shape)
+        if name.startswith(("ties", "breadcrumbs", "passthrough")):
+            assert np.array_equal(ours[tensor], theirs)
+        else:
+            # rows whose changes point apart are sent far out: float32 angles, theirs, are off by more there
+            loose = 2e-5 if name == "model_stock, by rows" else 5e-7
+            np.testing.assert_allclose(ours[tensor], theirs, atol=loose, rtol=0)
+
+
+def test_slices_change_the_number_of_layers(reference: Any, shelf: Path, tmp_path: Path) -> None:
+    merge_recipe(write(shelf, reference.DOCUMENTS["passthrough"]), out=tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["num_hidden_layers"] == 4
+    from transformers import AutoModelForCausalLM
+
+    _, report = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True, local_files_only=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+
+
+def test_a_layer_that_is_used_twice_is_there_twice(shelf: Path, tmp_path: Path) -> None:
+    twice = {"sources": [{"model": "one", "layer_range": [1, 2]}]}
+    made = merge_recipe(write(shelf, {"merge_method": "passthrough", "slices": [twice, twice]}), out=tmp_path / "out")
+    ours, one = load_file(made.where / "model.safetensors"), load_file(shelf / "one" / "model.safetensors")
+    for layer in (0, 1):
+        name = f"model.layers.{layer}.mlp.up_proj.weight"
+        assert np.array_equal(ours[name], one["model.layers.1.mlp.up_proj.weight"])
+    assert "model.layers.2.mlp.up_proj.weight" not in ours
+
+
+def plainly(setting: Any, tensor: str, t: float) -> float | None:
+    """mergekit's rule for a number, written down once more."""
+    conditions = setting if isinstance(setting, list) and setting and isinstance(setting[0], dict) else None
+    if isinstance(setting, dict):
+        conditions = [setting]
+    if conditions is not None:
+        for one in conditions:
+            if one.get("filter") in (None, "*") or one["filter"] in tensor:
+                return plainly(one["value"], tensor, t)
+        return None
+    if isinstance(setting, list):
+        return float(np.interp(t * (len(setting) - 1), range(len(setting)), [float(v) for v in setting]))
+    return float(setting)
+
+
+number = st.integers(-3, 3) | st.floats(-2, 2) | st.sampled_from(["1e-5", "2"])
+value = number | st.lists(number, min_size=1, max_size=4)
+conditional = st.fixed_dictionaries({"value": value}, optional={"filter": st.sampled_from(["*", "mlp", "attn", "x"])})
+setting = value | conditional | st.lists(conditional, min_size=1, max_size=3)
+
+
+@given(setting, st.sampled_from(["a.mlp.w", "a.attn.w", "norm"]), st.floats(0, 1))
+def test_settings_are_read_as_mergekit_reads_them(one: Any, tensor: str, t: float) -> None:
+    def strict(value: Any) -> Any:
+        if isinstance(value, dict):
+            return Conditional(**value)
+        return [strict(v) for v in value] if isinstance(value, list) else value
+
+    ours, theirs = evaluated(strict(one), tensor, t, float), plainly(one, tensor, t)
+    assert (ours is None) == (theirs is None)
+    if ours is not None and theirs is not None:
+        assert abs(ours - theirs) < 1e-9
+
+
+def test_our_own_recipe_says_what_the_command_says(shelf: Path, tmp_path: Path) -> None:
+    said = {"method": "ties", "models": ["one", "two"], "base": "base", "settings": {"density": 0.3, "scale": 0.5}}
+    by_recipe = merge_recipe(write(shelf, said), out=tmp_path / "a").where
+    by_call = merge(
+        [shelf / "one", shelf / "two"], "ties", base=shelf / "base", settings=said["settings"], out=tmp_path / "b"
+    ).where
+    assert (by_recipe / "model.safetensors").read_bytes() == (by_call / "model.safetensors").read_bytes()
+
+
+def test_rules_hold_for_the_tensors_that_they_match(shelf: Path, tmp_path: Path) -> None:
+    said = {
+        "method": "task_arithmetic", "models": ["one", "two"], "base": "base", "settings": {"scale": 0.5},
+        "rules": [
+            {"tensors": ["*.mlp.*"], "settings": {"weights": [1.0, 0.0]}},
+            {"tensors": ["*norm.weight", "*.0.*"], "method": "linear", "settings": {"weights": [3, 1]}},
+        ],
+    }  # fmt: skip
+    made = merge_recipe(write(shelf, said), out=tmp_path / "out")
+    ours = load_file(made.where / "model.safetensors")
+    base, one, two = (load_file(shelf / n / "model.safetensors") for n in ("base", "one", "two"))
+    for name, tensor in ours.items():
+        if ".mlp." in name:
+            expected = base[name] + 0.5 * (one[name] - base[name])
+        elif name.endswith("norm.weight") or ".0." in name:
+            expected = 0.75 * one[name] + 0.25 * two[name]
+        else:
+            expected = base[name] + 0.5 * (one[name] + two[name] - 2 * base[name])
+        np.testing.assert_allclose(tensor, expected, atol=5e-7)
+    assert made.receipt.facts["tensors"][0]["rule"] == "`task_arithmetic`"
+    with pytest.raises(Unfit, match=r"no tensor is called like `\*\.mpl\.\*`"):
+        planned_recipe(write(shelf, {**said, "rules": [{"tensors": ["*.mpl.*"]}]}))
+
+
+LINEAR = {"merge_method": "linear", "models": [{"model": "one", "parameters": {"weight": 1}}]}
+SLIPS: list[tuple[type[Problem], Any, str]] = [
+    (Unfit, {**LINEAR, "merge_metod": "x"}, "did you mean `merge_method`?"),
+    (Unfit, {"merge_method": "linear", "models": [{"model": "one", "paramters": {}}]}, "did you mean `parameters`?"),
+    (Unfit, {**LINEAR, "models": [{"model": "one", "parameters": {"wieght": 1}}]}, "did you mean `weight`?"),
+    (Unfit, {**LINEAR, "models": [{"model": "one"}]}, "`weight` is missing for tensor"),
+    (Unfit, {**LINEAR, "merge_method": "linaer"}, "did you mean `linear`?"),
+    (Unfit, {**LINEAR, "slices": [{"sources": [{"model": "one", "layer_range": [0, 1]}]}]}, "exactly one of"),
+    (Unfit, {**LINEAR, "models": [{"model": "one", "parameters": {"weight": "much"}}]}, "'much' is not a number"),
+    (Unfit, {"merge_method": "passthrough", "slices": [{"sources": [{"model": "one", "layer_range": [2, 5]}]}]},
+     "has no layer 4"),
+    (Unfit, {"merge_method": "passthrough", "slices": [{"sources": [{"model": "one", "layer_range": [2, 2]}]}]},
+     "holds no layer"),
+    (Refused, {**LINEAR, "merge_method": "ties"}, "needs a base_model"),
+    (Refused, {**LINEAR, "merge_method": "arcee_fusion"}, "`arcee_fusion` is not here yet"),
+    (Refused, {**LINEAR, "tokenizer": {"source": "union"}}, "`tokenizer` is not here yet"),
+    (Refused, {**LINEAR, "models": [{"model": "org/name", "parameters": {"weight": 1}}]}, "write hub:org/name"),
+    (Refused, {**LINEAR, "models": [{"model": "one+adapter", "parameters": {"weight": 1}}]}, "an adapter on a model"),
+    (Refused, {**LINEAR, "chat_template": "chatml"}, "the chat template `chatml` is not here"),
+    (Unfit, {"method": "linear"}, "`models` is missing"),
+    (Unfit, {"method": "linear", "models": ["one"], "settigns": {}}, "did you mean `settings`?"),
+    (Unfit, {"method": "linear", "models": ["one"], "rules": [{"tensor": ["x"]}]}, "did you mean `tensors`?"),
+    (Unfit, {"method": "linear", "models": ["one"], "heads": "mean"}, "heads"),
+    (Unfit, "method: [unclosed", "the recipe is no YAML"),
+    (Unfit, "method: linear\nmethod: ties\nmodels: [one]", "`method` is there twice"),
+    (Unfit, "just words", "holds no keys"),
+    (Unfit, "a: 1\n---\nb: 2", "2 documents are in the file"),
+    (Unfit, "method: !!python/object/apply:os.system [ls]\nmodels: [one]", "the recipe is no YAML"),
+    (Unfit, "a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
+     "d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]", "too large"),
+    (Unfit, "a: &a [*a]", "too large"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("problem", "said", "answer"), SLIPS, ids=[a[:40] for _, _, a in SLIPS])
+def test_slips_are_answered(problem: type[Problem], said: Any, answer: str, shelf: Path) -> None:
+    with pytest.raises(problem) as caught:
+        planned_recipe(write(shelf, said, "slip.yaml"))
+    assert answer in str(caught.value), str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="the recipe cannot be read"):
+        planned_recipe(tmp_path / "none.yaml")
+
+
+@given(st.text(max_size=60) | st.recursive(st.none() | st.booleans() | st.text(max_size=5), st.lists, max_leaves=5).map(
+    lambda v: yaml.safe_dump({"method": v, "models": v})))  # fmt: skip
+def test_any_text_is_a_recipe_or_a_problem(text: str) -> None:
+    try:
+        parsed(text, "recipe.yaml")
+    except Problem:
+        return
+
+
+def test_mergekits_long_forms_and_templates_are_read(shelf: Path, tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    document = {
+        "merge_method": "linear",
+        "models": [{"model": {"model": {"path": "one"}}, "parameters": {"weight": "1e-0"}}],
+        "tokenizer_source": "one", "chat_template": template, "dtype": "torch.bfloat16", "name": "mine",
+    }  # fmt: skip
+    made = merge_recipe(write(shelf, document), out=tmp_path / "out")
+    assert (made.where / "chat_template.jinja").read_text() == template
+    assert json.loads((made.where / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_every_method_of_mergekit_is_here_or_refused_by_name() -> None:
+    theirs = (
+        "linear slerp nuslerp multislerp karcher passthrough task_arithmetic ties dare_linear dare_ties della"
+        " della_linear breadcrumbs breadcrumbs_ties sce model_stock nearswap arcee_fusion ram ramplus_tl"
+    )
+    from headstart.combination.mergekit import NOT_HERE
+
+    assert set(theirs.split()) == {*SPECS, *NOT_HERE}
+
+
+def test_the_published_schema_is_the_recipes() -> None:
+    assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(recipes.schema()))
