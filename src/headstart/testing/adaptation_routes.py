@@ -226,7 +226,7 @@ def row_order(method: Fitting, seed: int) -> None:
 
 
 def learns_separable(method: Fitting, seed: int) -> None:
-    view = draw(seed, gap=6.0, square=True)
+    view = draw(seed, rows=135, gap=6.0, square=True)  # 45 scored: of 15, three are wrong for one seed in hundreds
     p = run(method, view, Steps(horizon=60)).predictions
     assert (p.argmax(axis=1) == view.valid.labels).mean() > 0.8
 
