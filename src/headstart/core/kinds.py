@@ -301,9 +301,15 @@ class Coefficients:
 
 
 class Selection(Protocol):
-    """Which entries of a tile belong to the chosen ones, from the tile's values: booleans of their shape."""
+    """Which entries of a tile belong to the chosen ones, from the tile's values: booleans of their shape.
+
+    changes: of a model whose changes were chosen by size, the chosen ones, and 0 elsewhere.
+    cut: of the tile, the value above which all are chosen, and how many of those equal to it; -1 for all.
+    """
 
     def __call__(self, context: TensorContext, values: torch.Tensor) -> torch.Tensor: ...
+    def changes(self, context: TensorContext, base: torch.Tensor, one: torch.Tensor) -> torch.Tensor: ...
+    def cut(self, context: TensorContext) -> tuple[float, int]: ...
 
 
 class Survey(Protocol):
@@ -313,7 +319,7 @@ class Survey(Protocol):
     largest: for each function, the entries with the largest values: exactly `round(fraction * entries)`, of equal
     values those that come first (tensors by name, entries in row-major order).
     ranked: for each function, its value of a rank: 0 the smallest, entries - 1 the largest.
-    sums: of each function's values over all entries, exact for whole numbers.
+    sums: of each function's values over all entries; a function may give one number for a whole tile.
     """
 
     @property

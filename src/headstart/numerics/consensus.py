@@ -6,9 +6,14 @@ The election is that of TIES (Yadav et al., "TIES-Merging: Resolving Interferenc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+
+from . import scratch, tiles
+
+Array = np.ndarray[Any, Any]
 
 Average = Literal["count", "weight", "sum"]
 
@@ -19,11 +24,13 @@ def elected(changes: Sequence[torch.Tensor], undecided: float = 0.0) -> torch.Te
     >>> elected([torch.tensor([4.0, -1.0, 2.0]), torch.tensor([-2.0, -3.0, -2.0])]).tolist()
     [1.0, -1.0, 0.0]
     """
-    total = torch.zeros_like(changes[0])
-    for change in changes:
-        total += change
-    sign = total.sign_()
-    return sign if undecided == 0 else torch.where(sign == 0, undecided, sign)
+    first = _flat(changes[0])
+    total = scratch.empty(len(first), first.dtype)
+    np.copyto(total, first)
+    for change in changes[1:]:
+        tiles.add(total, _flat(change), total.dtype.type(1))
+    tiles.signs(total, total.dtype.type(undecided))
+    return torch.from_numpy(total).view(changes[0].shape)
 
 
 def agreeing(
@@ -34,9 +41,48 @@ def agreeing(
     changes: already times their weights. average: `count` divides by their number, `weight` by the sum of their
     weights, `sum` by nothing.
     """
-    total, divisor = torch.zeros_like(sign), torch.zeros_like(sign)
+    wanted = _flat(sign)
+    total, count = (scratch.empty(len(wanted), wanted.dtype) for _ in range(2))
+    total[:], count[:] = 0, 0
     for change, weight in zip(changes, weights, strict=True):
-        agrees = change * sign > 0
-        total += torch.where(agrees, change, 0)
-        divisor += agrees * (weight if average == "weight" else 1.0)
-    return total if average == "sum" else total / torch.where(divisor == 0, 1, divisor)
+        tiles.agree(_flat(change), wanted, wanted.dtype.type(weight if average == "weight" else 1), total, count)
+    if average != "sum":
+        tiles.divide(total, count)
+    return torch.from_numpy(total).view(sign.shape)
+
+
+def trimmed_mean(
+    base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]], weights: Sequence[float],
+    undecided: float, average: Average,
+) -> torch.Tensor:  # fmt: skip
+    """`agreeing` of the changes that are left of a trim, in one go.
+
+    cuts: for each model, the size above which its changes stay, and how many of those with that size (-1 all).
+    """
+    b, models, thresholds, quotas, kind = _prepared(base, tuned, cuts)
+    out = scratch.empty(len(b), kind)
+    divisors = np.asarray(weights if average == "weight" else [1.0] * len(tuned), kind)
+    weighted = np.asarray(weights, kind)
+    tiles.trimmed_mean(b, models, thresholds, quotas, weighted, kind.type(undecided), divisors, average == "sum", out)
+    return torch.from_numpy(out).view(base.shape)
+
+
+def trimmed_signs(
+    base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]], weights: Sequence[float]
+) -> int:
+    """The sum over all entries of the elected signs of the changes that are left of a trim."""
+    b, models, thresholds, quotas, kind = _prepared(base, tuned, cuts)
+    return int(tiles.trimmed_signs(b, models, thresholds, quotas, np.asarray(weights, kind)))
+
+
+def _prepared(
+    base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]]
+) -> tuple[Array, tuple[Array, ...], Array, Array, Any]:
+    thresholds = np.array([threshold for threshold, _ in cuts], np.float32)
+    quotas = np.array([quota for _, quota in cuts], np.int64)
+    b = _flat(base)
+    return b, tuple(_flat(t) for t in tuned), thresholds, quotas, b.dtype
+
+
+def _flat(tensor: torch.Tensor) -> Array:
+    return np.asarray(tensor.reshape(-1).numpy())

@@ -48,7 +48,7 @@ class _DrySurvey:
 
     def largest(self, values: Sequence[Combine], fractions: Sequence[float]) -> list[Any]:
         self.passes += 3 if any(0 < f < 1 for f in fractions) else 0
-        return [_nothing] * len(values)
+        return [_Nothing()] * len(values)
 
     def ranked(self, values: Sequence[Combine], ranks: Sequence[int]) -> Array:
         self.passes += 2
@@ -59,9 +59,18 @@ class _DrySurvey:
         return np.zeros(len(values))
 
 
-def _nothing(context: TensorContext, values: torch.Tensor) -> torch.Tensor:
-    del context
-    return torch.zeros_like(values, dtype=torch.bool)
+class _Nothing:
+    def __call__(self, context: TensorContext, values: torch.Tensor) -> torch.Tensor:
+        del context
+        return torch.zeros_like(values, dtype=torch.bool)
+
+    def changes(self, context: TensorContext, base: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+        del context, one
+        return torch.zeros_like(base)
+
+    def cut(self, context: TensorContext) -> tuple[float, int]:
+        del context
+        return 0.0, 0
 
 
 def bytes_read(made: Sequence[Made], widths: dict[str, int]) -> int:

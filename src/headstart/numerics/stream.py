@@ -23,7 +23,8 @@ import torch
 
 from headstart.core import Coefficients, TensorContext
 
-from . import tiles
+from . import scratch, tiles
+from .changes import SizeOf
 from .order import Order, order
 
 Array = np.ndarray[Any, Any]
@@ -323,6 +324,23 @@ class Tensors:
             np.copyto(out, half)
         return out
 
+    def sizes(self, models: Sequence[int], start: int, stop: int, room: Room) -> Iterator[Array]:
+        """Sizes of the models' changes, float32, one after the other in the same room."""
+        made = self.made
+        out = room.of("sizes", (stop - start,), np.float32)
+        parts = [made.base, *made.tuned]
+        if all(p is not None and p.dtype == "BF16" and p.rows is None for p in parts) and made.base is not None:
+            base = self.raw(made.base, start, stop, room, "base")
+            for k in models:
+                tiles.sizes_bf16(self.raw(made.tuned[k], start, stop, room, "tuned"), base, out)
+                yield out
+            return
+        wide = np.float64 if made.exact else np.float32
+        base = self.floats(made.base, start, stop, room, "base", wide)
+        for k in models:
+            tiles.sizes(self.floats(made.tuned[k], start, stop, room, "tuned", wide), base, out)
+            yield out
+
     def _by_rows(self, part: Part, start: int, stop: int, room: Room, key: Any, dtype: Any) -> Array:
         """Entries of rows that lie elsewhere in the part, or with its owners."""
         out = room.of((key, "rows"), (stop - start,), dtype)
@@ -352,13 +370,14 @@ class Tensors:
         found = [
             torch.from_numpy(self.floats(part, start, stop, room, i, dtype)).view(shape) for i, part in enumerate(parts)
         ]
+        if tiles.finite(found[0].view(-1).numpy()):
+            return found[0], found[1:], None
         odd = ~found[0].isfinite()
-        if bool(odd.any()):
-            for one in found[1:]:
-                odd &= one == found[0]
-            for one in found:  # copies of what was read, or room of our own
-                one[odd] = 0
-        return found[0], found[1:], odd if bool(odd.any()) else None
+        for one in found[1:]:
+            odd &= one == found[0]
+        for one in found:  # room of our own
+            one[odd] = 0
+        return found[0], found[1:], odd
 
 
 def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], Any]:
@@ -366,12 +385,17 @@ def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], A
 
     def make(start: int, stop: int, room: Room) -> Array:
         base, tuned, odd = source.torch(start, stop, room)
-        out = combine(source.context(start), base, tuned)
-        out = torch.where(out == base, base, out)  # its own bits where nothing changed: minus zero
-        if odd is not None:
-            kept = torch.from_numpy(source.floats(made.base, start, stop, room, "kept", base.numpy().dtype))
-            out = torch.where(odd, kept.view(out.shape), out)
-        return rounded(out, made.dtype)
+        with scratch.tile():
+            out = combine(source.context(start), base, tuned).contiguous()
+            tiles.settle(base.view(-1).numpy(), out.view(-1).numpy())
+            if odd is not None:
+                kept = torch.from_numpy(source.floats(made.base, start, stop, room, "kept", base.numpy().dtype))
+                out = torch.where(odd, kept.view(out.shape), out)
+            if made.dtype == "BF16" and out.dtype == torch.float32:
+                data = room.of("narrow", (stop - start,), np.uint16)
+                tiles.narrow(out.view(-1).numpy(), data)
+                return data
+            return rounded(out, made.dtype)
 
     return make
 
@@ -476,13 +500,17 @@ class _Inner:
         return self._known[of, per]
 
     def _of_all(self, of: str) -> Array:
-        size = self._source.made.size
-        sums = np.zeros((-(-size // SUM_BLOCK), self.models, self.models))
-        for block, start in enumerate(range(0, size, SUM_BLOCK)):
-            x = self._read(of, start, min(start + SUM_BLOCK, size))
-            for i in range(self.models):
-                for j in range(i + 1):
-                    sums[block, i, j] = sums[block, j, i] = np.dot(x[i], x[j])
+        """Sums over fixed blocks, which are then added up: where tiles are cut changes no bit."""
+        size, models = self._source.made.size, self.models
+        sums = np.zeros((-(-size // SUM_BLOCK), models, models))
+        for begin in range(0, size, TILE):
+            x = self._read(of, begin, min(begin + TILE, size))
+            for start in range(0, x.shape[1], SUM_BLOCK):
+                block = x[:, start : start + SUM_BLOCK]
+                at = sums[(begin + start) // SUM_BLOCK]
+                for i in range(models):
+                    for j in range(i + 1):
+                        at[i, j] = at[j, i] = tiles.product(block[i], block[j])
         return np.asarray(sums.sum(axis=0, keepdims=True))
 
     def _by_row(self, of: str) -> Array:
@@ -492,17 +520,18 @@ class _Inner:
         for row in range(rows):
             for start in range(0, wide, TILE):
                 x = self._read(of, row * wide + start, row * wide + min(start + TILE, wide))
-                sums[row] += np.einsum("in,jn->ij", x, x)
+                sums[row] += np.einsum("in,jn->ij", x, x, dtype=np.float64)
         return sums
 
     def _read(self, of: str, start: int, stop: int) -> Array:
         source, made = self._source, self._source.made
-        x = self._room.of("inner", (self.models, stop - start), np.float64)
+        dtype = np.float64 if made.exact else np.float32  # products are float64 either way
+        x = self._room.of("inner", (self.models, stop - start), dtype)
         for row, part in zip(x, made.tuned, strict=True):
-            row[:] = source.floats(part, start, stop, self._room, "one", np.float64)
+            row[:] = source.floats(part, start, stop, self._room, "one", dtype)
         if of == "changes":
             with np.errstate(invalid="ignore"):  # of two infinities
-                x -= source.floats(made.base, start, stop, self._room, "base", np.float64)
+                x -= source.floats(made.base, start, stop, self._room, "base", dtype)
         if not np.isfinite(x).all():  # an infinity would be the length of all the rest
             x[~np.isfinite(x)] = 0
         return x
@@ -546,9 +575,9 @@ class _Survey:
         names = [(self._made[number].name, start) for number, start, _ in self._cuts]
         chosen = []
         for f, one in enumerate(found):
-            quota = one.upto - (total - counts[f])
-            before = np.cumsum(ties[f]) - ties[f]
-            some = Chosen(one.value, dict(zip(names, quota - before, strict=True)))
+            left = one.upto - (total - counts[f]) - (np.cumsum(ties[f]) - ties[f])  # when a tile's turn comes
+            quotas = np.where(left >= ties[f], -1, np.maximum(left, 0))
+            some = Chosen(one.value, dict(zip(names, quotas.tolist(), strict=True)))
             chosen.append(NONE if counts[f] == 0 else ALL if counts[f] == total else some)
         return chosen
 
@@ -583,6 +612,7 @@ class _Survey:
     ) -> list[Any]:
         """Every function's values of every tile go to `see` with what the thread holds; gives what each thread held."""
         cuts, lock = iter(range(len(self._cuts))), Lock()
+        asked = _sizes_of(values)
 
         def work() -> Any:
             room, mine = Room(), held()
@@ -593,28 +623,54 @@ class _Survey:
                     return mine
                 number, start, stop = self._cuts[cut]
                 source = self._sources[number]
+                if asked is not None:
+                    for model, v in zip(asked, source.sizes(list(asked), start, stop, room), strict=True):
+                        for f in asked[model]:
+                            see(f, cut, v, mine)
+                    continue
                 base, tuned, _ = source.torch(start, stop, room)
                 for f, function in enumerate(values):
-                    v = function(source.context(start), base, tuned).float().numpy()
-                    see(f, cut, v, mine)
+                    with scratch.tile():
+                        v = function(source.context(start), base, tuned).float().contiguous().view(-1).numpy()
+                        see(f, cut, v, mine)
 
         with ThreadPoolExecutor(max(1, self._threads)) as pool:
             return [job.result() for job in [pool.submit(work) for _ in range(max(1, self._threads))]]
 
 
+def _sizes_of(values: Sequence[Combine]) -> dict[int, list[int]] | None:
+    """Model -> which of the functions are sizes of its changes; None unless all are such."""
+    found: dict[int, list[int]] = {}
+    for f, function in enumerate(values):
+        if not isinstance(function, SizeOf):
+            return None
+        found.setdefault(function.model, []).append(f)
+    return found
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Chosen:
-    """A selection: all above a value, and of those equal to it the tile's quota, first come first."""
+    """A selection: all above a value, and of those equal to it the tile's quota, first come first; -1 for all."""
 
     threshold: float
     quotas: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     def __call__(self, context: TensorContext, values: torch.Tensor) -> torch.Tensor:
-        out = np.empty(values.numel(), bool)
-        flat = values.float().contiguous().flatten().numpy()
-        quota = int(self.quotas.get((context.name, context.offset), 0))
-        tiles.keep_largest(flat, np.float32(self.threshold), max(0, quota), out)
+        out = scratch.empty(values.numel(), np.bool_)
+        flat = values.float().contiguous().view(-1).numpy()
+        tiles.largest(flat, np.float32(self.threshold), self.cut(context)[1], out)
         return torch.from_numpy(out).view(values.shape)
+
+    def changes(self, context: TensorContext, base: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+        flat = base.contiguous().view(-1).numpy()
+        if flat.dtype != np.float32:  # sizes are looked at in float32
+            return torch.where(self(context, (one - base).abs()), one - base, 0)
+        out = scratch.empty(len(flat), flat.dtype)
+        tiles.keep(one.contiguous().view(-1).numpy(), flat, np.float32(self.threshold), self.cut(context)[1], out)
+        return torch.from_numpy(out).view(base.shape)
+
+    def cut(self, context: TensorContext) -> tuple[float, int]:
+        return self.threshold, self.quotas.get((context.name, context.offset), 0)
 
 
 ALL, NONE = Chosen(-1.0), Chosen(float("inf"))

@@ -138,19 +138,183 @@ def count_low(values: Array, high: int, counts: Array) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def keep_largest(values: Array, threshold: Any, quota: int, out: Array) -> None:
+def sizes(x: Array, base: Array, out: Array) -> None:
+    """|x − base| of float32 or float64; equal numbers differ by nothing, also infinities."""
+    for i in range(out.size):
+        out[i] = 0 if x[i] == base[i] else abs(x[i] - base[i])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sizes_bf16(x: Array, base: Array, out: Array) -> None:
+    """The same from bfloat16 to float32."""
+    for i in range(out.size):
+        out[i] = np.float32(0) if x[i] == base[i] else abs(_wide(x[i]) - _wide(base[i]))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def largest(values: Array, threshold: Any, quota: int, out: Array) -> None:
     """out[i] is whether values[i] is above the threshold, or is equal to it and among the first `quota` that are.
 
-    >>> out = np.empty(4, bool); keep_largest(np.array([2, 1, 2, 3], np.float32), np.float32(2), 1, out); out.tolist()
+    quota: -1 for all of them, which costs no search.
+
+    >>> out = np.empty(4, bool); largest(np.array([2, 1, 2, 3], np.float32), np.float32(2), 1, out); out.tolist()
     [True, False, False, True]
     """
+    if quota < 0:
+        for i in range(values.size):
+            out[i] = values[i] >= threshold
+        return
     for i in range(values.size):
-        x = values[i]
-        if x == threshold:
-            out[i] = quota > 0
+        out[i] = values[i] > threshold
+    for i in range(values.size if quota else 0):
+        if values[i] == threshold:
+            out[i] = True
             quota -= 1
-        else:
-            out[i] = x > threshold
+            if quota == 0:
+                return
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def keep(x: Array, base: Array, threshold: Any, quota: int, out: Array) -> None:
+    """out[i] is x[i] − base[i] where `largest` would choose it by its size, else 0."""
+    if quota < 0:
+        for i in range(out.size):
+            change = x[i] - base[i]
+            out[i] = change if abs(change) >= threshold else 0
+        return
+    for i in range(out.size):
+        change = x[i] - base[i]
+        out[i] = change if abs(change) > threshold else 0
+    for i in range(out.size if quota else 0):
+        change = x[i] - base[i]
+        if abs(change) == threshold:
+            out[i] = change
+            quota -= 1
+            if quota == 0:
+                return
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def signs(x: Array, undecided: Any) -> None:
+    """x becomes its sign, and `undecided` where it is 0."""
+    for i in range(x.size):
+        x[i] = 1 if x[i] > 0 else -1 if x[i] < 0 else undecided
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def agree(change: Array, sign: Array, divisor: Any, total: Array, count: Array) -> None:
+    """Where the change has the sign it is added to the total, and the divisor to the count."""
+    for i in range(total.size):
+        agrees = change[i] * sign[i] > 0
+        total[i] += change[i] if agrees else 0
+        count[i] += divisor if agrees else 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def divide(total: Array, count: Array) -> None:
+    """total /= count, where the count is not 0."""
+    for i in range(total.size):
+        total[i] = total[i] / count[i] if count[i] != 0 else total[i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _trim(x: Array, base: Array, threshold: Any, quota: int, weight: Any, out: Array) -> int:
+    """out is weight · (x − base) where `largest` would choose it by its size, else 0; gives the quota that is left."""
+    if quota <= 0:
+        for i in range(out.size):
+            change = x[i] - base[i]
+            size = np.float32(abs(change))
+            out[i] = weight * change if size > threshold or (quota < 0 and size == threshold) else 0
+        return quota
+    for i in range(out.size):
+        change = x[i] - base[i]
+        size = np.float32(abs(change))
+        equal = size == threshold and quota > 0
+        out[i] = weight * change if size > threshold or equal else 0
+        quota -= equal
+    return quota
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def trimmed_signs(base: Array, models: Any, thresholds: Array, quotas: Array, weights: Array) -> int:
+    """The sum over all entries of the sign of the sum of the models' trimmed and weighted changes."""
+    left, found = quotas.copy(), 0
+    room, sums = np.empty(BLOCK, base.dtype), np.empty(BLOCK, base.dtype)
+    for start in range(0, base.size, BLOCK):
+        b = base[start : start + BLOCK]
+        change, total = room[: b.size], sums[: b.size]
+        total[:] = 0
+        for k in range(len(models)):
+            left[k] = _trim(models[k][start : start + BLOCK], b, thresholds[k], left[k], weights[k], change)
+            for i in range(b.size):
+                total[i] += change[i]
+        for i in range(b.size):
+            found += (total[i] > 0) - (total[i] < 0)
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def trimmed_mean(
+    base: Array, models: Any, thresholds: Array, quotas: Array, weights: Array, undecided: Any, divisors: Array,
+    plain: bool, out: Array,
+) -> None:  # fmt: skip
+    """out: of the models' trimmed and weighted changes, those that have the sign of their sum, over their divisors'
+    sum.
+
+    undecided: the sign where the sum is nothing. plain: not divided.
+    """
+    left = quotas.copy()
+    rooms = np.empty((len(models), BLOCK), base.dtype)
+    sums, counts = np.empty(BLOCK, base.dtype), np.empty(BLOCK, base.dtype)
+    for start in range(0, base.size, BLOCK):
+        b, made = base[start : start + BLOCK], out[start : start + BLOCK]
+        sign, count = sums[: b.size], counts[: b.size]
+        sign[:] = 0
+        for k in range(len(models)):
+            change = rooms[k, : b.size]
+            left[k] = _trim(models[k][start : start + BLOCK], b, thresholds[k], left[k], weights[k], change)
+            for i in range(b.size):
+                sign[i] += change[i]
+        signs(sign, undecided)
+        made[:] = 0
+        count[:] = 0
+        for k in range(len(models)):
+            agree(rooms[k, : b.size], sign, divisors[k], made, count)
+        if not plain:
+            divide(made, count)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def finite(x: Array) -> bool:
+    """Whether every number is one.
+
+    >>> finite(np.array([1.0, -0.0])), finite(np.array([1.0, np.inf]))
+    (True, False)
+    """
+    for start in range(0, x.size, BLOCK):
+        odd = 0
+        part = x[start : start + BLOCK]
+        for i in range(part.size):
+            odd += part[i] - part[i] != 0
+        if odd:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def settle(base: Array, out: Array) -> None:
+    """The base's own bits where nothing changed: minus zero is equal to zero."""
+    for i in range(out.size):
+        out[i] = base[i] if out[i] == base[i] else out[i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def product(x: Array, y: Array) -> Any:
+    """The inner product in float64, in whatever order vector instructions sum."""
+    total = 0.0
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(y[i])
+    return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

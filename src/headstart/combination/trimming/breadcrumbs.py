@@ -67,10 +67,10 @@ class Breadcrumbs:
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
             kept = []
             for k in models:
-                change = tuned[k] - base
-                size = change.abs()
-                middle = found[len(models) + k](context, size) & ~found[k](context, size)
-                kept.append(torch.where(middle, change * weights[k], 0))
+                upto, beyond = found[len(models) + k], found[k]
+                kept.append(
+                    weights[k] * (upto.changes(context, base, tuned[k]) - beyond.changes(context, base, tuned[k]))
+                )
             if self.consensus == "elect":
                 return base + self.scale * agreeing(kept, elected(kept, 1.0), weights, self.average)
             return base + self.scale * torch.stack(kept).sum(dim=0)

@@ -11,9 +11,9 @@ from typing import Literal
 
 import torch
 
-from headstart.core import Needs, Selection, Survey, TensorContext
+from headstart.core import Needs, Survey, TensorContext
 from headstart.numerics.changes import SizeOf
-from headstart.numerics.consensus import agreeing, elected
+from headstart.numerics.consensus import trimmed_mean, trimmed_signs
 from headstart.numerics.portions import each, fraction
 
 Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
@@ -53,21 +53,16 @@ class Ties:
         kept = survey.largest([SizeOf(k) for k in range(survey.models)], densities)
         sign = 1.0
         if self.undecided == "majority" and survey.models > 1:
-            total = float(survey.sums([lambda c, b, t: elected(self._trimmed(kept, weights, c, b, t))])[0])
+
+            def signs(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+                return torch.tensor(float(trimmed_signs(base, tuned, [c.cut(context) for c in kept], weights)))
+
+            total = float(survey.sums([signs])[0])
             sign = float((total > 0) - (total < 0))
 
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
-            changes = self._trimmed(kept, weights, context, base, tuned)
-            return base + self.scale * agreeing(changes, elected(changes, sign), weights, self.average)
+            cuts = [c.cut(context) for c in kept]
+            change = trimmed_mean(base, tuned, cuts, weights, sign, self.average)
+            return change.mul_(self.scale).add_(base)
 
         return combine
-
-    def _trimmed(
-        self, kept: Sequence[Selection], weights: Sequence[float], context: TensorContext, base: torch.Tensor,
-        tuned: Sequence[torch.Tensor],
-    ) -> list[torch.Tensor]:  # fmt: skip
-        changes = [one - base for one in tuned]
-        return [
-            torch.where(mask(context, change.abs()), change * weight, 0)
-            for change, mask, weight in zip(changes, kept, weights, strict=True)
-        ]
