@@ -16,6 +16,8 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 app = typer.Typer(name="headstart", add_completion=False, rich_markup_mode=None, context_settings=HELP)
 shelf = typer.Typer(rich_markup_mode=None)
 app.add_typer(shelf, name="inventory")
+changes = typer.Typer(rich_markup_mode=None)
+app.add_typer(changes, name="delta")
 
 
 class WhenUnsure(StrEnum):
@@ -114,6 +116,12 @@ def headstart(
 @shelf.callback(invoke_without_command=True)
 def inventory(context: typer.Context) -> None:
     """The bank of sources and past runs."""
+    _help_alone(context)
+
+
+@changes.callback(invoke_without_command=True)
+def delta(context: typer.Context) -> None:
+    """What a fine-tune changed in its base, as a file of its own."""
     _help_alone(context)
 
 
@@ -835,3 +843,91 @@ def inventory_convert(
     from headstart.io.convert import convert
 
     show.converted(convert(place), machine=json)
+
+
+DeltaFile = Annotated[Path, typer.Argument(metavar="DELTA", help="file that `delta diff` wrote")]
+DeltaOut = Annotated[Path, typer.Option(metavar="FILE", help="file for the delta, like d.safetensors")]
+
+
+def _hashes() -> Path:
+    from headstart.io.places import hash_folder
+
+    return hash_folder()
+
+
+@changes.command("diff")
+def delta_diff(
+    base: Annotated[str, typer.Argument(help="folder of the base")],
+    tuned: Annotated[str, typer.Argument(help="folder of the fine-tune")],
+    out: DeltaOut,
+    exact: Annotated[bool, typer.Option("--exact", help="applied, it gives the fine-tune bit for bit")] = False,
+    json: Json = False,
+) -> None:
+    """Take what a fine-tune changed."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import diff
+
+    merging.delta(diff(base, tuned, out=out, exact=exact, cache=_hashes()), machine=json)
+
+
+@changes.command("apply")
+def delta_apply(
+    file: DeltaFile,
+    base: Annotated[str, typer.Argument(help="folder of the base that it was made from")],
+    out: Out,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    json: Json = False,
+) -> None:
+    """Make the fine-tune again from its base."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import apply
+
+    merging.made_folder(apply(file, base, out=out, overwrite=overwrite, cache=_hashes()), machine=json)
+
+
+@changes.command("info")
+def delta_info(file: DeltaFile, json: Json = False) -> None:
+    """What a delta holds, and of which base it is."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import described
+    from headstart.io.deltas import read
+
+    merging.delta_info(described(read(file), file.stat().st_size), machine=json)
+
+
+@changes.command("compress")
+def delta_compress(
+    file: DeltaFile,
+    form: Annotated[str, typer.Option(help="sparse:0.05, lowrank:16, onebit, onebit:rows, int8 or int4")],
+    out: DeltaOut,
+    json: Json = False,
+) -> None:
+    """Keep less of a delta."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import compress
+
+    merging.delta(compress(file, form, out=out), machine=json)
+
+
+@changes.command("compare")
+def delta_compare(first: DeltaFile, second: DeltaFile, json: Json = False) -> None:
+    """How alike two deltas of one base are."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import compare
+
+    merging.likeness(compare(first, second), machine=json)
+
+
+@changes.command("stack")
+def delta_stack(
+    files: Annotated[list[Path], typer.Argument(metavar="DELTA...", help="deltas of one base")],
+    out: DeltaOut,
+    weights: Annotated[Optional[str], typer.Option(help="one number a delta: 0.7,0.3")] = None,
+    json: Json = False,
+) -> None:
+    """Add deltas up."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import stack
+
+    given = show.settings([f"weights={weights}"])["weights"] if weights else []
+    merging.delta(stack(files, given if isinstance(given, list) else [given], out=out), machine=json)

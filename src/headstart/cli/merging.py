@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.printing import draw, emit, facts, saved, table, warn
+from headstart.cli.printing import draw, emit, facts, number, saved, table, warn
 
 if TYPE_CHECKING:
+    from headstart.combination.deltas import Written
     from headstart.combination.forecasts import Forecast
     from headstart.combination.merging import Merged
     from headstart.combination.plans import Plan
@@ -94,6 +96,58 @@ def size(count: float) -> str:
         if count >= unit:
             return f"{count / unit:.1f} {name}"
     return f"{count:.0f} bytes"
+
+
+def delta(made: Written, *, machine: bool) -> None:
+    """A delta that was written."""
+    from headstart.combination.deltas import described
+
+    said = described(made.delta, made.bytes)
+    if machine:
+        emit({**said, "out": str(made.where)})
+        return
+    _forms(said)
+    saved(f"saved `{made.where}` ({size(made.bytes)})")
+
+
+def delta_info(said: dict[str, Any], *, machine: bool) -> None:
+    if machine:
+        emit(said)
+        return
+    known = [("base", said["base"][:12]), ("bytes", size(said["bytes"]))]
+    known += [(k, v) for k, v in said["facts"].items() if k in ("method", "form", "tuned", "exact")]
+    draw(facts(known), "")
+    _forms(said)
+
+
+def _forms(said: dict[str, Any]) -> None:
+    rows = [(f["tensors"], f["form"], f"{f['entries']:,}", size(f["bytes"])) for f in said["forms"]]
+    draw(table(">tensors", "form", ">entries", ">bytes", rows=rows))
+
+
+def likeness(found: dict[str, Any], *, machine: bool) -> None:
+    """How alike two deltas are."""
+    if machine:
+        emit(found)
+        return
+    draw(
+        facts(
+            [
+                ("tensors that change in both", found["tensors"]),
+                ("lengths", ", ".join(number(n) for n in found["norms"])),
+                ("cosine", number(found["cosine"])),
+                ("entries whose signs conflict", f"{100 * found['conflict']:.1f} %"),
+                ("overlap of the largest 5 %", f"{100 * found['overlap']:.1f} %"),
+            ]
+        )
+    )
+
+
+def made_folder(where: Path, *, machine: bool) -> None:
+    if machine:
+        emit({"out": str(where)})
+        return
+    saved(f"saved `{where}`")
 
 
 def _described(found: Plan) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .recipes import Recipe
+from .recipes import IMAGE, TEXT, Recipe
 from .safe_files import inside, read_json, write_json
 from .safetensors_files import Entry, entries, weight_files
 
@@ -49,6 +49,21 @@ def of_weights(recipe: Recipe, *, own: Mapping[str, Path] | None = None, cache: 
         named += [(f"dense.{number}.{e.name}", e) for e in found]
     for part, file in (own or {}).items():
         named += [(f"{part}.{e.name}", e) for e in entries([file])]
+    return _told(named, cache)
+
+
+def of_entries(named: Sequence[tuple[str, Entry]], model_type: str, *, cache: Path | None = None) -> str:
+    """The same of any folder's tensors by name; those of a dense layer beside are named `FOLDER/NAME`."""
+    prefix = TEXT.get(model_type) or IMAGE.get(model_type, ("",))[0]
+    folders = sorted({n.rpartition("/")[0] for n, _ in named if "/" in n})
+    plain = []
+    for name, entry in named:
+        folder, _, rest = name.rpartition("/")
+        plain.append((f"dense.{folders.index(folder)}.{rest}" if folder else _plain_name(name, prefix), entry))
+    return _told(plain, cache)
+
+
+def _told(named: Sequence[tuple[str, Entry]], cache: Path | None) -> str:
     digests = _digests([e for _, e in named], cache)
     lines: list[list[Any]] = []
     matrices: set[str] = set()

@@ -1,0 +1,310 @@
+"""Deltas as files: taken from two models, applied to a base, made smaller, compared and added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart import __version__
+from headstart.core import Refused, Unfit
+
+if TYPE_CHECKING:
+    import torch
+
+    from headstart.io.model_folders import ModelFolder
+    from headstart.numerics.delta import Delta, Form
+
+COMPRESSIONS = ("sparse:DENSITY", "lowrank:RANK", "onebit", "onebit:rows", "int8", "int4")
+TOP = 0.05  # of a tensor's changes, the largest, whose places two deltas are compared by
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Written:
+    """A delta and the file that it was written to."""
+
+    delta: Delta
+    where: Path
+    bytes: int
+
+
+def diff(
+    base: str | Path, tuned: str | Path, *, out: str | Path, exact: bool = False, cache: Path | None = None
+) -> Written:
+    """What a fine-tune changed in its base, as a file; tensors that did not change take no room.
+
+    exact: applying it gives the fine-tune bit for bit; else within one rounding of its type.
+
+    Raises `Refused` where the two are not of one architecture. Peak memory is the delta's, and one tensor's.
+    """
+    from headstart.combination.plans import names_in
+    from headstart.io import deltas, model_folders
+    from headstart.numerics.delta import Delta, Whole, difference
+
+    root, model = model_folders.read(base), model_folders.read(tuned)
+    theirs = names_in(root, model)
+    if not theirs:
+        raise Refused(
+            f"`{model.name}` and `{root.name}` have no tensor in common",
+            where="delta diff",
+            fix="name the base that the model was fine-tuned from",
+        )
+    changes: dict[str, Form] = {}
+    for name in model.tensors:
+        after = deltas.tensor(model, name)
+        change = difference(deltas.tensor(root, theirs[name]), after, exact=exact) if name in theirs else Whole(after)
+        if change is not None:
+            changes[name] = change
+    facts = {
+        "method": "diff", "exact": exact, "base": root.name, "tuned": model.name, "headstart": __version__,
+        "tuned_weights": deltas.fingerprint(model, cache=cache), "tensors": {n: theirs.get(n) for n in model.tensors},
+        "config": dict(model.config), "main": model.main,
+    }  # fmt: skip
+    gone = tuple(n for n in root.tensors if n not in theirs.values())
+    return _written(Delta(deltas.fingerprint(root, cache=cache), changes, gone, facts), out)
+
+
+def apply(
+    delta: str | Path, base: str | Path, *, out: str | Path, overwrite: bool = False, cache: Path | None = None
+) -> Path:
+    """The fine-tune that a delta describes, as a new folder, with the base's tokenizer and other files.
+
+    Raises `Refused` for another base than the delta's, by its fingerprint. Peak memory is the delta's, and one
+    tensor's.
+    """
+    from headstart.io import atomic, deltas, model_folders, shards
+    from headstart.numerics.delta import applied, shape_of
+    from headstart.numerics.stream import FLOATS
+
+    held, root = deltas.read(delta), model_folders.read(base)
+    deltas.check_base(held, root, cache=cache)
+    theirs = _names(held, root)
+    codes = {v: k for k, v in FLOATS.items()}
+    planned = []
+    for name, source in theirs.items():
+        change = held.changes.get(name)
+        if source is None and (change is None or type(change).__name__ != "Whole"):
+            raise Refused(
+                f"the base has no tensor for `{name}`", where="delta apply", fix="apply it to the base it was made from"
+            )
+        if change is not None and type(change).__name__ == "Whole":
+            values: torch.Tensor = change.values  # type: ignore[union-attr]  # a whole tensor has them
+            dtype = codes.get(values.dtype) or _code(values)
+            planned.append(shards.Planned(name, dtype, tuple(values.shape), _folder(name)))
+        else:
+            assert source is not None  # refused above
+            entry = root.tensors[source]
+            if change is not None and tuple(shape_of(change)) != entry.shape:
+                raise Unfit(
+                    f"the change of `{name}` has another shape than the base's tensor",
+                    where="delta apply",
+                    fix="make the delta again",
+                )
+            planned.append(shards.Planned(name, entry.dtype, entry.shape, _folder(name)))
+    place = Path(out).expanduser().absolute()
+    with atomic.new_folder(place, overwrite=overwrite) as staging:
+        with shards.ShardWriter(staging, shards.laid_out(planned, 5_000_000_000)) as writer:
+            for one in planned:
+                change, source = held.changes.get(one.name), theirs.get(one.name)
+                before = deltas.tensor(root, source) if source is not None else None
+                made = before if change is None else applied(change, before)
+                assert made is not None  # checked above
+                writer.write(one.name, 0, _raw(made))
+                writer.finish(one.name, one.bytes)
+            writer.complete()
+        _files(held, root, staging)
+    return place
+
+
+def compress(delta: str | Path, form: str, *, out: str | Path) -> Written:
+    """The same delta in a smaller form; tensors that are kept whole, such as new heads, stay as they are.
+
+    form: `sparse:0.05` (the largest changes of each tensor), `lowrank:16` (matrices; others stay), `onebit` (signs and
+    one size a tensor, or with `:rows` one a row), `int8` or `int4` (blocks of 64).
+    """
+    from headstart.io import deltas
+    from headstart.numerics.delta import mapped
+
+    held = deltas.read(delta)
+    smaller = _compression(form)
+    made = mapped(held, lambda _, change: smaller(change))
+    facts = {**held.facts, "method": "compress", "form": form, "of": held.facts.get("method")}
+    return _written(replace(made, facts=facts), out)
+
+
+def stack(paths: Sequence[str | Path], weights: Sequence[float] = (), *, out: str | Path) -> Written:
+    """The weighted sum of deltas of one base; low-rank ones side by side, exactly."""
+    from headstart.io import deltas
+    from headstart.numerics.delta import stacked
+    from headstart.numerics.portions import each
+
+    held = [deltas.read(p) for p in paths]
+    if not held:
+        raise Unfit("there is nothing to stack", where="delta stack", fix="name two or more deltas")
+    made = stacked(held, each(tuple(weights), len(held), "weights").tolist())
+    named = [d.facts["tensors"] for d in held if isinstance(d.facts.get("tensors"), dict)]
+    facts = {k: v for k, v in held[0].facts.items() if k in ("config", "main", "base")}
+    facts |= {**made.facts, "of": [Path(p).name for p in paths]}
+    if named:
+        facts["tensors"] = {n: b for one in reversed(named) for n, b in one.items()}
+    return _written(replace(made, facts=facts), out)
+
+
+def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
+    """How alike two deltas of one base are, over the tensors that both change number by number.
+
+    cosine; norms; conflict: share of entries changed by both whose signs differ; overlap: of each tensor's largest
+    changes (5 %), the Jaccard index of their places, averaged by entries.
+    """
+    from headstart.io import deltas
+    from headstart.numerics.delta import Masked, Whole, dense, inner
+
+    one, other = deltas.read(a), deltas.read(b)
+    if one.base != other.base:
+        raise Refused(
+            "the deltas have different bases", where="delta compare", fix="compare deltas that were made from one base"
+        )
+    both = [
+        n
+        for n, c in one.changes.items()
+        if n in other.changes and not isinstance(c, Whole | Masked) and not isinstance(other.changes[n], Whole | Masked)
+    ]
+    if not both:
+        raise Refused("no tensor changes in both", where="delta compare", fix="compare deltas of one architecture")
+    product = squares = others = conflicts = changed = overlap = entries = 0.0
+    for name in both:
+        x, y = one.changes[name], other.changes[name]
+        product += inner(x, y)
+        squares += inner(x, x)
+        others += inner(y, y)
+        left, right = dense(x).flatten(), dense(y).flatten()
+        meet = (left != 0) & (right != 0)
+        changed += float(meet.sum())
+        conflicts += float((meet & (left * right < 0)).sum())
+        overlap += _jaccard(left, right) * left.numel()
+        entries += left.numel()
+    scale = math.sqrt(squares * others)
+    return {
+        "tensors": len(both),
+        "norms": [math.sqrt(squares), math.sqrt(others)],
+        "cosine": product / scale if scale else 0.0,
+        "conflict": conflicts / changed if changed else 0.0,
+        "overlap": overlap / entries,
+    }
+
+
+def described(delta: Delta, size: int) -> dict[str, Any]:
+    """What is known of a delta: JSON values."""
+    from headstart.numerics.delta import bytes_of, shape_of
+
+    rows: dict[str, list[int]] = {}
+    for change in delta.changes.values():
+        row = rows.setdefault(type(change).__name__.lower(), [0, 0, 0])
+        row[0] += 1
+        row[1] += math.prod(shape_of(change))
+        row[2] += bytes_of(change)
+    known = {k: v for k, v in delta.facts.items() if k not in ("tensors", "config")}
+    listed = [{"form": f, "tensors": t, "entries": n, "bytes": b} for f, (t, n, b) in sorted(rows.items())]
+    return {"base": delta.base, "bytes": size, "forms": listed, "gone": list(delta.gone), "facts": known}
+
+
+def _written(delta: Delta, out: str | Path) -> Written:
+    from headstart.io import deltas
+
+    place = Path(out).expanduser().absolute()
+    return Written(delta, place, deltas.write(delta, place))
+
+
+def _compression(form: str) -> Callable[[Form], Form]:
+    from headstart.numerics import delta as forms
+
+    name, _, value = form.partition(":")
+    try:
+        if name == "sparse" and 0 < float(value) <= 1:
+            return lambda change: forms.sparse(forms.dense(change), float(value))
+        if name == "lowrank" and int(value) >= 1:
+            return lambda change: _lower(change, int(value))
+    except ValueError:
+        pass  # answered below, as every other slip is
+    if name == "onebit" and value in ("", "rows"):
+        return lambda change: forms.one_bit(forms.dense(change), rows=value == "rows")
+    if form == "int8":
+        return lambda change: forms.quantised(forms.dense(change), 8)
+    if form == "int4":
+        return lambda change: forms.quantised(forms.dense(change), 4)
+    raise Unfit(
+        f"`{form}` is no form of a delta",
+        where="--form",
+        fix=f"use one of: {', '.join(COMPRESSIONS)}, as in sparse:0.05",
+    )
+
+
+def _lower(change: Form, rank: int) -> Form:
+    """Matrices only, and only where it is smaller."""
+    from headstart.numerics import delta as forms
+
+    shape = forms.shape_of(change)
+    if len(shape) < 2 or rank * (shape[0] + math.prod(shape[1:])) >= math.prod(shape):
+        return change
+    return (
+        forms.truncated(change, rank)
+        if isinstance(change, forms.LowRank)
+        else forms.low_rank(forms.dense(change), rank)
+    )
+
+
+def _jaccard(left: torch.Tensor, right: torch.Tensor) -> float:
+    count = max(1, round(TOP * left.numel()))
+    top = [set(x.abs().argsort(descending=True, stable=True)[:count].tolist()) for x in (left, right)]
+    return len(top[0] & top[1]) / len(top[0] | top[1])
+
+
+def _names(delta: Delta, root: ModelFolder) -> dict[str, str | None]:
+    """Name in the result -> name in the base, as the delta says; without its word, the names are the base's."""
+    told = delta.facts.get("tensors")
+    if not isinstance(told, dict):
+        told = {n: n if n in root.tensors else None for n in (*root.tensors, *delta.changes)}
+    lost = [str(n) for n in told.values() if n is not None and n not in root.tensors]
+    if lost:
+        raise Unfit(
+            f"the delta names `{lost[0]}`, which its base has not", where="delta apply", fix="make the delta again"
+        )
+    return {str(n): str(b) if b is not None else None for n, b in told.items()}
+
+
+def _folder(name: str) -> str:
+    return f"{name.rpartition('/')[0]}/" if "/" in name else ""
+
+
+def _code(values: torch.Tensor) -> str:
+    import torch
+
+    codes = {
+        torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool:
+        "BOOL",
+    }  # fmt: skip
+    if values.dtype not in codes:
+        raise Unfit(f"a tensor is stored as {values.dtype}", where="delta apply", fix="make the delta again")
+    return codes[values.dtype]
+
+
+def _raw(tensor: torch.Tensor) -> Any:
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _files(delta: Delta, root: ModelFolder, staging: Path) -> None:
+    """The base's files, and the configuration of the model that the delta was made from."""
+    import shutil
+
+    from headstart.io.atomic import dumps
+
+    for name in root.carried:
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root.where / name, staging / name)
+    config = delta.facts.get("config")
+    if isinstance(config, dict) and config:
+        (staging / root.main / "config.json").write_text(dumps(config), encoding="utf-8")
