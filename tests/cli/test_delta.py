@@ -42,3 +42,26 @@ def test_people_are_told_in_tables_and_a_last_line(shelf: Path, shell: Shell, tm
     assert said.code == 1
     assert "made from another base" in said.err
     assert shell("delta").code == 2
+
+
+def test_adapters_are_merged_and_go_to_deltas_and_back(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    import peft
+    import torch
+    from transformers import AutoModel
+
+    for seed in range(2):
+        model = AutoModel.from_pretrained(shelf / "base", local_files_only=True)
+        wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query"]))
+        for name, value in wrapped.named_parameters():
+            if "lora_B" in name:
+                value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
+        wrapped.save_pretrained(tmp_path / f"a{seed}")
+    fits(shell("adapter", "merge", "a0", "a1", "--weights", "0.6,0.4", "--out", "both", "--json"), "adapter-merge")
+    fits(shell("adapter", "to-delta", "both", "--base", shelf / "base", "--out", "d", "--json"), "delta")
+    told = fits(
+        shell("adapter", "from-delta", "d", "--base", shelf / "base", "--rank", "4", "--out", "back", "--json"),
+        "adapter-from-delta",
+    )
+    assert told["kept"] > 0.999
+    assert shell("adapter", "merge", "a0", "--out", "one").out.splitlines()[-1] == f"saved `{tmp_path / 'one'}`"
+    assert "kept of the change" in shell("adapter", "from-delta", "d", "--base", shelf / "base", "--out", "x").out

@@ -18,6 +18,8 @@ shelf = typer.Typer(rich_markup_mode=None)
 app.add_typer(shelf, name="inventory")
 changes = typer.Typer(rich_markup_mode=None)
 app.add_typer(changes, name="delta")
+low_rank = typer.Typer(rich_markup_mode=None)
+app.add_typer(low_rank, name="adapter")
 
 
 class WhenUnsure(StrEnum):
@@ -48,6 +50,13 @@ class UnmatchedRule(StrEnum):
 
     REFUSE = "refuse"
     DROP = "drop"
+
+
+class SavedHeads(StrEnum):
+    """What becomes of modules that adapters keep whole."""
+
+    SAME = "same"
+    AVERAGE = "average"
 
 
 class TaskName(StrEnum):
@@ -122,6 +131,12 @@ def inventory(context: typer.Context) -> None:
 @changes.callback(invoke_without_command=True)
 def delta(context: typer.Context) -> None:
     """What a fine-tune changed in its base, as a file of its own."""
+    _help_alone(context)
+
+
+@low_rank.callback(invoke_without_command=True)
+def adapter(context: typer.Context) -> None:
+    """LoRA adapters in peft's folders: merged exactly, and to and from deltas."""
     _help_alone(context)
 
 
@@ -929,5 +944,63 @@ def delta_stack(
     from headstart.cli import merging
     from headstart.combination.deltas import stack
 
-    given = show.settings([f"weights={weights}"])["weights"] if weights else []
-    merging.delta(stack(files, given if isinstance(given, list) else [given], out=out), machine=json)
+    merging.delta(stack(files, _numbers(weights), out=out), machine=json)
+
+
+AdapterFolder = Annotated[Path, typer.Argument(metavar="ADAPTER", help="folder that peft's `save_pretrained` wrote")]
+
+
+@low_rank.command("merge")
+def adapter_merge(
+    adapters: Annotated[list[Path], typer.Argument(metavar="ADAPTER...", help="folders of adapters of one base")],
+    out: Out,
+    weights: Annotated[Optional[str], typer.Option(help="one number an adapter: 0.7,0.3; none are equal ones")] = None,
+    rank: Annotated[Optional[int], typer.Option(help="the nearest adapter of a smaller rank")] = None,
+    heads: Annotated[SavedHeads, typer.Option(help="of modules that are kept whole and differ")] = SavedHeads.SAME,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    json: Json = False,
+) -> None:
+    """Add adapters up, exactly: the ranks add up, too."""
+    from headstart.cli import merging
+    from headstart.combination.adapters import merge_adapters
+
+    made = merge_adapters(
+        adapters, out=out, weights=_numbers(weights), rank=rank, heads=heads.value, overwrite=overwrite
+    )
+    merging.made_folder(made, machine=json)
+
+
+@low_rank.command("to-delta")
+def adapter_to_delta(
+    folder: AdapterFolder,
+    base: Annotated[str, typer.Option(metavar="FOLDER", help="the model that it was trained on")],
+    out: DeltaOut,
+    json: Json = False,
+) -> None:
+    """What an adapter changes in its base, as a delta."""
+    from headstart.cli import merging
+    from headstart.combination.adapters import to_delta
+
+    merging.delta(to_delta(folder, base, out=out, cache=_hashes()), machine=json)
+
+
+@low_rank.command("from-delta")
+def adapter_from_delta(
+    file: DeltaFile,
+    base: Annotated[str, typer.Option(metavar="FOLDER", help="the base of the delta")],
+    out: Out,
+    rank: Annotated[int, typer.Option(help="of every matrix")] = 16,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    json: Json = False,
+) -> None:
+    """An adapter that comes nearest to a delta."""
+    from headstart.cli import merging
+    from headstart.combination.adapters import from_delta
+
+    told = from_delta(file, base, out=out, rank=rank, overwrite=overwrite, cache=_hashes())
+    merging.approximated(told, machine=json)
+
+
+def _numbers(text: str | None) -> list[float]:
+    found = show.settings([f"weights={text}"])["weights"] if text else []
+    return found if isinstance(found, list) else [found]

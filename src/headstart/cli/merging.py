@@ -143,6 +143,20 @@ def likeness(found: dict[str, Any], *, machine: bool) -> None:
     )
 
 
+def approximated(told: dict[str, Any], *, machine: bool) -> None:
+    """An adapter made from a delta, and how near it is."""
+    if machine:
+        emit(told)
+        return
+    known = [
+        ("matrices", told["matrices"]),
+        ("rank", told["rank"]),
+        ("kept of the change", f"{100 * told['kept']:.1f} %"),
+    ]
+    draw(facts([*known, ("kept whole", ", ".join(told["saved"]) or "nothing")]))
+    saved(f"saved `{told['out']}`")
+
+
 def made_folder(where: Path, *, machine: bool) -> None:
     if machine:
         emit({"out": str(where)})

@@ -1,0 +1,204 @@
+"""Adapters as changes: merged exactly, turned into deltas, and made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from headstart.core import Refused, Unfit
+
+if TYPE_CHECKING:
+    import torch
+
+    from headstart.combination.deltas import Written
+    from headstart.io.model_folders import ModelFolder
+    from headstart.io.peft_folders import Adapter
+    from headstart.numerics.delta import Form
+
+Heads = Literal["same", "average"]
+
+
+def merge_adapters(
+    adapters: Sequence[str | Path], *, out: str | Path, weights: Sequence[float] = (), rank: int | None = None,
+    heads: Heads = "same", overwrite: bool = False,
+) -> Path:  # fmt: skip
+    """Σ weight · change of several LoRA adapters of one base, as an adapter: exact, its rank the sum of theirs.
+
+    weights: one an adapter; none are 1 / their number. rank: the nearest adapter of a smaller rank instead. heads: of
+    modules that are kept whole, such as a classifier; `same` refuses those that differ, `average` takes their weighted
+    mean.
+
+    One adapter at weight 1 stays what it is. DoRA's magnitudes depend on the base and on the other adapters, so several
+    adapters with them are refused. Raises `Refused` then, and `Unfit` for other numbers of weights than adapters.
+    """
+    from headstart.io import peft_folders
+    from headstart.numerics.portions import each
+
+    read = [peft_folders.read(a) for a in adapters]
+    if not read:
+        raise Unfit("there is nothing to merge", where="adapter merge", fix="name one adapter or more")
+    shares = each(tuple(weights), len(read), "weights", 1 / len(read)).tolist()
+    if len(read) == 1 and shares[0] == 1 and rank is None:
+        changes: dict[str, Form] = dict(read[0].changes)
+    else:
+        names = dict.fromkeys(n for one in read for n in one.changes)
+        changes = {name: _sum(name, read, shares, heads, rank) for name in names}
+    kinds = {n: k for one in read for n, k in one.kinds.items()}
+    saved = tuple(dict.fromkeys(m for one in read for m in one.saved))
+    place = Path(out).expanduser().absolute()
+    peft_folders.write(replace(read[0], changes=changes, kinds=kinds, saved=saved), place, overwrite=overwrite)
+    return place
+
+
+def _sum(name: str, adapters: Sequence[Adapter], shares: Sequence[float], heads: Heads, rank: int | None) -> Form:
+    from headstart.numerics.delta import LowRank, Whole, added, scaled, truncated
+
+    having = [(a.changes[name], w) for a, w in zip(adapters, shares, strict=True) if name in a.changes]
+    if any(isinstance(c, Whole) for c, _ in having):
+        return _whole(name, having, heads)
+    bound = [c for c, _ in having if isinstance(c, LowRank) and c.magnitude is not None]
+    if bound:
+        raise Refused(
+            f"the DoRA magnitudes of `{name}` depend on the base, and cannot be scaled or added alone",
+            where="adapter merge",
+            fix="turn each into a delta with its base: headstart adapter to-delta, and merge those",
+        )
+    found = added([scaled(c, w) for c, w in having])
+    return truncated(found, rank) if rank is not None and isinstance(found, LowRank) else found
+
+
+def _whole(name: str, having: Sequence[tuple[Form, float]], heads: Heads) -> Form:
+    import torch
+
+    from headstart.numerics.delta import Whole
+
+    kept = [(c.values, w) for c, w in having if isinstance(c, Whole)]
+    first = kept[0][0]
+    if len(kept) == len(having) and all(v.shape == first.shape and torch.equal(v, first) for v, _ in kept):
+        return Whole(first)
+    if heads == "average" and len(kept) == len(having) and all(v.shape == first.shape for v, _ in kept):
+        total = sum(w for _, w in kept)
+        if abs(total) > 1e-9:
+            return Whole(torch.stack([v.float() * (w / total) for v, w in kept]).sum(dim=0).to(first.dtype))
+    raise Refused(
+        f"`{name}` is kept whole, and differs between the adapters",
+        where="adapter merge",
+        fix="average what has one shape with --heads average, or merge adapters of one task",
+    )
+
+
+def to_delta(adapter: str | Path, base: str | Path, *, out: str | Path, cache: Path | None = None) -> Written:
+    """The change that an adapter makes to its base, as a delta; low-rank where it is, DoRA as numbers."""
+    from headstart import __version__
+    from headstart.combination.deltas import Written
+    from headstart.io import deltas, model_folders, peft_folders
+    from headstart.numerics.delta import Delta, Dense, LowRank, Whole, applied
+
+    held, root = peft_folders.read(adapter), model_folders.read(base)
+    places = _places(held, root)
+    changes: dict[str, Form] = {}
+    for name, change in held.changes.items():
+        place = places.get(name)
+        if isinstance(change, LowRank) and change.magnitude is not None:
+            before = deltas.tensor(root, str(place))
+            changes[str(place)] = Dense(applied(change, before.float()) - before.float())
+        elif place is not None and not isinstance(change, Whole):
+            changes[place] = change
+        elif isinstance(change, Whole):
+            changes[place or name] = change
+        else:
+            changes[name] = Whole(change.values) if isinstance(change, Dense) else change  # a bias that the base lacks
+    facts = {
+        "method": "adapter", "adapter": held.name, "base": root.name, "headstart": __version__, "config":
+        dict(root.config), "main": root.main,
+        "tensors": {**{n: n for n in root.tensors}, **{n: None for n in changes if n not in root.tensors}},
+    }  # fmt: skip
+    made = Delta(deltas.fingerprint(root, cache=cache), changes, (), facts)
+    where = Path(out).expanduser().absolute()
+    return Written(made, where, deltas.write(made, where))
+
+
+def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: int = 16, overwrite: bool = False,
+               cache: Path | None = None) -> dict[str, Any]:  # fmt: skip
+    """An adapter from a delta: matrices by their nearest low rank, all else as modules that are kept whole.
+
+    Gives how much of the change was kept: 1 - (what was lost / the change) in squares, over the matrices.
+    """
+    import math
+
+    from headstart.io import deltas, model_folders, peft_folders
+    from headstart.io.peft_folders import Adapter, Kind
+    from headstart.numerics.delta import LowRank, Whole, applied, dense, low_rank, shape_of, truncated
+
+    held, root = deltas.read(delta), model_folders.read(base)
+    deltas.check_base(held, root, cache=cache)
+    changes: dict[str, Form] = {}
+    kinds: dict[str, Kind] = {}
+    saved: list[str] = []
+    kept = whole = 0.0
+    for name, change in held.changes.items():
+        module, _, last = name.rpartition(".")
+        before = deltas.tensor(root, name) if name in root.tensors else None
+        matrix = last == "weight" and len(shape_of(change)) == 2 and "embed" not in module
+        if matrix and before is not None and not isinstance(change, Whole):
+            numbers = dense(change, before)
+            plain = isinstance(change, LowRank) and change.magnitude is None
+            low = truncated(change, rank) if isinstance(change, LowRank) and plain else low_rank(numbers, rank)
+            changes[name], kinds[name] = low, "linear"
+            total = float(numbers.double().square().sum())
+            kept += total - float((numbers - dense(low)).double().square().sum())
+            whole += total
+        elif last == "bias":
+            changes[name] = Whole(applied(change, before))
+        else:
+            saved.append(module)
+    for tensor in (t for module in saved for t in _of_module(module, held, root)):
+        changes[tensor] = Whole(_after(tensor, held, root, applied))
+    place = Path(out).expanduser().absolute()
+    config = {"base_model_name_or_path": root.name, "task_type": None}
+    made = Adapter(root.name, changes, kinds, tuple(dict.fromkeys(saved)), config)
+    peft_folders.write(made, place, overwrite=overwrite)
+    return {
+        "out": str(place), "rank": rank, "matrices": len(kinds), "saved": list(dict.fromkeys(saved)),
+        "kept": kept / whole if whole else 1.0, "lost": math.sqrt(max(0.0, whole - kept)),
+    }  # fmt: skip
+
+
+def _of_module(module: str, delta: Any, root: ModelFolder) -> list[str]:
+    """All tensors of a module that is kept whole, changed or not."""
+    names = [n for n in root.tensors if n.rpartition(".")[0] == module]
+    return [*names, *(n for n in delta.changes if n.rpartition(".")[0] == module and n not in root.tensors)]
+
+
+def _after(name: str, delta: Any, root: ModelFolder, applied: Any) -> torch.Tensor:
+    from headstart.io import deltas
+
+    before = deltas.tensor(root, name) if name in root.tensors else None
+    change = delta.changes.get(name)
+    found: torch.Tensor | None = before if change is None else applied(change, before)
+    assert found is not None  # it is in the delta or in the base
+    return found
+
+
+def _places(adapter: Adapter, root: ModelFolder) -> dict[str, str]:
+    """Name in the adapter -> name in the base; a first part of the names may be there or not."""
+    firsts = sorted({n.split(".")[0] for n in root.tensors if "." in n})
+    wanted = [n for n in adapter.changes if n in adapter.kinds]
+    shifts = ["", *(f"{f}." for f in firsts)]
+    cuts = ["", *sorted({f"{n.split('.')[0]}." for n in wanted})]
+    best: dict[str, str] = {}
+    for cut in cuts:
+        for put in shifts:
+            found = {n: put + n.removeprefix(cut) for n in adapter.changes if put + n.removeprefix(cut) in root.tensors}
+            if sum(n in found for n in wanted) > sum(n in best for n in wanted):
+                best = found
+    lost = [n for n in wanted if n not in best]
+    if lost:
+        raise Refused(
+            f"the base has no tensor `{lost[0]}`",
+            where=f"adapter `{adapter.name}` on `{root.name}`",
+            fix="name the model that the adapter was made for",
+        )
+    return best

@@ -1,0 +1,172 @@
+"""Adapters: what peft computes is what we read, merging one changes nothing, and merging several is the exact sum.
+
+peft 0.21's own `add_weighted_adapter([one], [1.0])` is off by 18 % (rsLoRA), 80 % (DoRA), 66 % (biases of the adapter)
+and 96 % (modules that are kept whole) of the adapter's effect, and of two adapters it averages the factors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from headstart.combination import adapters, deltas
+from headstart.core import Problem, Refused, Unreadable
+from headstart.io import deltas as store
+from headstart.io import peft_folders
+from headstart.numerics import delta as forms
+from tiny_models import save_model
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rslora": {"use_rslora": True, "lora_alpha": 5},
+    "dora": {"use_dora": True},
+    "lora bias": {"lora_bias": True},
+    "patterns": {"rank_pattern": {"query": 2}, "alpha_pattern": {"layer.0.attention.self.value": 7}},
+    "embedding": {"target_modules": ["query", "word_embeddings"]},
+    "biases": {"bias": "all"},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("adapters") / "base", "bert", head=True)
+
+
+def adapter(base: Path, where: Path, seed: int = 0, **settings: Any) -> Path:
+    """A LoRA of random numbers, its head too, as peft saves it."""
+    given = {
+        "r": 3,
+        "lora_alpha": 6,
+        "target_modules": ["query", "value"],
+        "modules_to_save": ["classifier"],
+        **settings,
+    }
+    model = AutoModelForSequenceClassification.from_pretrained(base, local_files_only=True)
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", **given))
+    g = torch.Generator().manual_seed(seed)
+    for name, value in wrapped.named_parameters():
+        if value.requires_grad:
+            value.data = value.data + 0.3 * torch.randn(value.shape, generator=g)
+            assert "original_module" not in name
+    wrapped.save_pretrained(where)
+    return where
+
+
+def logits(base: Path, where: Path | None) -> torch.Tensor:
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(base, local_files_only=True)
+    if where is not None:
+        model = peft.PeftModel.from_pretrained(model, where)
+    tokens = AutoTokenizer.from_pretrained(base)(
+        ["the cat sat on the mat", "a big red house"], return_tensors="pt", padding=True
+    )
+    with torch.inference_mode():
+        found: torch.Tensor = model.eval()(**tokens).logits
+    return found
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_one_adapter_at_weight_one_stays_what_it_is(kind: str, base: Path, tmp_path: Path) -> None:
+    one = adapter(base, tmp_path / "one", **KINDS[kind])
+    made = adapters.merge_adapters([one], weights=[1.0], out=tmp_path / "merged")
+    torch.testing.assert_close(logits(base, made), logits(base, one), atol=1e-5, rtol=1e-5)
+    assert (logits(base, one) - logits(base, None)).abs().max() > 0.01  # it does something
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_as_a_delta_it_does_what_it_does_in_peft(kind: str, base: Path, tmp_path: Path) -> None:
+    one = adapter(base, tmp_path / "one", **KINDS[kind])
+    adapters.to_delta(one, base, out=tmp_path / "d.safetensors")
+    tuned = deltas.apply(tmp_path / "d.safetensors", base, out=tmp_path / "tuned")
+    torch.testing.assert_close(logits(tuned, None), logits(base, one), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["plain", "rslora", "lora bias", "patterns", "embedding"])
+def test_several_are_the_exact_sum_of_their_changes(kind: str, base: Path, tmp_path: Path) -> None:
+    folders = [adapter(base, tmp_path / f"a{seed}", seed, **KINDS[kind]) for seed in range(2)]
+    made = adapters.merge_adapters(folders, weights=[0.7, -0.4], heads="average", out=tmp_path / "merged")
+    ours = peft_folders.read(made)
+    parts = [peft_folders.read(f) for f in folders]
+    for name, change in ours.changes.items():
+        if isinstance(change, forms.LowRank):
+            both = [forms.dense(p.changes[name]) for p in parts]
+            torch.testing.assert_close(forms.dense(change), 0.7 * both[0] - 0.4 * both[1], atol=1e-5, rtol=1e-5)
+    assert logits(base, made).isfinite().all()
+    smaller = adapters.merge_adapters(folders, weights=[0.7, -0.4], heads="average", rank=2, out=tmp_path / "small")
+    low = [c for c in peft_folders.read(smaller).changes.values() if isinstance(c, forms.LowRank)]
+    assert {c.left.shape[1] for c in low} == {2}
+
+
+def test_what_peft_itself_makes_of_one_adapter(base: Path, tmp_path: Path) -> None:
+    """The faults that ours has not: peft's merge of one adapter at weight 1 is off by more than a hundredth."""
+    for kind in ("rslora", "dora", "lora bias"):
+        one = adapter(base, tmp_path / kind, **KINDS[kind])
+        model = peft.PeftModel.from_pretrained(
+            AutoModelForSequenceClassification.from_pretrained(base, local_files_only=True), one, adapter_name="one"
+        )
+        try:
+            model.add_weighted_adapter(["one"], [1.0], "merged", combination_type="linear")
+        except (ValueError, TypeError, RuntimeError, AttributeError):
+            continue  # it refuses, which is no silent fault
+        model.set_adapter("merged")
+        tokens = AutoTokenizer.from_pretrained(base)(
+            ["the cat sat", "a big red house"], return_tensors="pt", padding=True
+        )
+        with torch.inference_mode():
+            theirs = model.eval()(**tokens).logits
+            model.set_adapter("one")
+            effect = model(**tokens).logits
+        assert (theirs - effect).abs().max() > 1e-4, kind
+
+
+def test_heads_and_magnitudes_that_cannot_be_added_are_refused(base: Path, tmp_path: Path) -> None:
+    plain = [adapter(base, tmp_path / f"p{i}", i) for i in range(2)]
+    with pytest.raises(Refused, match="is kept whole, and differs"):
+        adapters.merge_adapters(plain, out=tmp_path / "out")
+    dora = [adapter(base, tmp_path / f"d{i}", i, use_dora=True) for i in range(2)]
+    with pytest.raises(Refused, match="DoRA magnitudes"):
+        adapters.merge_adapters(dora, heads="average", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_is_made_from_a_delta(base: Path, tmp_path: Path) -> None:
+    one = adapter(base, tmp_path / "one", bias="all")
+    adapters.to_delta(one, base, out=tmp_path / "d.safetensors")
+    told = adapters.from_delta(tmp_path / "d.safetensors", base, out=tmp_path / "again", rank=3)
+    assert told["kept"] > 1 - 1e-6  # the change has rank 3
+    torch.testing.assert_close(logits(base, Path(told["out"])), logits(base, one), atol=1e-4, rtol=1e-4)
+    less = adapters.from_delta(tmp_path / "d.safetensors", base, out=tmp_path / "less", rank=1)
+    assert 0.3 < less["kept"] < 0.99
+
+
+def test_what_is_not_understood_is_refused(base: Path, tmp_path: Path) -> None:
+    import json
+
+    one = adapter(base, tmp_path / "one")
+    config = json.loads((one / "adapter_config.json").read_text())
+    weights = load_file(one / "adapter_model.safetensors")
+    cases: list[tuple[type[Problem], dict[str, Any], dict[str, torch.Tensor], str]] = [
+        (Refused, {"peft_type": "IA3"}, {}, "of the form `IA3`"),
+        (Refused, {"layer_replication": [[0, 1]]}, {}, "`layer_replication` is"),
+        (Refused, {}, {"base_model.model.bert.x.lora_strange": torch.ones(1)}, "is not understood"),
+        (Unreadable, {}, {"base_model.model.bert.x.lora_A.weight": torch.ones(2, 3)}, "do not fit together"),
+    ]
+    for number, (problem, change, extra, said) in enumerate(cases):
+        folder = tmp_path / f"odd{number}"
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
+        save_file({**weights, **extra}, folder / "adapter_model.safetensors")
+        with pytest.raises(problem, match=said):
+            peft_folders.read(folder)
+    with pytest.raises(Unreadable, match="there is no `adapter_config"):
+        peft_folders.read(base)
+    other = save_model(tmp_path / "other", "vit", head=True)
+    with pytest.raises(Refused, match="the base has no tensor"):
+        adapters.to_delta(one, other, out=tmp_path / "d.safetensors")
+    assert store.KEY
