@@ -71,9 +71,9 @@ def write(
             _verify(staging, plan)
             receipt = _receipt(plan, crew, time.perf_counter() - began)
             _files(plan, staging, receipt)
-            (staging / LOCK).unlink()
             atomic.sync_tree(staging)
             atomic.swap_in(staging, out)
+            (out / LOCK).unlink()  # held until now: nobody begins in the folder while it moves
             atomic.sync(out.parent)
         except Problem:
             shutil.rmtree(staging, ignore_errors=True)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from headstart.core import Coefficients, InnerProducts, Needs, TensorContext, Unfit
+from headstart.core import Coefficients, InnerProducts, Needs, TensorContext
 from headstart.numerics.portions import each, summing_to_one
 from headstart.numerics.sphere import mean_direction
 
@@ -21,7 +19,9 @@ class MultiSlerp:
 
     Shapes: any; two passes of tiles, memory independent of the model.
     Returns: base + (sum of w_k |change_k|) * the direction of the sum of w_k change_k / |change_k|.
-    Errors: `Unfit` when the weights sum to nothing, or when more than two directions cancel.
+    Errors: `Unfit` when the weights sum to nothing.
+
+    Where the directions cancel, as those of single numbers may, there is no mean direction, and the mean is taken.
     """
 
     needs = Needs(gives=("weights",), labels=False)
@@ -31,13 +31,8 @@ class MultiSlerp:
     weights: tuple[float, ...] = ()  # one a model; none are equal ones
 
     def __call__(self, context: TensorContext, inner: InnerProducts) -> Coefficients:
+        del context
         weights = summing_to_one(each(self.weights, inner.models, "weights"))
         products = inner.changes()[0]
         found = mean_direction(products, weights)
-        if found is None and products.any() and inner.models > 2:
-            raise Unfit(
-                f"the directions of {inner.models} models cancel",
-                where=f"`multi_slerp` of tensor `{context.name}`",
-                fix="use other weights, or `linear`",
-            )
-        return Coefficients((weights if found is None else np.asarray(found))[None], of="changes")
+        return Coefficients((weights if found is None else found)[None], of="changes")
