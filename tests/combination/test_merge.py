@@ -409,3 +409,31 @@ def test_the_forecast_of_bytes_holds(method: str, tmp_path: Path, monkeypatch: p
     assert sum(t.numel() * t.element_size() for t in tensors(made.where).values()) == cost.bytes_written
     assert cost.seconds > 0
     assert cost.peak_bytes > 0
+
+
+PEAK = """
+    import sys
+    from pathlib import Path
+    from headstart.combination import forecasts
+    from headstart.combination.merging import carried_out, planned
+    out, method, told, *folders = sys.argv[1:]
+    plan = planned(folders[1:], method, base=folders[0])
+    if told == "forecast":
+        print(forecasts.forecast(plan, Path(out)).peak_bytes)
+    else:
+        carried_out(plan, out, threads=len(__import__("os").sched_getaffinity(0)))
+        lines = Path("/proc/self/status").read_text().splitlines()
+        print(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["linear", "ties", "dare", "sce", "iso_c"])
+def test_the_forecast_of_memory_holds_within_a_tenth(method: str, tmp_path: Path) -> None:
+    folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=(6000, 1500), b=(700, 700))) for i in range(4)]
+    peaks = {}
+    for told in ("forecast", "run"):
+        words = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path / "out"), method, told, *map(str, folders)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        peaks[told] = int(done.stdout.strip().splitlines()[-1])
+    assert 0.9 < peaks["forecast"] / peaks["run"] < 1.1, peaks

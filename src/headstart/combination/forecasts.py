@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .plans import Plan
 
+WARM_ENTRIES = 1 << 12
 SAMPLE_ENTRIES = 1 << 22
 SAMPLE_BYTES = 1 << 25
 
@@ -41,32 +42,31 @@ def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) ->
 
     crew = threads or len(os.sched_getaffinity(0))
     read, written = bytes_read(plan.made, WIDTHS), plan.bytes_written
-    seconds = written * (_seconds_a_byte(plan, crew) + _writing_a_byte(out))
+    _sampled(plan, crew, WARM_ENTRIES)  # all is imported and compiled, before memory and time are looked at
     peak = psutil.Process().memory_info().rss + room_bytes(plan.made, crew)
+    seconds = written * (_sampled(plan, crew, SAMPLE_ENTRIES) + _writing_a_byte(out))
     return Forecast(read, written, peak, seconds)
 
 
-def _seconds_a_byte(plan: Plan, threads: int) -> float:
-    """Reading and combining, measured on pieces of the largest tensors; the second time, when all is compiled."""
+def _sampled(plan: Plan, threads: int, entries: int) -> float:
+    """Seconds for a byte of the result, read and combined: measured on first rows of the largest tensors."""
     from headstart.io.shards import Checkpoint
     from headstart.numerics import stream
 
-    pieces = _pieces([m for m in plan.made if m.method is not None and m.size])
+    pieces = _pieces([m for m in plan.made if m.method is not None and m.size], entries)
     if not pieces:
         return 0.0
     with ExitStack() as stack:
         readers = [stack.enter_context(Checkpoint(f.tensors)) for f in plan.folders]
-        spent = 0.0
-        for _ in range(2):
-            began = time.perf_counter()
-            stream.run(pieces, readers, _Nowhere(), seed=plan.seed, threads=threads)
-            spent = time.perf_counter() - began
+        began = time.perf_counter()
+        stream.run(pieces, readers, _Nowhere(), seed=plan.seed, threads=threads)
+        spent = time.perf_counter() - began
     return spent / sum(m.bytes for m in pieces)
 
 
-def _pieces(made: list[Made]) -> list[Made]:
+def _pieces(made: list[Made], entries: int) -> list[Made]:
     """First rows of the largest tensors."""
-    left, out = SAMPLE_ENTRIES, []
+    left, out = entries, []
     for one in sorted(made, key=lambda m: (-m.size, m.name)):
         if left <= 0:
             break

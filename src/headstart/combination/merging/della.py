@@ -31,7 +31,7 @@ class Della:
     mergekit's: a tensor's sizes keep their sum.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=15)
     claims = ("scale_zero", "seeds_differ")
     cites = "arXiv:2406.11617"
 

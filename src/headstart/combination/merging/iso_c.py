@@ -26,7 +26,7 @@ class IsoC:
     published code raises them to the mean. `scale` wants tuning on validation rows.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=5)
     claims = ("source_order", "sign_symmetry", "scale_zero")
     cites = "arXiv:2502.04959"
 

@@ -27,7 +27,7 @@ class IsoCts:
     is left over stays common. At 1 it is `iso_c`, and better than that the more tasks there are.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=17)
     claims = ("source_order", "sign_symmetry", "scale_zero")
     cites = "arXiv:2502.04959"
 

@@ -27,7 +27,7 @@ class Sce:
     all equal, nothing varies, and everything is kept at density 1.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=15)
     claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
     cites = "arXiv:2408.07990"
 

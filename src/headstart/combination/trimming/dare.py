@@ -34,7 +34,7 @@ class Dare:
     mergekit's, enlarges until the sizes of a tensor's changes have the sum that they had, whatever was drawn.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, copies=18)
     claims = ("scale_zero", "one_model", "seeds_differ")
     cites = "arXiv:2311.03099"
     trim = "tensor"

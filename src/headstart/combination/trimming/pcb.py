@@ -32,7 +32,7 @@ class Pcb:
     less.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, copies=30)
     claims = ("source_order", "sign_symmetry", "scale_zero")
     cites = "arXiv:2410.02396"
 
