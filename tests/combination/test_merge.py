@@ -421,7 +421,7 @@ PEAK = """
     if told == "forecast":
         print(forecasts.forecast(plan, Path(out)).peak_bytes)
     else:
-        carried_out(plan, out, threads=len(__import__("os").sched_getaffinity(0)))
+        carried_out(plan, out)
         lines = Path("/proc/self/status").read_text().splitlines()
         print(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")))
 """

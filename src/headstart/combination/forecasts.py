@@ -36,11 +36,12 @@ def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) ->
     """Nothing is left on the disk: what is written to measure its speed has no name."""
     import psutil
 
+    from headstart.execution.meter import cores
     from headstart.io.safetensors_files import WIDTHS
     from headstart.numerics.dry import bytes_read
     from headstart.numerics.stream import room_bytes
 
-    crew = threads or len(os.sched_getaffinity(0))
+    crew = threads or cores()
     read, written = bytes_read(plan.made, WIDTHS), plan.bytes_written
     _sampled(plan, crew, WARM_ENTRIES)  # all is imported and compiled, before memory and time are looked at
     peak = psutil.Process().memory_info().rss + room_bytes(plan.made, crew)

@@ -43,6 +43,7 @@ def write(
     Raises `Refused` where the folder holds something, `OverBudget` where the disk has too little room, before anything
     is written.
     """
+    from headstart.execution.meter import cores
     from headstart.io import atomic, shards
     from headstart.numerics import stream
 
@@ -65,7 +66,7 @@ def write(
                     told[0] += more
                     return report is None or report(told[0], total)
 
-                crew = threads or len(os.sched_getaffinity(0))
+                crew = threads or cores()
                 stream.run(plan.made, readers, writer, done=writer.done, seed=plan.seed, threads=crew, report=tell)
                 writer.complete()
             _verify(staging, plan)
