@@ -16,7 +16,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -127,8 +127,7 @@ def read(kind: str, name: str, module: str) -> Entry:
 def entry(kind: str, name: str) -> Entry:
     """The entry of that name; a hyphen equals an underscore, and aliases are known. Raises `Unfit` with near names."""
     known = entries(kind)
-    plain = _spelt(name)
-    plain = plain if plain in known else ALIASES.get(plain, plain)
+    plain = known_as(name, known)
     if plain not in known:
         near = difflib.get_close_matches(plain, [*known, *ALIASES], n=3)
         raise Unfit(
@@ -149,6 +148,16 @@ def kind_of(name: str, kinds: Sequence[str]) -> str:
     known = {word: kind for kind in reversed(kinds) for word in entries(kind)}
     near = difflib.get_close_matches(plain, known, n=1)
     return known.get(plain) or (known[near[0]] if near else kinds[0])
+
+
+def known_as(name: str, known: Container[str]) -> str:
+    """How a name is spelt in the catalogue, or the name that it is an alias of.
+
+    >>> known_as("Model-Stock", {"model_stock"}), known_as("multislerp", {"multi_slerp"})
+    ('model_stock', 'multi_slerp')
+    """
+    plain = _spelt(name)
+    return plain if plain in known else ALIASES.get(plain, plain)
 
 
 def _spelt(name: str) -> str:

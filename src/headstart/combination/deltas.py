@@ -75,7 +75,7 @@ def apply(
     tensor's.
     """
     from headstart.io import atomic, deltas, model_folders, shards
-    from headstart.numerics.delta import applied, shape_of
+    from headstart.numerics.delta import Whole, applied, shape_of
     from headstart.numerics.stream import FLOATS
 
     held, root = deltas.read(delta), model_folders.read(base)
@@ -85,14 +85,14 @@ def apply(
     planned = []
     for name, source in theirs.items():
         change = held.changes.get(name)
-        if source is None and (change is None or type(change).__name__ != "Whole"):
+        if source is None and not isinstance(change, Whole):
             raise Refused(
                 f"the base has no tensor for `{name}`", where="delta apply", fix="apply it to the base it was made from"
             )
-        if change is not None and type(change).__name__ == "Whole":
-            values: torch.Tensor = change.values  # type: ignore[union-attr]  # a whole tensor has them
+        if isinstance(change, Whole):
+            values = change.values
             dtype = codes.get(values.dtype) or _code(values)
-            planned.append(shards.Planned(name, dtype, tuple(values.shape), _folder(name)))
+            planned.append(shards.Planned(name, dtype, tuple(values.shape), shards.folder_of(name)))
         else:
             assert source is not None  # refused above
             entry = root.tensors[source]
@@ -102,10 +102,10 @@ def apply(
                     where="delta apply",
                     fix="make the delta again",
                 )
-            planned.append(shards.Planned(name, entry.dtype, entry.shape, _folder(name)))
+            planned.append(shards.Planned(name, entry.dtype, entry.shape, shards.folder_of(name)))
     place = Path(out).expanduser().absolute()
     with atomic.new_folder(place, overwrite=overwrite) as staging:
-        with shards.ShardWriter(staging, shards.laid_out(planned, 5_000_000_000)) as writer:
+        with shards.ShardWriter(staging, shards.laid_out(planned, shards.SHARD_BYTES)) as writer:
             for one in planned:
                 change, source = held.changes.get(one.name), theirs.get(one.name)
                 before = deltas.tensor(root, source) if source is not None else None
@@ -274,10 +274,6 @@ def _names(delta: Delta, root: ModelFolder) -> dict[str, str | None]:
     return {str(n): str(b) if b is not None else None for n, b in told.items()}
 
 
-def _folder(name: str) -> str:
-    return f"{name.rpartition('/')[0]}/" if "/" in name else ""
-
-
 def _code(values: torch.Tensor) -> str:
     import torch
 
@@ -298,13 +294,10 @@ def _raw(tensor: torch.Tensor) -> Any:
 
 def _files(delta: Delta, root: ModelFolder, staging: Path) -> None:
     """The base's files, and the configuration of the model that the delta was made from."""
-    import shutil
-
     from headstart.io.atomic import dumps
+    from headstart.io.model_folders import carry
 
-    for name in root.carried:
-        (staging / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root.where / name, staging / name)
+    carry(root, staging)
     config = delta.facts.get("config")
     if isinstance(config, dict) and config:
         (staging / root.main / "config.json").write_text(dumps(config), encoding="utf-8")

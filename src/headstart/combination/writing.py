@@ -14,11 +14,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import __version__, catalogue
 from headstart.core import OverBudget, Problem, Receipt, Refused, Unreadable
+from headstart.io.shards import SHARD_BYTES
 
 from .plans import Plan, counted
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from headstart.io.shards import Shard
     from headstart.numerics.stream import Made, Part
 
-SHARD_BYTES = 5_000_000_000
 LOCK = ".lock"
 RECEIPT = "merge.json"
 Report = Callable[[int, int], bool]  # bytes that are done, and bytes in all; False stops
@@ -83,21 +84,12 @@ def write(
 
 
 def _layout(plan: Plan, shard_bytes: int) -> list[Shard]:
-    from headstart.io.shards import Planned, laid_out
+    from headstart.io.shards import Planned, folder_of, laid_out
 
     main = plan.donor.main
-    planned = []
-    for made in plan.made:
-        folder, _, _ = made.name.rpartition("/")
-        planned.append(Planned(made.name, made.dtype, made.shape, f"{folder}/" if folder else ""))
+    planned = [Planned(m.name, m.dtype, m.shape, folder_of(m.name)) for m in plan.made]
     shards = laid_out(planned, shard_bytes)
-    return [s if s.folder or not main else _moved(s, main) for s in shards]
-
-
-def _moved(shard: Shard, folder: str) -> Shard:
-    from dataclasses import replace
-
-    return replace(shard, folder=folder)
+    return [s if s.folder else replace(s, folder=main) for s in shards]
 
 
 def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
@@ -201,13 +193,14 @@ def glob_quoted(name: str) -> str:
 def _verify(staging: Path, plan: Plan) -> None:
     """Reads back what is there: every planned tensor, and no other, in its type and shape."""
     from headstart.io import model_folders
+    from headstart.io.shards import folder_of
 
     said = {m.name: (m.dtype, m.shape) for m in plan.made}
     main = plan.donor.main
-    for inner in {"", *(f"{n.rpartition('/')[0]}/" for n in said if "/" in n)}:
+    for inner in {"", *map(folder_of, said)}:
         place = staging / (inner or main)
         found = {inner + n: v for n, v in model_folders.shapes(place).items()}
-        wanted = {n: v for n, v in said.items() if (f"{n.rpartition('/')[0]}/" if "/" in n else "") == inner}
+        wanted = {n: v for n, v in said.items() if folder_of(n) == inner}
         if found != wanted:
             odd = sorted(set(found.items()) ^ set(wanted.items()))[0][0]
             raise Unreadable(
@@ -247,12 +240,11 @@ def _receipt(plan: Plan, threads: int, seconds: float) -> Receipt:
 def _files(plan: Plan, staging: Path, receipt: Receipt) -> None:
     """The donor's configuration, tokenizer and preprocessor, and an account of the merge."""
     from headstart.io.atomic import dumps, writing
+    from headstart.io.model_folders import carry
 
     donor = plan.donor
     with writing(staging):
-        for name in donor.carried:
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(donor.where / name, staging / name)
+        carry(donor, staging)
         for name, folder in plan.files.items():
             shutil.copyfile(folder.where / name, staging / name)
         for name, text in plan.texts.items():

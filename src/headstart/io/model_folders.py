@@ -6,6 +6,7 @@ Any folder of safetensors is read, also of models that headstart cannot run: a m
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,13 @@ def _carried(folder: Path) -> list[str]:
                 inside(folder, relative, root=folder)
                 found.append(relative)
     return found
+
+
+def carry(folder: ModelFolder, place: Path) -> None:
+    """Copies the folder's files without weights to where a model made from it is written."""
+    for name in folder.carried:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder.where / name, place / name)
 
 
 def shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -25,6 +25,7 @@ from .safetensors_files import WIDTHS, Entry
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 WRITTEN = "written.txt"  # in an unfinished folder: names of the tensors that the disk has whole
+SHARD_BYTES = 5_000_000_000  # the most of one file, where nobody says otherwise
 FLUSH_BYTES = 1 << 28  # so much is done again at most after a crash
 
 
@@ -100,6 +101,16 @@ class Shard:
     @property
     def path(self) -> str:
         return self.folder + self.name
+
+
+def folder_of(name: str) -> str:
+    """The folder that a tensor's name begins with, as those of parts beside the model do.
+
+    >>> folder_of("2_Dense/linear.weight"), folder_of("encoder.weight")
+    ('2_Dense/', '')
+    """
+    folder, slash, _ = name.rpartition("/")
+    return folder + slash
 
 
 def laid_out(tensors: Sequence[Planned], shard_bytes: int) -> list[Shard]:

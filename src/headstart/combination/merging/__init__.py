@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
 from headstart.core import Receipt, Unfit
+from headstart.io.shards import SHARD_BYTES
 
 if TYPE_CHECKING:
     from headstart.combination.plans import Heads, Plan, Unmatched
@@ -26,7 +27,6 @@ STREAMS: dict[str, Kind] = {
     "combination.merging": "merging",
 }
 KINDS = tuple(STREAMS)
-SHARD_BYTES = 5_000_000_000
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -186,8 +186,7 @@ def kind_of(method: Any) -> str:
 
 def _kind_of_name(name: str) -> str:
     known = {n: kind for kind in KINDS for n in catalogue.entries(kind)}
-    plain = name.strip().lower().replace("-", "_")
-    plain = plain if plain in known else catalogue.ALIASES.get(plain, plain)
+    plain = catalogue.known_as(name, known)
     if plain not in known:
         near = get_close_matches(plain, known, n=2)
         raise Unfit(
