@@ -151,6 +151,8 @@ def test_dora_sets_the_length_of_every_row() -> None:
     lengths = torch.tensor([1.0, 2.0, 3.0, 4.0])
     out = d.applied(d.LowRank(low.shape, low.left, low.right, low.scale, lengths), base)
     torch.testing.assert_close(out.norm(dim=1), lengths)
+    with pytest.raises(Unfit, match="cannot be truncated alone"):
+        d.truncated(d.LowRank(low.shape, low.left, low.right, low.scale, lengths), 1)
     moved = base + d.dense(low)
     torch.testing.assert_close(out / lengths[:, None], moved / moved.norm(dim=1, keepdim=True))
 

@@ -311,6 +311,8 @@ def low_rank(change: torch.Tensor, rank: int) -> LowRank:
 
 def truncated(form: LowRank, rank: int) -> LowRank:
     """The nearest low-rank change of a smaller rank, by a matrix of the two ranks alone."""
+    if form.magnitude is not None:
+        raise _bound(form, "truncated")
     left, outer = torch.linalg.qr(form.scale * form.left.double())
     right, inside = torch.linalg.qr(form.right.double().T)
     u, values, v = torch.linalg.svd(outer @ inside.T, full_matrices=False)
