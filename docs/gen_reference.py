@@ -41,6 +41,8 @@ KIND_TITLES = {
     "combination.merging": "Combination: merging",
     "combination.weighting": "Combination: merging by weights",
     "combination.trimming": "Combination: merging by trimming",
+    "combination.matching": "Combination: merging by what passes show",
+    "combination.learning": "Combination: merging by what is learned",
     "combination.fusion": "Combination: fusion",
     "evidence.checks": "Evidence: checks",
 }

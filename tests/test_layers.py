@@ -43,6 +43,8 @@ KIND_FOLDERS = (
     "combination/merging",
     "combination/weighting",
     "combination/trimming",
+    "combination/matching",
+    "combination/learning",
     "combination/fusion",
     "evidence/checks",
 )

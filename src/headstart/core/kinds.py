@@ -331,6 +331,73 @@ class Survey(Protocol):
     def sums(self, values: Sequence[Combine]) -> Array: ...
 
 
+Seen = Literal["squares", "inputs", "gradients"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Passes:
+    """What one model's forward and backward passes over its own rows showed at one tensor; None where nothing was asked
+    for, or nothing can be said.
+
+    squares: of the tensor's shape, mean over the rows of the expected squared gradient of the log-likelihood: the
+    diagonal of its Fisher information. inputs, gradients: (in, in) and (out, out) second moments of what goes into a
+    linear layer, mean over the tokens that count, and of the gradient at what comes out of it. transposed: the weight
+    is stored as (in, out).
+    """
+
+    squares: torch.Tensor | None = None
+    inputs: torch.Tensor | None = None
+    gradients: torch.Tensor | None = None
+    transposed: bool = False
+
+
+class MergeView(Protocol):
+    """What a merge that learns sees: M models of one base, T tensors that they changed, and rows of tasks.
+
+    tensors: names, in the order of the shares. tasks: names; each is predicted by its own head. link: what makes
+    predictions of a task's logits: `softmax`, `sigmoid` or `identity`. rows: how many of a task may be learned from.
+    labels: (rows,) class numbers or values, or (rows, classes), in the order of the logits' columns. base, changes: of
+    a tensor, float32; of all models; the base is zeros where there is none. shared: base + the sum of shares (T, M)
+    times changes. made: the weights that a merge of another kind makes of the models, by name and settings.
+    logits: (rows, outputs), differentiable in the weights. own: the number of the model that a task comes from, None
+    where it is new to all of them.
+    """
+
+    @property
+    def models(self) -> Sequence[str]: ...
+    @property
+    def tensors(self) -> Sequence[str]: ...
+    @property
+    def tasks(self) -> Sequence[str]: ...
+    def link(self, task: int) -> Literal["softmax", "sigmoid", "identity"]: ...
+    def metric(self, task: int) -> str: ...
+    def rows(self, task: int) -> int: ...
+    def labels(self, task: int, rows: Sequence[int]) -> torch.Tensor: ...
+    def own(self, task: int) -> int | None: ...
+    def base(self, tensor: str) -> torch.Tensor: ...
+    def changes(self, tensor: str) -> Sequence[torch.Tensor]: ...
+    def shared(self, shares: Array) -> dict[str, torch.Tensor]: ...
+    def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]: ...
+    def logits(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Learned:
+    """What a merge learned: shares of the models, or another merge with the settings that were found.
+
+    shares: (T, M) how much of each model's change goes into each tensor. gates: by tensor, factors that its shape can
+    be multiplied with, on the sum of the changes; where a tensor has none, it is taken whole. method, settings: of the
+    other merge. curve: (step, value of the objective, lower is better). facts: JSON values for the receipt.
+    """
+
+    shares: Array | None = None
+    gates: Mapping[str, Array] = field(default_factory=dict)
+    method: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[tuple[int, float], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Finding:
     """What a check found, in a sentence, with its figures as JSON values."""
@@ -480,6 +547,28 @@ class Trimming(Method, Protocol):
     def __call__(self, survey: Survey) -> Combine: ...
 
 
+class Matching(Method, Protocol):
+    """One whole tensor at a time, with what each model's passes over its own rows showed there; float32 in and out.
+
+    asks: what the passes must look at. Where there is no base, it is zeros.
+    """
+
+    @property
+    def asks(self) -> tuple[Seen, ...]: ...
+    def __call__(
+        self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor], passes: Sequence[Passes]
+    ) -> torch.Tensor: ...
+
+
+class Learning(Method, Protocol):
+    """Learns from rows how a merge is to be made; no step in all gives where it begins.
+
+    needs.labels: whether it may read labels.
+    """
+
+    def __call__(self, view: MergeView, steps: Steps) -> Learned: ...
+
+
 class Checking(Method, Protocol):
     """Judges tables of predictions on rows that no choice has seen.
 
@@ -519,6 +608,8 @@ KINDS: dict[str, str] = {
     "combination.merging": "Merging",
     "combination.weighting": "Weighting",
     "combination.trimming": "Trimming",
+    "combination.matching": "Matching",
+    "combination.learning": "Learning",
     "combination.fusion": "Fusing",
     "evidence.checks": "Checking",
 }

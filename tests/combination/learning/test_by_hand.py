@@ -1,0 +1,134 @@
+"""Merges that learn, where what they must find is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headstart.combination.learning.adamerging import AdaMerging
+from headstart.combination.learning.atlas import Atlas
+from headstart.combination.learning.evolve import Evolve
+from headstart.combination.learning.greedy_soup import GreedySoup
+from headstart.combination.learning.learned_soup import LearnedSoup
+from headstart.combination.learning.lorahub import LoraHub
+from headstart.core import Steps, Unfit
+from headstart.numerics.learning import mean_loss, score
+from headstart.testing.combination_learning import LinearTasks, weights_of
+
+
+def test_adamerging_begins_at_task_arithmetic() -> None:
+    view = LinearTasks(0, labels=False)
+    assert (AdaMerging()(view, Steps(horizon=0)).shares == 0.3).all()
+
+
+def test_adamerging_by_model_has_one_share_for_all_tensors() -> None:
+    shares = AdaMerging(per="model", learning_rate=0.05)(LinearTasks(0, labels=False), Steps(horizon=5)).shares
+    assert shares is not None
+    assert (shares[0] == shares[1]).all()
+    assert len(set(shares[0])) == 3
+
+
+def test_adamerging_stays_within_its_bounds() -> None:
+    shares = AdaMerging(learning_rate=0.5, most=0.6)(LinearTasks(1, labels=False), Steps(horizon=30)).shares
+    assert shares is not None
+    assert shares.min() >= 0
+    assert shares.max() <= 0.6
+
+
+def test_balance_keeps_classes_apart() -> None:
+    """All in one class is the surest prediction, and the price on it counts."""
+    view = LinearTasks(2, tasks=1, labels=False)
+
+    def largest(balance: float) -> float:
+        found = AdaMerging(balance=balance, learning_rate=0.1, most=5.0)(view, Steps(horizon=150))
+        view.may_read = True
+        classes = view.logits(weights_of(view, found), 0, range(60)).argmax(1)
+        return float(np.bincount(classes.numpy(), minlength=3).max() / 60)
+
+    assert largest(2.0) <= largest(0.0)
+
+
+def test_atlas_begins_at_the_base() -> None:
+    assert not Atlas()(LinearTasks(0), Steps(horizon=0)).shares.any()  # type: ignore[union-attr]
+
+
+def test_atlas_makes_as_many_steps_as_its_epochs() -> None:
+    assert len(Atlas(epochs=7, batch=10, least_steps=0)(LinearTasks(0), Steps()).curve) == 42
+    assert len(Atlas(epochs=1, batch=60)(LinearTasks(0), Steps()).curve) == 100
+
+
+def test_atlas_recovers_a_task_that_one_model_solves() -> None:
+    view = LinearTasks(3, tasks=1)
+    learned = Atlas(epochs=60, weight_decay=0.0)(view, Steps())
+    assert score(view, weights_of(view, learned)) > 0.95
+
+
+def test_a_learned_soup_begins_at_the_mean() -> None:
+    learned = LearnedSoup()(LinearTasks(0), Steps(horizon=0))
+    assert learned.shares == pytest.approx(1 / 3)
+    assert learned.facts == {"logit_scale": 1.0}
+
+
+def test_a_learned_soup_finds_the_better_model() -> None:
+    view = LinearTasks(4, tasks=1)
+    one = LearnedSoup()(view, Steps(horizon=150)).shares
+    each = LearnedSoup(by_tensor=True)(view, Steps(horizon=150)).shares
+    assert one is not None
+    assert each is not None
+    assert one[0, 0] > 0.6
+    assert not np.allclose(each[0], each[1])
+
+
+def test_a_greedy_soup_against_all_orders() -> None:
+    """Its steps, written out by hand."""
+    view = LinearTasks(5)
+
+    def of(models: list[int]) -> float:
+        shares = np.zeros((2, 3))
+        shares[:, models] = 1 / len(models)
+        return score(view, view.shared(shares))
+
+    order = sorted(range(3), key=lambda m: -of([m]))
+    taken = order[:1]
+    for m in order[1:]:
+        if of([*taken, m]) >= of(taken):
+            taken.append(m)
+    learned = GreedySoup()(view, Steps())
+    assert learned.facts["taken"] == [f"model {m}" for m in taken]
+    assert learned.shares is not None
+    assert learned.shares[0].nonzero()[0].tolist() == sorted(taken)
+
+
+def test_lorahub_without_trials_is_the_base() -> None:
+    assert not LoraHub(trials=0)(LinearTasks(0), Steps()).shares.any()  # type: ignore[union-attr]
+
+
+def test_lorahub_pays_for_large_shares() -> None:
+    view = LinearTasks(6, tasks=1)
+    free, dear = (LoraHub(price=p, trials=80)(view, Steps()).shares for p in (0.0, 10.0))
+    assert np.abs(dear).mean() < np.abs(free).mean()  # type: ignore[arg-type]
+
+
+def test_evolution_names_the_merge_that_it_found() -> None:
+    view = LinearTasks(7)
+    learned = Evolve(trials=30)(view, Steps())
+    assert learned.method == "task_arithmetic"
+    assert len(learned.settings["weights"]) == 3
+    middle = view.made("task_arithmetic", {"weights": (0.5,) * 3, "scale": 0.8})
+    assert mean_loss(view, weights_of(view, learned)) <= mean_loss(view, middle)
+    assert learned.curve[-1][1] == pytest.approx(mean_loss(view, weights_of(view, learned)))
+
+
+@pytest.mark.parametrize("wrong", [{"search": ()}, {"search": (("scale", 1.0, 0.5),)}])
+def test_ranges(wrong: dict[str, object]) -> None:
+    with pytest.raises(Unfit):
+        Evolve(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [(AdaMerging, {"start": 2.0}), (Atlas, {"batch": 0}), (LearnedSoup, {"steps": -1}), (LoraHub, {"most": 0.0})],
+)
+def test_settings(method: type, wrong: dict[str, object]) -> None:
+    with pytest.raises(Unfit):
+        method(**wrong)
