@@ -48,6 +48,19 @@ def test_a_merge_is_one_document(shelf: Path, shell: Shell, tmp_path: Path) -> N
     assert sum(t["tensors"] for t in document["tensors"] if t["how"] != "dropped") == len(document_tensors(tmp_path))
 
 
+def test_heads_that_stay_apart_are_folders(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    words = ["merge", "linear", shelf / "mails", shelf / "chats", "--heads", "separate"]
+    planned = fits(shell(*words, "--dry-run", "--json"), "merge-plan")
+    assert planned["tensors"]["mails/classifier.weight"] == {"how": "copied", "rule": "head of `mails`"}
+    assert "labels of chats" in shell(*words, "--dry-run").out
+    made = fits(shell(*words, "--out", "out", "--json"), "merge")
+    assert [f["folder"] for f in made["folders"]] == ["mails", "chats"]
+    assert made["bytes"] == planned["forecast"]["bytes_written"]
+    assert (tmp_path / "out" / "chats" / "config.json").is_file()
+    (tmp_path / "r.yaml").write_text(f"method: linear\nmodels: [{shelf}/mails, {shelf}/chats]\nheads: separate\n")
+    assert fits(shell("merge", "r.yaml", "by-recipe", "--json"), "merge")["folders"] == made["folders"]
+
+
 def document_tensors(folder: Path) -> list[str]:
     from safetensors import safe_open
 

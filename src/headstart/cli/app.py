@@ -42,6 +42,7 @@ class HeadsRule(StrEnum):
 
     AVERAGE = "average"
     CONCATENATE = "concatenate"
+    SEPARATE = "separate"
     REFUSE = "refuse"
 
 
@@ -539,7 +540,7 @@ def merge(
     settings: Settings = None,
     out: Annotated[Optional[Path], typer.Option(help="folder for the merged model")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and its cost, and write nothing")] = False,
-    heads: Annotated[HeadsRule, typer.Option(help="of classifiers whose labels differ")] = HeadsRule.AVERAGE,
+    heads: Annotated[HeadsRule, typer.Option(help="separate: every model keeps its own")] = HeadsRule.AVERAGE,
     unmatched: Annotated[UnmatchedRule, typer.Option(help="tensors that not all have")] = UnmatchedRule.REFUSE,
     dtype: Annotated[Optional[str], typer.Option(help="of the result: bfloat16, float16, float32")] = None,
     shard: Annotated[str, typer.Option(help="the most of one file")] = "5GB",

@@ -33,7 +33,7 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
         ("method", f"{said['method']} ({_settings(said['settings'])})"),
         ("base", said["base"] or "none"),
         ("models", ", ".join(said["models"])),
-        ("labels", ", ".join(said["labels"]) if said["labels"] else "none"),
+        *_labels(said["folders"]),
         ("reads", size(cost.bytes_read)),
         ("writes", size(cost.bytes_written)),
         ("memory at most", size(cost.peak_bytes)),
@@ -52,7 +52,7 @@ def merged(made: Merged, *, machine: bool) -> None:
             {
                 **_described(plan),
                 "out": str(made.where),
-                "bytes": plan.bytes_written,
+                "bytes": made.receipt.facts["bytes"],
                 "seconds": made.receipt.seconds,
                 "tensors": made.receipt.facts["tensors"],
                 "lost": made.receipt.facts["lost"],
@@ -63,7 +63,7 @@ def merged(made: Merged, *, machine: bool) -> None:
     draw(table(*HEADS, rows=[(r["tensors"], r["how"], r["rule"]) for r in made.receipt.facts["tensors"]]))
     for warning in plan.warnings:
         warn(warning)
-    saved(f"saved `{made.where}` ({size(plan.bytes_written)}, {made.receipt.seconds:.1f} s)")
+    saved(f"saved `{made.where}` ({size(made.receipt.facts['bytes'])}, {made.receipt.seconds:.1f} s)")
 
 
 def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
@@ -164,13 +164,22 @@ def made_folder(where: Path, *, machine: bool) -> None:
     saved(f"saved `{where}`")
 
 
+def _labels(folders: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Of the one model that is made, or of each folder."""
+    named = [(f["folder"], ", ".join(f["labels"]) if f["labels"] else "none") for f in folders]
+    return [("labels" if n == "." else f"labels of {n}", said) for n, said in named]
+
+
 def _described(found: Plan) -> dict[str, Any]:
+    from headstart.combination.writing import folders_of
+
     return {
         "method": found.method,
         "settings": dict(found.settings),
         "base": found.base.name if found.base else None,
         "models": [m.name for m in found.models],
         "labels": list(found.labels) if found.labels else None,
+        "folders": folders_of(found),
         "seed": found.seed,
     }
 

@@ -12,6 +12,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .layouts import bytes_on_disk
+
 if TYPE_CHECKING:
     from headstart.numerics.stream import Made
 
@@ -37,15 +39,18 @@ def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) ->
     import psutil
 
     from headstart.execution.meter import cores
+    from headstart.io.atomic import twins
     from headstart.io.safetensors_files import WIDTHS
     from headstart.numerics.dry import bytes_read
     from headstart.numerics.stream import room_bytes
 
     crew = threads or cores()
-    read, written = bytes_read(plan.made, WIDTHS), plan.bytes_written
+    place = next((p for p in (out.parents if out else ()) if p.is_dir()), None)
+    how = twins(place) if plan.apart and place is not None else "link"
+    read, written = bytes_read(plan.made, WIDTHS), bytes_on_disk(plan, how)
     _sampled(plan, crew, WARM_ENTRIES)  # all is imported and compiled, before memory and time are looked at
     peak = psutil.Process().memory_info().rss + room_bytes(plan.made, crew)
-    seconds = written * (_sampled(plan, crew, SAMPLE_ENTRIES) + _writing_a_byte(out))
+    seconds = written * (_sampled(plan, crew, SAMPLE_ENTRIES) + _writing_a_byte(place))
     return Forecast(read, written, peak, seconds)
 
 
@@ -78,8 +83,7 @@ def _pieces(made: list[Made], entries: int) -> list[Made]:
     return out
 
 
-def _writing_a_byte(out: Path | None) -> float:
-    place = next((p for p in (out.parents if out else ()) if p.is_dir()), None)
+def _writing_a_byte(place: Path | None) -> float:
     if place is None or not os.access(place, os.W_OK):
         return 0.0
     with tempfile.TemporaryFile(dir=place) as file:

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headstart.core import Refused, Unfit
 
+from .heads import head_of, is_label_wise, kept, places_of
+
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
     from headstart.io.safetensors_files import Entry
     from headstart.numerics.stream import Kind, Made, Part
 
-Heads = Literal["average", "concatenate", "refuse"]
+Heads = Literal["average", "concatenate", "separate", "refuse"]
 Unmatched = Literal["refuse", "drop"]
 HEADS: tuple[str, ...] = get_args(Heads)
 UNMATCHED: tuple[str, ...] = get_args(Unmatched)
-HEAD_MODULES = frozenset({"classifier", "score", "head", "cls_classifier", "distillation_classifier"})
 # output embeddings that are not stored where they are the input embedding, and names that this has
 OUTPUTS = frozenset({"lm_head.weight", "cls.predictions.decoder.weight", "embed_out.weight", "output.weight"})
 INPUTS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+TAKEN = ("merge.json", "README.md", "written.txt")  # what lies beside the models' folders
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -50,6 +52,8 @@ class Plan:
     fates: by tensor of the result; lost: (model, tensor) of those that are not in it.
     config: what the donor's configuration gets beside the labels. files: of other folders than the donor, name ->
     folder; texts: files with a text of their own.
+    apart: where every model keeps its own head, a folder of the result for each, in their order, with the tensors of
+    the result that are its head; empty where one model is made.
     """
 
     folders: tuple[ModelFolder, ...]
@@ -68,6 +72,14 @@ class Plan:
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, ModelFolder] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def results(self) -> list[tuple[str, ModelFolder, tuple[str, ...] | None]]:
+        """The models that are made: folder below the result ("" or like "mails/"), whose files it has, its labels."""
+        if not self.apart:
+            return [("", self.donor, self.labels)]
+        return [(f"{place}/", m, m.labels) for place, m in zip(self.apart, self.models, strict=True)]
 
     @property
     def bytes_written(self) -> int:
@@ -100,7 +112,7 @@ def planned_by(
     made = tuple(planner.made())
     return Plan(
         folders, models[0], base, tuple(models), "", {}, made, planner.fates, planner.lost, planner.labels, dtype, 0,
-        tuple(planner.warnings),
+        tuple(planner.warnings), apart=planner.apart,
     )  # fmt: skip
 
 
@@ -158,13 +170,22 @@ class Planner:
         self.lost: dict[tuple[str, str], Fate] = {}
         self.warnings: list[str] = []
         self.labels = self._all_labels()
+        self.own = self._own_heads()
+        self.apart: dict[str, tuple[str, ...]] = {}
 
     def made(self) -> Iterator[Made]:
         for name, entry in self.donor.tensors.items():
-            one = self._one(name, entry)
+            one = None if name in self.own.get(self.donor.name, ()) else self._one(name, entry)
             if one is not None:
                 yield one
         self._account_for_the_rest()
+        if self.own:
+            beside = {n.partition("/")[0] for n in self.donor.tensors if "/" in n}
+            for place, model in zip(places_of(self.models, (*beside, *TAKEN)), self.models, strict=True):
+                head = kept(model, self.folders.index(model), self.own[model.name], place, DTYPES.get(self.dtype or ""))
+                self.apart[place] = tuple(one.name for one in head)
+                self.fates |= {name: Fate("copied", f"head of `{model.name}`") for name in self.apart[place]}
+                yield from head
 
     def _one(self, name: str, entry: Entry) -> Made | None:
         lacking = [f.name for f, names in zip(self.folders, self.names, strict=True) if name not in names]
@@ -181,9 +202,10 @@ class Planner:
             self.warnings.append(
                 f"running statistics such as `{name}` are merged like weights; renew them by a pass over data"
             )
-        if self._is_label_wise(name, entry):
+        if is_label_wise(self.donor, name):
             return self._head(name, entry)
         self._check_shapes(name, entry)
+        self._check_names(name)
         parts = [self._part(i, name) for i in range(len(self.folders))]
         return self._merged(name, entry, entry.shape, parts)
 
@@ -259,7 +281,7 @@ class Planner:
 
     def _all_labels(self) -> tuple[str, ...] | None:
         """The labels of the result: the donor's, or the union in order of appearance."""
-        if self.donor.labels is None:
+        if self.donor.labels is None or self.heads == "separate":
             return None
         sets = [m.labels or () for m in self.models]
         if len(self.models) > 1 and all(label.startswith("LABEL_") for s in sets for label in s):
@@ -280,16 +302,8 @@ class Planner:
         return Refused(
             f"the heads of `{self.donor.name}` and `{self.models[other].name}` have different labels: {what}",
             where="merge",
-            fix="put one head after the other with --heads concatenate, or merge models of one task",
-        )
-
-    def _is_label_wise(self, name: str, entry: Entry) -> bool:
-        labels = self.donor.labels
-        return (
-            labels is not None
-            and bool(entry.shape)
-            and entry.shape[0] == len(labels)
-            and bool(HEAD_MODULES & set(name.split(".")))
+            fix="keep every head with --heads separate, put one after the other with --heads concatenate, or merge "
+            "models of one task",
         )
 
     def _head(self, name: str, entry: Entry) -> Made:
@@ -319,14 +333,37 @@ class Planner:
         parts = plain[:begin] + [_filled(p, having) for p in plain[begin:]]
         return self._merged(name, entry, (len(self.labels), *entry.shape[1:]), parts)
 
+    def _own_heads(self) -> dict[str, frozenset[str]]:
+        """Tensors that are not merged but stay with their model, by the model; of the base, those in their places."""
+        if self.heads != "separate":
+            return {}
+        own = {m.name: head_of(m) for m in self.models}
+        if self.base is not None:
+            own[self.base.name] = frozenset(r for n, r in self.names[0].items() if n in own[self.donor.name])
+        return own
+
+    def _check_names(self, name: str) -> None:
+        """Bodies that are stored once for all models have names that fit all of them."""
+        for model, names in zip(self.models, self.names[len(self.folders) - len(self.models) :], strict=True):
+            if self.own and _modern(names[name]) != _modern(name):
+                raise Refused(
+                    f"tensor `{name}` of `{self.donor.name}` is called `{names[name]}` in `{model.name}`",
+                    where="--heads separate",
+                    fix="keep heads separate of models of one architecture, which can share the files of their body",
+                )
+
     def _account_for_the_rest(self) -> None:
         """Tensors of the others that have no place in the result: buffers and the base's own; else it stops."""
         for folder, names in zip(self.folders, self.names, strict=True):
             used = set(names.values())
             for name, entry in folder.tensors.items():
-                if name in used or folder is self.donor:
+                if name in self.own.get(folder.name, ()):
+                    if folder is not self.base:
+                        continue
+                    fate = Fate("dropped", "of the base alone: every model keeps its own head", folder.name)
+                elif name in used or folder is self.donor:
                     continue
-                if entry.dtype not in DTYPES.values():
+                elif entry.dtype not in DTYPES.values():
                     fate = Fate("dropped", f"whole numbers that `{self.donor.name}` has not", folder.name)
                 elif folder is self.base:
                     fate = Fate("dropped", "of the base alone: no fine-tune has it", folder.name)

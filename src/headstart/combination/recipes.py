@@ -42,7 +42,7 @@ class Recipe(_Strict):
     base: str | None = None
     settings: dict[str, Any] = {}
     rules: list[Rule] = []  # the first that matches a tensor holds for it
-    heads: Literal["average", "concatenate", "refuse"] = "average"
+    heads: Literal["average", "concatenate", "separate", "refuse"] = "average"
     unmatched: Literal["refuse", "drop"] = "refuse"
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
     seed: int = 0

@@ -12,9 +12,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,11 @@ from headstart import __version__, catalogue
 from headstart.core import OverBudget, Problem, Receipt, Refused, Unreadable
 from headstart.io.shards import SHARD_BYTES
 
+from .layouts import bytes_on_disk, expected, files_of
 from .plans import Plan, counted
 
 if TYPE_CHECKING:
+    from headstart.io.atomic import Twin
     from headstart.io.model_folders import ModelFolder
     from headstart.io.shards import Shard
     from headstart.numerics.stream import Made, Part
@@ -49,12 +50,13 @@ def write(
     from headstart.numerics import stream
 
     began = time.perf_counter()
-    layout = _layout(plan, shard_bytes)
+    layout = files_of(plan, shard_bytes)
     atomic.refuse_occupied(out, overwrite=overwrite)
     with atomic.writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     staging = _staging(plan, out, shard_bytes)
-    _room_for(plan, out, staging)
+    how = atomic.twins(out.parent) if plan.apart else "link"
+    _room_for(bytes_on_disk(plan, how), out, staging)
     with _locked(staging, out):
         try:
             with ExitStack() as stack:
@@ -71,25 +73,17 @@ def write(
                 stream.run(plan.made, readers, writer, done=writer.done, seed=plan.seed, threads=crew, report=tell)
                 writer.complete()
             _verify(staging, plan)
-            receipt = _receipt(plan, crew, time.perf_counter() - began)
+            receipt = _receipt(plan, crew, time.perf_counter() - began, how)
             _files(plan, staging, receipt)
             atomic.sync_tree(staging)
             atomic.swap_in(staging, out)
+            _protect(out, layout, how)
             (out / LOCK).unlink()  # held until now: nobody begins in the folder while it moves
             atomic.sync(out.parent)
         except Problem:
             shutil.rmtree(staging, ignore_errors=True)
             raise
     return receipt
-
-
-def _layout(plan: Plan, shard_bytes: int) -> list[Shard]:
-    from headstart.io.shards import Planned, folder_of, laid_out
-
-    main = plan.donor.main
-    planned = [Planned(m.name, m.dtype, m.shape, folder_of(m.name)) for m in plan.made]
-    shards = laid_out(planned, shard_bytes)
-    return [s if s.folder else replace(s, folder=main) for s in shards]
 
 
 def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
@@ -132,12 +126,13 @@ def _state(folder: ModelFolder) -> list[Any]:
     ]
 
 
-def _room_for(plan: Plan, out: Path, staging: Path) -> None:
-    held = sum(f.stat().st_blocks * 512 for f in staging.rglob("*") if f.is_file()) if staging.is_dir() else 0
+def _room_for(needed: int, out: Path, staging: Path) -> None:
+    files = [f.stat() for f in staging.rglob("*") if f.is_file()] if staging.is_dir() else []
+    held = sum({s.st_ino: s.st_blocks * 512 for s in files}.values())
     free = shutil.disk_usage(out.parent).free
-    if plan.bytes_written - held > free:
+    if needed - held > free:
         raise OverBudget(
-            f"the result has {plan.bytes_written / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB left",
+            f"the result has {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB left",
             where=f"`{out.parent}`",
             fix="free some space, choose another disk with --out, or a smaller type with --dtype bfloat16",
         )
@@ -193,24 +188,26 @@ def glob_quoted(name: str) -> str:
 def _verify(staging: Path, plan: Plan) -> None:
     """Reads back what is there: every planned tensor, and no other, in its type and shape."""
     from headstart.io import model_folders
-    from headstart.io.shards import folder_of
 
-    said = {m.name: (m.dtype, m.shape) for m in plan.made}
-    main = plan.donor.main
-    for inner in {"", *map(folder_of, said)}:
-        place = staging / (inner or main)
-        found = {inner + n: v for n, v in model_folders.shapes(place).items()}
-        wanted = {n: v for n, v in said.items() if folder_of(n) == inner}
+    for inner, wanted in expected(plan).items():
+        found = model_folders.shapes(staging / inner)
         if found != wanted:
             odd = sorted(set(found.items()) ^ set(wanted.items()))[0][0]
             raise Unreadable(
                 f"tensor `{odd}` is not on the disk as it was written",
-                where=f"`{place}`",
+                where=f"`{staging / inner}`",
                 fix="merge again; if it happens again, check the disk",
             )
 
 
-def _receipt(plan: Plan, threads: int, seconds: float) -> Receipt:
+def _protect(out: Path, layout: Sequence[Shard], how: Twin) -> None:
+    """A file that several models share is for reading: whoever saves into one of their folders must replace it."""
+    for shard in layout:
+        if shard.also and how == "link":
+            (out / shard.path).chmod(0o444)
+
+
+def _receipt(plan: Plan, threads: int, seconds: float, how: Twin) -> Receipt:
     import numba
     import torch
 
@@ -232,37 +229,48 @@ def _receipt(plan: Plan, threads: int, seconds: float) -> Receipt:
             "labels": list(plan.labels) if plan.labels else None,
             "tensors": by_rule,
             "lost": [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(plan.lost.items())],
-            "bytes": plan.bytes_written,
+            "bytes": bytes_on_disk(plan, how),
+            "folders": folders_of(plan),
+            "shared_by": how if plan.apart else None,
         },
     )
 
 
+def folders_of(plan: Plan) -> list[dict[str, Any]]:
+    """Where the models that are made lie below the result, and their labels."""
+    return [
+        {"folder": place.rstrip("/") or ".", "model": model.name, "labels": list(labels) if labels else None}
+        for place, model, labels in plan.results
+    ]
+
+
 def _files(plan: Plan, staging: Path, receipt: Receipt) -> None:
-    """The donor's configuration, tokenizer and preprocessor, and an account of the merge."""
+    """The configuration, tokenizer and preprocessor of each model that is made, and an account of the merge."""
     from headstart.io.atomic import dumps, writing
     from headstart.io.model_folders import carry
 
-    donor = plan.donor
     with writing(staging):
-        carry(donor, staging)
+        for place, model, labels in plan.results:
+            carry(model, staging / place)
+            if model.config:
+                config = dumps(config_of(plan, model, labels))
+                (staging / place / model.main / "config.json").write_text(config, encoding="utf-8")
         for name, folder in plan.files.items():
             shutil.copyfile(folder.where / name, staging / name)
         for name, text in plan.texts.items():
             (staging / name).write_text(text, encoding="utf-8")
-        if donor.config:
-            (staging / donor.main / "config.json").write_text(dumps(config_of(plan)), encoding="utf-8")
         (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
         (staging / "README.md").write_text(_card(plan), encoding="utf-8")
 
 
-def config_of(plan: Plan) -> dict[str, Any]:
-    """The donor's configuration with the labels and the type of the result."""
-    config = {**plan.donor.config, **plan.config}
-    if plan.labels is not None and plan.labels != plan.donor.labels:
-        config["id2label"] = {str(i): label for i, label in enumerate(plan.labels)}
-        config["label2id"] = {label: i for i, label in enumerate(plan.labels)}
+def config_of(plan: Plan, model: ModelFolder, labels: tuple[str, ...] | None) -> dict[str, Any]:
+    """A model's configuration with the labels and the type of the result."""
+    config = {**model.config, **plan.config}
+    if labels is not None and labels != model.labels:
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
         if "num_labels" in config:
-            config["num_labels"] = len(plan.labels)
+            config["num_labels"] = len(labels)
     if plan.dtype is not None:
         for key in ("dtype", "torch_dtype"):
             if key in config:
@@ -274,10 +282,14 @@ def _card(plan: Plan) -> str:
     """A model card whose front matter says what the model comes from."""
     names = [f.name for f in plan.folders]
     lines = ["---", "base_model:", *(f"- {json.dumps(n)}" for n in names), "tags:", "- merge", "---", ""]
-    lines += [f"# {plan.donor.name} and {len(plan.models) - 1} more, merged", ""]
+    heads = ", each with its own head" if plan.apart else ""
+    lines += [f"# {plan.donor.name} and {len(plan.models) - 1} more, merged{heads}", ""]
     lines += [f"Merged by headstart {__version__} with `{plan.method}`: {_said(plan.settings)}.", ""]
     lines += ["| role | model |", "| --- | --- |"]
     lines += [f"| {'base' if f is plan.base else 'model'} | {_plain(f.name)} |" for f in plan.folders]
+    if plan.apart:
+        lines += ["", "| folder | head of |", "| --- | --- |"]
+        lines += [f"| {_plain(p)} | {_plain(m.name)} |" for p, m in zip(plan.apart, plan.models, strict=True)]
     return "\n".join([*lines, "", f"Every tensor is accounted for in `{RECEIPT}`.", ""])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headstart.core import Refused, Unreadable
 
@@ -20,6 +21,8 @@ PART = ".staging-"  # how the name of an unfinished folder begins
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+Twin = Literal["link", "clone", "copy"]
+FICLONE = 0x40049409  # Linux' request to share the blocks of another file
 
 
 @contextmanager
@@ -147,6 +150,37 @@ def swap_in(new: Path, place: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.replace(new, place)
+
+
+def twin(source: Path, place: Path) -> Twin:
+    """The same bytes at a second place of one disk: a link, else shared blocks, which take no room, else a copy."""
+    place.unlink(missing_ok=True)
+    try:
+        os.link(source, place)
+        return "link"
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+    try:
+        with source.open("rb") as read, place.open("wb") as write:
+            fcntl.ioctl(write, FICLONE, read.fileno())
+        return "clone"
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+    shutil.copyfile(source, place)
+    return "copy"
+
+
+def twins(folder: Path) -> Twin:
+    """What `twin` does on the disk of a folder, tried on a byte; `copy` where nothing can be written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=PART, dir=folder) as name:
+            source = Path(name) / "one"
+            source.write_bytes(b"1")
+            return twin(source, Path(name) / "other")
+    except OSError:
+        return "copy"
 
 
 def sync(path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from headstart.core import Unreadable
 
-from .atomic import write_json, writing
+from .atomic import twin, write_json, writing
 from .safetensors_files import WIDTHS, Entry
 
 SINGLE = "model.safetensors"
@@ -90,13 +90,14 @@ class Planned:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Shard:
-    """One file to be written. places: byte in the file at which each tensor begins."""
+    """One file to be written. places: byte in the file at which each tensor begins. also: folders that have it, too."""
 
     folder: str
     name: str
     header: bytes
     places: Mapping[str, int]
     bytes: int
+    also: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -132,9 +133,17 @@ def laid_out(tensors: Sequence[Planned], shard_bytes: int) -> list[Shard]:
             groups[-1].append(tensor)
             held += tensor.bytes
         many = len(groups)
-        names = [f"model-{i + 1:05d}-of-{many:05d}.safetensors" for i in range(many)] if many > 1 else [SINGLE]
+        names = [numbered(i, many) for i in range(many)]
         made += [_shard(folder, name, group) for name, group in zip(names, groups, strict=True)]
     return made
+
+
+def numbered(at: int, many: int) -> str:
+    """
+    >>> numbered(0, 2), numbered(0, 1)
+    ('model-00001-of-00002.safetensors', 'model.safetensors')
+    """
+    return f"model-{at + 1:05d}-of-{many:05d}.safetensors" if many > 1 else SINGLE
 
 
 def _shard(folder: str, name: str, tensors: Sequence[Planned]) -> Shard:
@@ -212,12 +221,17 @@ class ShardWriter:
             self._flush()
 
     def complete(self) -> None:
-        """Makes it a model's folder: an index where there are several files, and no notes."""
+        """Makes it folders of models: files that several have, an index where there are several files, and no notes."""
         self.flush()
-        for folder in dict.fromkeys(s.folder for s in self._shards):
-            mine = [s for s in self._shards if s.folder == folder]
+        for shard in self._shards:
+            for folder in shard.also:
+                with writing(self.folder):
+                    (self.folder / folder).mkdir(parents=True, exist_ok=True)
+                    twin(self.folder / shard.path, self.folder / folder / shard.name)
+        for folder in dict.fromkeys(f for s in self._shards for f in (s.folder, *s.also)):
+            mine = [s for s in self._shards if folder in (s.folder, *s.also)]
             if len(mine) > 1:
-                places = {n.removeprefix(folder): s.name for s in mine for n in s.places}
+                places = {n.removeprefix(s.folder): s.name for s in mine for n in s.places}
                 total = sum(s.bytes - len(s.header) for s in mine)
                 said = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
                 write_json(self.folder / folder / INDEX, said)

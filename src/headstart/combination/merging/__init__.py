@@ -47,9 +47,10 @@ def planned(
 
     models: folders with safetensors, the first of which gives the result its configuration and files. method: a name of
     any kind of merge, or an instance. base: what the models were fine-tuned from. settings: of the method.
-    heads: of classifiers: `average` by the names of the labels, `concatenate` one after the other, or `refuse` heads
-    that differ. unmatched: what becomes of tensors that not all models have. dtype: of the result; else that of the
-    base, or of the first model. seed: of methods that draw.
+    heads: of classifiers: `average` by the names of the labels, `concatenate` one after the other, `separate` for a
+    folder with its own head for each model and one body for all, or `refuse` heads that differ. unmatched: what becomes
+    of tensors that not all models have. dtype: of the result; else that of the base, or of the first model. seed: of
+    methods that draw.
 
     Raises `Refused` where the models do not fit together.
     """
