@@ -54,6 +54,8 @@ class Plan:
     folder; texts: files with a text of their own.
     apart: where every model keeps its own head, a folder of the result for each, in their order, with the tensors of
     the result that are its head; empty where one model is made.
+    reads: a method that reads rows first; until then every tensor has what stands in for it. learned: what came of
+    that, for the receipt; it holds all that decides about bytes of the result and is in no method.
     """
 
     folders: tuple[ModelFolder, ...]
@@ -73,6 +75,8 @@ class Plan:
     files: Mapping[str, ModelFolder] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reads: Any = None
+    learned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def results(self) -> list[tuple[str, ModelFolder, tuple[str, ...] | None]]:

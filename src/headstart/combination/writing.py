@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
             "inputs": [_state(f) for f in plan.folders],
             "made": [_described(m) for m in plan.made],
             "seed": plan.seed,
+            "learned": plan.learned,
             "shards": shard_bytes,
         },
         sort_keys=True,
@@ -108,8 +110,13 @@ def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
 def _described(made: Made) -> list[Any]:
     """All that decides about the bytes of one tensor."""
     parts = [None if p is None else [p.model, p.name, p.dtype, _rows(p)] for p in (made.base, *made.tuned)]
-    method = None if made.method is None else [catalogue.address(type(made.method)), catalogue.settings(made.method)]
+    method = None if made.method is None else [catalogue.address(type(made.method)), said_of(made.method)]
     return [made.name, made.dtype, list(made.shape), parts, method]
+
+
+def said_of(method: Any) -> dict[str, Any]:
+    """Settings; of what was learned from rows, the plan says it."""
+    return catalogue.settings(method) if is_dataclass(method) else {}
 
 
 def _rows(part: Part) -> list[Any] | None:
@@ -228,6 +235,7 @@ def _receipt(plan: Plan, threads: int, seconds: float, how: Twin) -> Receipt:
             "states": [_state(f) for f in plan.folders],
             "labels": list(plan.labels) if plan.labels else None,
             "tensors": by_rule,
+            "learned": plan.learned,
             "lost": [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(plan.lost.items())],
             "bytes": bytes_on_disk(plan, how),
             "folders": folders_of(plan),

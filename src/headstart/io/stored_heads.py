@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,31 @@ from .text_encoder import TextBatch, TextEncoder
 Array = np.ndarray[Any, Any]
 
 
+class Whole:
+    """A checkpoint with its head, as its files say; the head is read whole, or not used at all.
+
+    module: of transformers, float32, in eval mode; its answers have `logits`.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        assert recipe.head is not None  # asked by the caller
+        self.head, self.module = recipe.head, _whole(recipe)
+        self.encoder = _reader(recipe, self.module)
+
+    def called(self, inputs: pa.Table, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """What the module is called with for these rows, padded to the longest."""
+        batch = self.encoder.collate(inputs, rows)
+        return dict(batch.tensors) if isinstance(batch, TextBatch) else _pixels(batch)
+
+
 def predictions(recipe: Recipe, inputs: pa.Table) -> Array:
-    """(rows, labels) float64. The head is read whole, or not used at all."""
-    assert recipe.head is not None  # asked by the caller
-    whole = _whole(recipe)
-    encoder = _reader(recipe, whole)
-    out = np.zeros((inputs.num_rows, len(recipe.head.labels)), dtype=np.float64)
+    """(rows, labels) float64, by the checkpoint's own head."""
+    whole = Whole(recipe)
+    out = np.zeros((inputs.num_rows, len(whole.head.labels)), dtype=np.float64)
     with torch.inference_mode():
-        for rows in batches(encoder.keys(inputs)):
-            batch = encoder.collate(inputs, rows)
-            called = batch.tensors if isinstance(batch, TextBatch) else _pixels(batch)
-            out[rows] = linked(whole(**called).logits.double().numpy(), recipe.head.link)
+        for rows in batches(whole.encoder.keys(inputs)):
+            logits = whole.module(**whole.called(inputs, rows)).logits
+            out[rows] = linked(logits.double().numpy(), whole.head.link)
     return out
 
 

@@ -15,10 +15,10 @@ import torch
 from headstart.core import METRICS, MergeView, Unfit
 
 from . import metrics
+from .artifacts import linked
 
 Array = np.ndarray[Any, Any]
 Weights = Mapping[str, torch.Tensor]
-ROWS_AT_ONCE = 64
 
 
 def draws(rows: int, size: int, seed: int) -> Iterator[list[int]]:
@@ -69,16 +69,6 @@ def loss(logits: torch.Tensor, labels: torch.Tensor, link: str) -> torch.Tensor:
     return torch.nn.functional.mse_loss(logits.squeeze(1), labels.float())
 
 
-def predictions(logits: torch.Tensor, link: str) -> Array:
-    """(rows, outputs) float64: probabilities, or values."""
-    found = logits.double()
-    if link == "softmax":
-        found = torch.softmax(found, 1)
-    elif link == "sigmoid":
-        found = torch.sigmoid(found)
-    return found.numpy()
-
-
 def gradient(
     view: MergeView, weights: Weights, batches: Sequence[Sequence[int]],
     objective: Callable[[int, torch.Tensor], torch.Tensor],
@@ -104,17 +94,15 @@ def slopes(view: MergeView, gradients: Weights) -> Array:
 
 def outputs(view: MergeView, weights: Weights, task: int) -> torch.Tensor:
     """Logits of all rows of a task."""
-    rows = range(view.rows(task))
     with torch.inference_mode():
-        parts = [view.logits(weights, task, rows[at : at + ROWS_AT_ONCE]) for at in range(0, len(rows), ROWS_AT_ONCE)]
-        return torch.cat(parts)
+        return view.logits(weights, task, range(view.rows(task)))
 
 
 def score(view: MergeView, weights: Weights) -> float:
     """Mean over the tasks of each one's metric, on all rows; higher is better."""
     found = []
     for task in range(len(view.tasks)):
-        table = predictions(outputs(view, weights, task), view.link(task))
+        table = linked(outputs(view, weights, task).numpy(), view.link(task))
         labels = view.labels(task, range(view.rows(task))).numpy()
         found.append(METRICS[view.metric(task)].sign * metrics.value(view.metric(task), labels, table))
     return float(np.mean(found))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
-from headstart.core import Receipt, Unfit
+from headstart.core import Receipt, Refused, Target, Unfit
 from headstart.io.shards import SHARD_BYTES
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ STREAMS: dict[str, Kind] = {
     "combination.trimming": "trimming",
     "combination.merging": "merging",
 }
-KINDS = tuple(STREAMS)
+Targets = Mapping[str, Target] | Sequence[Target]
+READ_ROWS = ("combination.matching", "combination.learning")
+KINDS = (*STREAMS, *READ_ROWS)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,21 +58,39 @@ def planned(
     """
     from headstart.combination.plans import plan
 
-    kind, chosen = _made(method, settings or {})
+    kind = kind_of(method)
+    chosen = _instance(kind, method, settings or {})
     folders, root = _opened(models, base)
-    return plan(folders, root, chosen, kind, heads=heads, unmatched=unmatched, dtype=dtype, seed=seed)
+    if kind in READ_ROWS:
+        return _until_rows_are_read(chosen, plan, folders, root, heads, unmatched, dtype, seed)
+    return plan(folders, root, chosen, STREAMS[kind], heads=heads, unmatched=unmatched, dtype=dtype, seed=seed)
+
+
+def _until_rows_are_read(
+    method: Any, plan: Any, folders: list[ModelFolder], root: ModelFolder | None, heads: Heads, unmatched: Unmatched,
+    dtype: str | None, seed: int,
+) -> Plan:  # fmt: skip
+    """The plan of a mean, or of task arithmetic where there is a base, which stands in for what rows will tell."""
+    from headstart.combination.plans import check
+
+    check(folders, root, method, heads, unmatched, dtype)
+    stand_in = catalogue.make("combination.weighting", "linear" if root is None else "task_arithmetic")
+    found: Plan = plan(folders, root, stand_in, "weighting", heads=heads, unmatched=unmatched, dtype=dtype, seed=seed)
+    said = catalogue.name_of(method), catalogue.settings(method)
+    return dataclasses.replace(found, method=said[0], settings=said[1], reads=method)
 
 
 def merge(
     models: Sequence[str | Path], method: Any = "linear", *, out: str | Path, base: str | Path | None = None,
     settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
     dtype: str | None = None, seed: int = 0, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
-    overwrite: bool = False, report: Report | None = None,
+    overwrite: bool = False, report: Report | None = None, targets: Targets = (),
 ) -> Merged:  # fmt: skip
     """One model of several, written as a new folder; the inputs stay as they are.
 
     The arguments are those of `planned`; and shard_bytes: the most of one file. threads: side by side; else all
     processors. report: is told of bytes done and in all, and stops the merge by saying False; called again, it goes on.
+    targets: rows for methods that read them: one target for all models, or one for each by the model's name.
 
     Raises `Refused` where the models do not fit together or the folder holds something, `OverBudget` where the disk has
     too little room, `Unreadable` for damaged files.
@@ -78,7 +98,34 @@ def merge(
     plan = planned(
         models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, dtype=dtype, seed=seed
     )
+    plan = with_rows(plan, targets)
     return carried_out(plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
+
+
+def with_rows(plan: Plan, targets: Targets, *, rows: int | None = None, steps: int | None = None) -> Plan:
+    """The plan, once its method has read the rows that it asks for; a plan that asks for none, as it is.
+
+    rows: the most that passes look at. steps: how many a method learns for, in place of its own number.
+    """
+    if plan.reads is None:
+        return plan
+    from headstart.combination.learned import ROWS, learned_from
+    from headstart.combination.live import task_rows
+
+    named = targets.items() if isinstance(targets, Mapping) else [(None, t) for t in targets]
+    unlabelled = not plan.reads.needs.labels
+    tasks = [task_rows(t, plan, _number(plan, name), unlabelled=unlabelled) for name, t in named]
+    return learned_from(plan, tasks, rows=rows or ROWS, steps=steps)
+
+
+def _number(plan: Plan, name: str | None) -> int | None:
+    """Of the model that a target belongs to."""
+    if name is None:
+        return None
+    names = [m.name for m in plan.models]
+    if name not in names:
+        raise Unfit(f"no model is called `{name}`", where="targets", fix=f"use one of: {', '.join(names)}")
+    return names.index(name)
 
 
 def merge_recipe(
@@ -112,13 +159,13 @@ def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
     models = [found_at(m, place) for m in said.models]
     base = found_at(said.base, place) if said.base is not None else None
     folders, root = _opened(models, base)
-    kind, method = _made(said.method, said.settings)
+    kind, method = made_of(said.method, said.settings)
     check(folders, root, method, said.heads, said.unmatched, said.dtype)
     rules = []
     for rule in said.rules:
         other = said.method if rule.method is None else rule.method
         settings = {**said.settings, **rule.settings} if rule.method is None else rule.settings
-        rules.append((rule.tensors, _made(other, settings)))
+        rules.append((rule.tensors, made_of(other, settings)))
         check(folders, root, rules[-1][1][1], said.heads, said.unmatched, said.dtype)
 
     def choose(name: str, *_: Any) -> tuple[Kind, Any]:
@@ -159,11 +206,22 @@ def _opened(models: Sequence[str | Path], base: str | Path | None) -> tuple[list
     return folders, root
 
 
-def _made(method: Any, settings: Mapping[str, Any]) -> tuple[Kind, Any]:
+def made_of(method: Any, settings: Mapping[str, Any]) -> tuple[Kind, Any]:
+    """What the stream calls a method, and the method with its settings. Raises `Refused` for one that reads rows."""
     kind = kind_of(method)
+    if kind in READ_ROWS:
+        raise Refused(
+            f"`{method}` reads rows, which a recipe or another merge cannot give it",
+            where="merge",
+            fix=f"type: headstart merge {method} MODEL… --target FILE",
+        )
+    return STREAMS[kind], _instance(kind, method, settings)
+
+
+def _instance(kind: str, method: Any, settings: Mapping[str, Any]) -> Any:
     if settings and not isinstance(method, str):
         raise Unfit("a method that is made already takes no settings", where="merge", fix="set them where it is made")
-    return STREAMS[kind], catalogue.make(kind, method, **settings)
+    return catalogue.make(kind, method, **settings)
 
 
 def kind_of(method: Any) -> str:

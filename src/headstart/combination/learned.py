@@ -1,0 +1,132 @@
+"""Merges that read rows: once they were read, every tensor of the plan has what is to be done with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from headstart.core import Learned, Needs, Passes, Refused, Steps, TensorContext
+
+from .live import LiveMerge, TaskRows, alive
+from .plans import Plan
+
+if TYPE_CHECKING:
+    from headstart.numerics.stream import Made
+
+Array = np.ndarray[Any, Any]
+ROWS = 256  # of each model's own, at which passes look
+
+
+def learned_from(plan: Plan, tasks: Sequence[TaskRows], *, rows: int = ROWS, steps: int | None = None) -> Plan:
+    """The plan, with what its method made of the rows; without one that reads rows, as it is.
+
+    rows: the most that passes look at, of each model. steps: in place of the method's own number.
+    """
+    if plan.reads is None:
+        return plan
+    if not tasks:
+        raise Refused(
+            f"`{plan.method}` reads rows, and none are named",
+            where="merge",
+            fix="add --target FILE and --label COLUMN, or use a method that reads none",
+        )
+    with alive(plan, tasks, labels=plan.reads.needs.labels) as view:
+        if hasattr(plan.reads, "asks"):
+            return matched(plan, plan.reads, view, rows)
+        return settled(plan, view, plan.reads(view, Steps(horizon=steps)))
+
+
+def matched(plan: Plan, method: Any, view: LiveMerge, rows: int = ROWS) -> Plan:
+    """The plan of a merge by what passes show."""
+    passes = view.passes(method.asks, rows, seed=plan.seed)
+    made = [
+        m if not _is_merged(plan, m) or (method.needs.same_base and m.base is None)
+        else replace(m, kind="merging", method=Matched(method, [p.get(m.name, Passes()) for p in passes]))
+        for m in plan.made
+    ]  # fmt: skip
+    return replace(plan, made=tuple(made), reads=None, learned={"rows": rows, "tasks": list(view.fingerprints)})
+
+
+def settled(plan: Plan, view: LiveMerge, learned: Learned) -> Plan:
+    """The plan of a merge that was learned."""
+    from .merging import made_of
+
+    facts = {
+        **learned.facts, "tasks": list(view.fingerprints),
+        "curve": [[step, round(value, 6)] for step, value in learned.curve],
+    }  # fmt: skip
+    if learned.method is not None:
+        kind, method = made_of(learned.method, learned.settings)
+        change: dict[str, Any] = dict.fromkeys(view.tensors, (kind, method))
+        facts |= {"method": learned.method, "settings": dict(learned.settings)}
+    else:
+        assert learned.shares is not None
+        change = {
+            n: _taken(plan, learned, n, tuple(map(float, s))) for n, s in zip(view.tensors, learned.shares, strict=True)
+        }
+        facts["shares"] = {
+            n: [round(float(x), 6) for x in s] for n, s in zip(view.tensors, learned.shares, strict=True)
+        }
+        facts["gates"] = digest(learned.gates)
+    made = [replace(m, kind=change[m.name][0], method=change[m.name][1]) if m.name in change else m for m in plan.made]
+    return replace(plan, made=tuple(made), reads=None, learned=facts)
+
+
+def _taken(plan: Plan, learned: Learned, name: str, shares: tuple[float, ...]) -> tuple[str, Any]:
+    from .weighting.linear import Linear
+    from .weighting.task_arithmetic import TaskArithmetic
+
+    if name in learned.gates:
+        return "merging", Gated(shares, learned.gates[name])
+    if plan.base is None:
+        return "weighting", Linear(weights=shares, normalize=False)
+    return "weighting", TaskArithmetic(weights=shares, scale=1.0)
+
+
+def _is_merged(plan: Plan, made: Made) -> bool:
+    return made.method is not None and not any(made.name in names for names in plan.apart.values())
+
+
+def digest(gates: Mapping[str, Array]) -> str:
+    """Of all gates, by name."""
+    found = hashlib.sha256()
+    for name in sorted(gates):
+        found.update(name.encode() + b"\0" + np.ascontiguousarray(gates[name], dtype="<f4").tobytes())
+    return found.hexdigest()[:16] if gates else ""
+
+
+class Matched:
+    """A merge of one tensor by what passes showed there; satisfies `core.Merging`."""
+
+    def __init__(self, method: Any, passes: Sequence[Passes]) -> None:
+        self._method, self._passes = method, passes
+
+    @property
+    def needs(self) -> Needs:
+        found: Needs = self._method.needs
+        return found
+
+    def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+        found: torch.Tensor = self._method(context, base.float(), [t.float() for t in tuned], self._passes)
+        return found
+
+
+class Gated:
+    """Shares of the changes, behind a gate that is as large as the tensor, or as its first axis."""
+
+    needs = Needs(same_base=True, copies=4)
+
+    def __init__(self, shares: Sequence[float], gate: Array) -> None:
+        self._shares, self._gate = shares, gate
+
+    def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+        whole = np.broadcast_to(self._gate, context.shape).reshape(-1)[context.offset : context.offset + base.numel()]
+        total = torch.zeros_like(base)
+        for share, one in zip(self._shares, tuned, strict=True):
+            total += share * (one - base)
+        return base + torch.from_numpy(np.ascontiguousarray(whole)).to(base.dtype).view(base.shape) * total

@@ -1,0 +1,285 @@
+"""A planned merge alive: one model in memory that answers with any weights, and what its models changed, on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.func import functional_call
+
+from headstart.core import Passes, Refused, Seen, Target, Undeclared
+from headstart.io import recipes
+from headstart.io.encoders import batches
+from headstart.io.shards import Checkpoint
+from headstart.io.stored_heads import Whole
+from headstart.numerics import stream
+from headstart.numerics.passes import Called, Link, looked
+
+from .plans import Plan, names_in
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from headstart.numerics.stream import Made, Part
+
+Array = np.ndarray[Any, Any]
+Weights = Mapping[str, torch.Tensor]
+HELD_BYTES = 2 << 30  # of changes that are kept in memory; more are read again each time
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TaskRows:
+    """Rows of one task as a merge sees them. own: the model that the task comes from, None where it is new to all.
+
+    labels: as in `core.Rows`, None where none are known. columns: of the logits, one for each class, in order; none for
+    numbers.
+    """
+
+    name: str
+    inputs: pa.Table
+    labels: Array | None
+    columns: tuple[int, ...]
+    metric: str
+    own: int | None = None
+    fingerprint: str = ""
+
+    def take(self, rows: Sequence[int]) -> TaskRows:
+        at = [int(r) for r in rows]
+        return replace(self, inputs=self.inputs.take(at), labels=None if self.labels is None else self.labels[at])
+
+
+def task_rows(target: Target, plan: Plan, own: int | None = None, *, unlabelled: bool = False) -> TaskRows:
+    """The rows of a target that are not sealed, for a merge whose result gives the target's labels.
+
+    own: number of the model whose head predicts it. unlabelled: whether rows without labels come along, at the end.
+    """
+    import pyarrow as pa
+
+    known = plan.models[own].labels if plan.apart and own is not None else plan.labels
+    if plan.apart and own is None:
+        raise Refused(
+            f"every model keeps its own head, and `{target.name}` does not say whose it is",
+            where=f"target `{target.name}`",
+            fix=f"write it as {plan.models[0].name}=FILE",
+        )
+    inputs = target.labelled.inputs
+    if unlabelled and len(target.unlabelled):
+        inputs = pa.concat_tables([inputs, target.unlabelled.inputs])
+    columns = tuple(_column(c, known or (), target) for c in target.task.classes)
+    return TaskRows(target.name, inputs, target.labelled.labels, columns, target.metric.name, own, target.fingerprint)
+
+
+def _column(label: str, known: Sequence[str], target: Target) -> int:
+    """Which output a class is: by its name, by its name in other case, or by its number where the labels have none."""
+    for name in (label, f"LABEL_{label}"):
+        if name in known:
+            return known.index(name)
+    folded = [k.casefold() for k in known]
+    if folded.count(label.casefold()) == 1:
+        return folded.index(label.casefold())
+    raise Refused(
+        f"`{label}` is no label of the models, which have {', '.join(f'`{k}`' for k in known[:6]) or 'none'}",
+        where=f"target `{target.name}`",
+        fix="name models that predict the target's labels, or give each model a target of its own: MODEL=FILE",
+    )
+
+
+class LiveMerge:
+    """The models of a plan on rows of tasks; satisfies `core.MergeView`. Made by `alive`.
+
+    labels: whether they may be read. One module is in memory, of the first model; weights are put into it by name.
+    What the base has not, such as a new head, is no change of it: such tensors stay at the mean of the models.
+    """
+
+    def __init__(self, plan: Plan, tasks: Sequence[TaskRows], readers: Sequence[Checkpoint], *, labels: bool) -> None:
+        self.plan, self._tasks, self._readers, self._labels = plan, tasks, readers, labels
+        heads = {n for names in plan.apart.values() for n in names}
+        merged = [m for m in plan.made if m.method is not None and m.name not in heads]
+        self._made = {m.name: m for m in merged if plan.base is None or m.base is not None}
+        self._fixed = self.merged([m for m in merged if m.name not in self._made])
+        self._whole = _whole(plan)
+        self._names = names_in(_as_folder(self._whole.module), plan.donor)
+        self._kept: dict[str, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+        self._keys: dict[int, Sequence[tuple[int, bytes]]] = {}
+        self._passes: dict[Any, list[dict[str, Passes]]] = {}
+
+    @property
+    def models(self) -> Sequence[str]:
+        return [m.name for m in self.plan.models]
+
+    @cached_property
+    def tensors(self) -> Sequence[str]:
+        return list(self._made)
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        return [t.name for t in self._tasks]
+
+    @property
+    def fingerprints(self) -> Sequence[str]:
+        return [t.fingerprint for t in self._tasks]
+
+    def link(self, task: int) -> Link:
+        return self._whole.head.link if self._tasks[task].columns else "identity"
+
+    def metric(self, task: int) -> str:
+        return self._tasks[task].metric
+
+    def rows(self, task: int) -> int:
+        return int(self._tasks[task].inputs.num_rows)
+
+    def labels(self, task: int, rows: Sequence[int]) -> torch.Tensor:
+        if not self._labels:
+            raise Undeclared(
+                "a merge read labels and declares that it needs none", where="`needs`", fix="declare labels=True"
+            )
+        found = self._tasks[task].labels
+        if found is None:
+            raise Refused(
+                "no labels are known", where=f"target `{self._tasks[task].name}`", fix="name the label column"
+            )
+        return torch.from_numpy(np.asarray(found[list(rows)]))
+
+    def own(self, task: int) -> int | None:
+        return self._tasks[task].own
+
+    def base(self, tensor: str) -> torch.Tensor:
+        return self._both(tensor)[0]
+
+    def changes(self, tensor: str) -> Sequence[torch.Tensor]:
+        return self._both(tensor)[1]
+
+    def shared(self, shares: Array) -> dict[str, torch.Tensor]:
+        out = {}
+        for i, name in enumerate(self.tensors):
+            base, changes = self._both(name)
+            total = base.clone()
+            for share, change in zip(shares[i], changes, strict=True):
+                if share:
+                    total.add_(change, alpha=float(share))
+            out[name] = total
+        return out
+
+    def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        from .merging import made_of
+
+        kind, one = made_of(method, settings)
+        return self.merged([replace(m, kind=kind, method=one) for m in self._made.values()])
+
+    def merged(self, made: Sequence[Made]) -> dict[str, torch.Tensor]:
+        """What the stream makes of the models, each tensor rounded as it would be written, and then float32."""
+        out = stream.Memory({m.name: torch.empty(m.shape, dtype=stream.FLOATS[m.dtype]) for m in made})
+        stream.run(made, self._readers, out, seed=self.plan.seed, threads=torch.get_num_threads())
+        return {n: t.float() for n, t in out.tensors.items()}
+
+    def logits(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
+        one, at = self._tasks[task], list(rows)
+        if task not in self._keys:
+            self._keys[task] = self._whole.encoder.keys(one.inputs)
+        placed = self._placed(weights, one.own)
+        parts, order = [], []
+        for some in batches([self._keys[task][r] for r in at]):
+            called = self._whole.called(one.inputs, [at[i] for i in some])
+            parts.append(functional_call(self._whole.module, placed, (), called).logits)
+            order += some
+        found = torch.cat(parts)[torch.argsort(torch.tensor(order))]
+        return found[:, list(one.columns)] if one.columns else found
+
+    def passes(self, asks: Sequence[Seen], rows: int, draws: int = 8, seed: int = 0) -> list[dict[str, Passes]]:
+        """What each model's passes over its own rows, or those of all tasks, show at each tensor. rows: the most."""
+        key = (tuple(asks), rows, draws, seed)
+        if key not in self._passes:
+            self._passes[key] = [self._seen(m, asks, rows, draws, seed) for m in range(len(self.models))]
+        return self._passes[key]
+
+    def _seen(self, model: int, asks: Sequence[Seen], rows: int, draws: int, seed: int) -> dict[str, Passes]:
+        tasks = [t for t in range(len(self._tasks)) if self._tasks[t].own in (None, model)]
+        if not tasks:
+            raise Refused(
+                f"no rows are named for `{self.models[model]}`",
+                where="targets of the merge",
+                fix=f"add --target {self.models[model]}=FILE",
+            )
+        one_hot = np.zeros((len(self.tensors), len(self.models)))
+        one_hot[:, model] = 1
+        placed = self._placed(self.shared(one_hot), self._tasks[tasks[0]].own)
+        single = any(a != "inputs" for a in asks)
+        calls = self._calls(tasks, rows, single, seed)
+        found = looked(self._whole.module, placed, calls, asks, link=self.link(tasks[0]), draws=draws, seed=seed)
+        back = {theirs: ours for ours, theirs in self._names.items()}
+        return {back[n]: p for n, p in found.items() if n in back}
+
+    def _calls(self, tasks: Sequence[int], rows: int, single: bool, seed: int) -> Iterator[Called]:
+        for task in tasks:
+            inputs, count = self._tasks[task].inputs, self.rows(task)
+            chosen = np.random.default_rng(seed).permutation(count)[: max(1, rows // len(tasks))].tolist()
+            for some in [[r] for r in chosen] if single else [chosen[i : i + 16] for i in range(0, len(chosen), 16)]:
+                called = self._whole.called(inputs, some)
+                yield Called(called, called.get("attention_mask"))
+
+    def _placed(self, weights: Weights, own: int | None) -> dict[str, torch.Tensor]:
+        """By the module's names, with the head of the model that a task comes from where each keeps its own."""
+        placed = {self._names[n]: w for n, w in {**self._fixed, **weights}.items() if n in self._names}
+        if self.plan.apart and own is not None:
+            placed |= self._heads[own]
+        return placed
+
+    @cached_property
+    def _heads(self) -> list[dict[str, torch.Tensor]]:
+        by_name = {m.name: m for m in self.plan.made}
+        heads = []
+        for place, names in self.plan.apart.items():
+            tensors = {n.removeprefix(f"{place}/").removeprefix(self.plan.donor.main): by_name[n] for n in names}
+            heads.append({self._names.get(n, n): self._read(m, m.base or m.tuned[0]) for n, m in tensors.items()})
+        return heads
+
+    def _both(self, tensor: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        if tensor in self._kept:
+            return self._kept[tensor]
+        made = self._made[tensor]
+        base = self._read(made, made.base) if made.base is not None else torch.zeros(made.shape)
+        found = base, [self._read(made, part) - base for part in made.tuned]
+        if self._holds:
+            self._kept[tensor] = found
+        return found
+
+    @cached_property
+    def _holds(self) -> bool:
+        return 4 * sum(m.size for m in self._made.values()) * (1 + len(self.models)) <= HELD_BYTES
+
+    def _read(self, made: Made, part: Part) -> torch.Tensor:
+        room = stream.Room()
+        found = stream.Tensors(made, self._readers).floats(part, 0, made.size, room, "all", np.float32)
+        return torch.from_numpy(found).view(made.shape)
+
+
+@contextmanager
+def alive(plan: Plan, tasks: Sequence[TaskRows], *, labels: bool) -> Iterator[LiveMerge]:
+    """The view of a plan, with the models' files open for as long as it lasts."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        readers = [stack.enter_context(Checkpoint(f.tensors)) for f in plan.folders]
+        yield LiveMerge(plan, tasks, readers, labels=labels)
+
+
+def _whole(plan: Plan) -> Whole:
+    recipe = recipes.read(plan.donor.where)
+    if recipe.head is None:
+        raise Refused(
+            f"`{plan.donor.name}` has no head, so it predicts nothing that rows could tell about",
+            where=f"model `{plan.donor.where}`",
+            fix="name classifiers, or merge with a method that reads no rows",
+        )
+    return Whole(recipe)
+
+
+def _as_folder(module: torch.nn.Module) -> Any:
+    """A module's tensors as `names_in` reads those of a folder."""
+    return SimpleNamespace(tensors=dict(module.state_dict()), tied=False)
