@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from headstart.combination import recipes
-from headstart.combination.mergekit import SPECS, evaluated
+from headstart.combination.mergekit.methods import NOT_HERE, SPECS
+from headstart.combination.mergekit.parameters import evaluated
 from headstart.combination.merging import merge, merge_recipe, planned_recipe
 from headstart.combination.recipes import Conditional, parsed
 from headstart.core import Problem, Refused, Unfit, Unreadable
@@ -227,8 +228,6 @@ def test_every_method_of_mergekit_is_here_or_refused_by_name() -> None:
         "linear slerp nuslerp multislerp karcher passthrough task_arithmetic ties dare_linear dare_ties della"
         " della_linear breadcrumbs breadcrumbs_ties sce model_stock nearswap arcee_fusion ram ramplus_tl"
     )
-    from headstart.combination.mergekit import NOT_HERE
-
     assert set(theirs.split()) == {*SPECS, *NOT_HERE}
 
 

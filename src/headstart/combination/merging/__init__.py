@@ -142,19 +142,20 @@ def merge_recipe(
 
 def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
     """What `merge_recipe` would do; headers and configurations are read, and no weights."""
-    from headstart.combination import mergekit, recipes
+    from headstart.combination import recipes
+    from headstart.combination.mergekit.documents import plan_of
 
     said = recipes.read(recipe)
     place = Path(recipe).expanduser().absolute().parent
     if isinstance(said, recipes.Mergekit):
-        return mergekit.plan_of(said, place, seed=seed or 0)
+        return plan_of(said, place, seed=seed or 0)
     return _planned_own(said, place, said.seed if seed is None else seed)
 
 
 def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
     """One method for all tensors, and others for those that a rule matches."""
-    from headstart.combination.mergekit import found_at
     from headstart.combination.plans import check, planned_by
+    from headstart.combination.references import found_at
 
     models = [found_at(m, place) for m in said.models]
     base = found_at(said.base, place) if said.base is not None else None

@@ -1,0 +1,148 @@
+"""mergekit's documents, carried out: each tensor's method and settings, resolved as mergekit 0.1.5 resolves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.combination import recipes
+from headstart.combination.plans import Fate, Plan, Planner
+from headstart.combination.references import Folders
+from headstart.combination.slices import LAYER, Slice, Source, config_of, layers_of, shifted, source
+from headstart.core import Refused, Unfit
+
+from .methods import NOT_HERE, SPECS, Resolved, Spec, not_here
+from .parameters import resolved
+from .words import words
+
+if TYPE_CHECKING:
+    from headstart.io.model_folders import ModelFolder
+    from headstart.numerics.stream import Kind, Made
+
+
+def plan_of(document: recipes.Mergekit, place: Path, *, seed: int = 0) -> Plan:
+    """Raises `Refused` for what mergekit can and this cannot, and where the models do not fit together."""
+    _check(document)
+    spec = SPECS[document.merge_method]
+    folders = Folders(place)
+    base = folders.of(document.base_model) if document.base_model is not None else None
+    dtype = (document.out_dtype or document.dtype or "").removeprefix("torch.") or None
+    slices = _slices(document, folders, base)
+    layers = 0
+    read: list[ModelFolder] = []
+    made: list[Made] = []
+    fates: dict[str, Fate] = {}
+    lost: dict[tuple[str, str], Fate] = {}
+    warnings: list[str] = []
+    labels: tuple[str, ...] | None = None
+    donor: ModelFolder | None = None
+    for number, one in enumerate(slices):
+        ends = (number == 0, number == len(slices) - 1)
+        sources = [source(f, p, r, layers, ends) for f, p, r in one.sources]
+        cut = one.sources[0][2]
+        count = cut[1] - cut[0] if cut else layers_of(sources[0].names)
+        planner = _planner(document, spec, sources, one, layers, count, dtype)
+        made += [shifted(m, len(read)) for m in planner.made()]
+        read += planner.folders
+        fates |= planner.fates
+        lost |= planner.lost
+        warnings += planner.warnings
+        labels = labels or planner.labels
+        donor = donor or planner.donor
+        layers += count
+    assert donor is not None  # a document has models or slices
+    originals = {f.name: f for f in folders.all()}
+    files, texts = words(document, folders, base)
+    return Plan(
+        tuple(read), originals[donor.name], base, tuple(f for f in folders.all() if f is not base),
+        document.merge_method, document.model_dump(mode="json", exclude_defaults=True), tuple(made), fates, lost,
+        labels, dtype, seed, tuple(dict.fromkeys(warnings)), config_of(donor, slices, layers), files, texts,
+    )  # fmt: skip
+
+
+def _slices(document: recipes.Mergekit, folders: Folders, base: ModelFolder | None) -> list[Slice]:
+    if document.models:
+        given = [(folders.of(m.model), m.parameters) for m in document.models]
+        if base is not None and all(f is not base for f, _ in given):
+            given.append((base, {}))
+        return [Slice([(f, p, None) for f, p in given], base, {})]
+    return [
+        Slice(
+            [(folders.of(s.model), s.parameters, s.layer_range) for s in one.sources],
+            folders.of(one.base_model) if one.base_model is not None else base,
+            one.parameters,
+        )
+        for one in document.slices
+    ]
+
+
+def _check(document: recipes.Mergekit) -> None:
+    name = document.merge_method
+    if name in NOT_HERE:
+        raise not_here(name)
+    if name not in SPECS:
+        near = get_close_matches(name, SPECS, n=1)
+        raise Unfit(
+            f"mergekit has no method `{name}`",
+            where="recipe, `merge_method`",
+            fix=f"did you mean `{near[0]}`?" if near else f"use one of: {', '.join(SPECS)}",
+        )
+    for key, value in (("modules", document.modules), ("tokenizer", document.tokenizer)):
+        if value:
+            raise not_here(key)
+    known = {**SPECS[name].shared, **SPECS[name].each}
+    places = [document.parameters, *(m.parameters for m in document.models)]
+    for one in document.slices:
+        places += [one.parameters, *(s.parameters for s in one.sources)]
+    for key in (k for p in places for k in p):
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            raise Unfit(
+                f"`{name}` has no parameter `{key}`",
+                where="recipe, `parameters`",
+                fix=f"did you mean `{near[0]}`?" if near else f"it has: {', '.join(known) or 'none'}",
+            )
+
+
+def _planner(
+    document: recipes.Mergekit, spec: Spec, sources: Sequence[Source], one: Slice, first: int, layers: int,
+    dtype: str | None,
+) -> Planner:  # fmt: skip
+    """What one slice needs, by the role that the base has in the method."""
+    name, base = document.merge_method, one.base
+    where = [s.folder.where for s in sources]
+    at = where.index(base.where) if base is not None and base.where in where else None
+    if (spec.base == "required" or name == "slerp") and at is None:
+        raise Refused(
+            f"`{name}` needs a base_model" + ("" if base is None else " among the sources of every slice"),
+            where="recipe",
+            fix="add base_model, the model that the others were fine-tuned from",
+        )
+    root = sources[at] if at is not None and spec.base != "ignored" else None
+    tuned = [s for s in sources if s is not root]
+    if name == "slerp" and at is not None:  # from the base to the other
+        tuned = [sources[at], *(s for i, s in enumerate(sources) if i != at)]
+    fewest, most = spec.inputs
+    if len(tuned) < fewest or (most is not None and len(tuned) > most):
+        wanted = str(fewest) if fewest == most else f"{fewest} or more"
+        raise Refused(
+            f"`{name}` merges {wanted} models, and these are {len(tuned)}", where="recipe", fix="change `models`"
+        )
+    ordered = [*([root] if root else []), *tuned]
+
+    def choose(tensor: str, own: Sequence[str | None], size: int) -> tuple[Kind, Any]:
+        layer = LAYER.search(tensor)
+        t = 0.0 if layer is None else (int(layer[1]) - first) / (layers - 1) if layers > 1 else 1.0
+        outer = (one.parameters, document.parameters)
+        shared = {k: resolved(k, d, outer, tensor, t) for k, d in spec.shared.items()}
+        names = [s.names.get(n, n) if n is not None else tensor for s, n in zip(ordered, own, strict=True)]
+        mine = list(zip(ordered, names, strict=True))[1 if root else 0 :]
+        each = {k: tuple(resolved(k, d, (s.parameters, *outer), n, t) for s, n in mine) for k, d in spec.each.items()}
+        return spec.make(Resolved(shared, each, size))
+
+    folders = [s.folder for s in ordered]
+    same = root is not None and set(root.folder.tensors) == set(tuned[0].folder.tensors)
+    donor = root.folder if root is not None and same else tuned[0].folder
+    return Planner(folders, folders[0] if root else None, donor, choose, "average", "refuse", dtype)

@@ -1,0 +1,227 @@
+"""mergekit's methods: what they take, and which of ours they are.
+
+Its formulas where they differ from the papers': per-tensor trimming that keeps `int(density * entries)`, election that
+takes plus where changes cancel, means by the sum of agreeing weights, and rescaling to the sum of sizes. What is not
+here is refused by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from headstart.core import Refused, Unfit
+
+if TYPE_CHECKING:
+    from headstart.numerics.stream import Kind
+
+Base = Literal["required", "optional", "ignored"]
+REQUIRED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings of one tensor: what holds for the merge, and one value a model; and its entries."""
+
+    shared: Mapping[str, Any]
+    each: Mapping[str, tuple[Any, ...]]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A method of mergekit. shared, each: settings with their defaults; make: ours of the resolved ones."""
+
+    make: Callable[[Resolved], tuple[Kind, Any]]
+    base: Base = "required"
+    shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    each: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    inputs: tuple[int, int | None] = (1, None)  # without the base
+
+
+def _linear(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.linear import Linear
+
+    return "weighting", Linear(weights=r.each["weight"], normalize=r.shared["normalize"])
+
+
+def _slerp(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.slerp import Slerp
+
+    return "weighting", Slerp(t=r.shared["t"])
+
+
+def _nuslerp(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.nuslerp import NuSlerp
+
+    if r.shared["nuslerp_row_wise"]:
+        raise not_here("nuslerp_row_wise")
+    return "weighting", NuSlerp(weights=r.each["weight"], per="tensor" if r.shared["nuslerp_flatten"] else "row")
+
+
+def _multislerp(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.multi_slerp import MultiSlerp
+
+    if not r.shared["normalize_weights"]:
+        raise not_here("normalize_weights: false")
+    return "weighting", MultiSlerp(weights=r.each["weight"])
+
+
+def _karcher(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.karcher import Karcher
+
+    return "weighting", Karcher(steps=int(r.shared["max_iter"]), tolerance=r.shared["tol"])
+
+
+def _passthrough(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.linear import Linear
+
+    scale = r.each["scale"][0]
+    return "weighting", Linear(weights=(1.0 if scale is None else scale,), normalize=False)
+
+
+def _task_arithmetic(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.task_arithmetic import TaskArithmetic
+
+    _unscaled(r.shared)
+    divided = r.shared["normalize"] and abs(sum(r.each["weight"])) >= 1e-8
+    return "weighting", TaskArithmetic(scale=r.shared["lambda"], weights=r.each["weight"], normalize=divided)
+
+
+def _ties(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.trimming.ties import Ties
+
+    _unscaled(r.shared)
+    densities = tuple(1.0 if d >= 1 else max(1, int(d * r.size)) / r.size for d in r.each["density"])
+    average: Literal["weight", "sum"] = "weight" if r.shared["normalize"] else "sum"
+    made = Ties(
+        density=densities,
+        scale=r.shared["lambda"],
+        weights=r.each["weight"],
+        trim="tensor",
+        undecided="plus",
+        average=average,
+    )
+    return "trimming", made
+
+
+def _dare(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
+    def make(r: Resolved) -> tuple[Kind, Any]:
+        from headstart.combination.trimming.dare import Dare
+
+        return "trimming", Dare(
+            density=r.each["density"], scale=r.shared["lambda"], weights=r.each["weight"], consensus="elect" if elect
+            else "sum", average="weight" if r.shared["normalize"] else "sum", rescale="l1" if r.shared["rescale"] else
+            "none", normalize=r.shared["normalize"],
+        )  # fmt: skip
+
+    return make
+
+
+def _della(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
+    def make(r: Resolved) -> tuple[Kind, Any]:
+        from headstart.combination.merging.della import Della
+
+        if len(set(r.each["density"])) > 1 or len(set(r.each["epsilon"])) > 1:
+            raise not_here("della with a density or epsilon for each model")
+        if r.each["density"][0] >= 1:
+            return _dare(elect)(dataclasses.replace(r, each={**r.each, "density": (1.0,) * len(r.each["density"])}))
+        if r.shared["normalize"] and not elect:
+            raise not_here("della_linear with normalize: true")
+        return "merging", Della(
+            density=r.each["density"][0], epsilon=r.each["epsilon"][0], scale=r.shared["lambda"],
+            weights=r.each["weight"], consensus="elect" if elect else "sum", average="weight" if r.shared["normalize"]
+            else "sum", rescale="l1" if r.shared["rescale"] else "none",
+        )  # fmt: skip
+
+    return make
+
+
+def _breadcrumbs(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
+    def make(r: Resolved) -> tuple[Kind, Any]:
+        from headstart.combination.trimming.breadcrumbs import Breadcrumbs
+
+        _unscaled(r.shared)
+        if r.shared["normalize"] and not elect:
+            raise not_here("breadcrumbs with normalize: true")
+        kept, cut = [], []
+        for density, gamma in zip(r.each["density"], r.each["gamma"], strict=True):
+            count = r.size if density >= 1 else int(density * r.size)
+            bottom = max(0, r.size - count - int(gamma * r.size)) if density < 1 else 0
+            kept.append(count / r.size)
+            cut.append((r.size - bottom - count) / r.size)
+        if not all(kept):
+            raise Unfit(
+                f"a density of {min(r.each['density']):g} keeps nothing of {r.size} entries",
+                where="recipe, `density`",
+                fix="choose a larger density",
+            )
+        return "trimming", Breadcrumbs(
+            density=tuple(kept), outliers=tuple(cut), scale=r.shared["lambda"], weights=r.each["weight"],
+            consensus="elect" if elect else "sum", average="weight" if r.shared["normalize"] else "sum",
+        )  # fmt: skip
+
+    return make
+
+
+def _sce(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.merging.sce import Sce
+
+    return "merging", Sce(density=r.shared["select_topk"])
+
+
+def _model_stock(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.weighting.model_stock import ModelStock
+
+    return "weighting", ModelStock(per="row" if r.shared["filter_wise"] else "tensor", beyond=True)
+
+
+def _vectors(*, normalize: bool, rescale: bool) -> dict[str, Any]:
+    return {"lambda": 1.0, "normalize": normalize, "rescale": rescale, "int8_mask": False}
+
+
+WEIGHTS = {"weight": REQUIRED, "density": 1.0}
+SPECS: dict[str, Spec] = {
+    "linear": Spec(_linear, "ignored", {"normalize": True}, {"weight": REQUIRED}),
+    "slerp": Spec(_slerp, "ignored", {"t": REQUIRED}, {}, (2, 2)),
+    "nuslerp": Spec(
+        _nuslerp, "optional", {"nuslerp_row_wise": False, "nuslerp_flatten": True}, {"weight": REQUIRED}, (2, 2)
+    ),
+    "multislerp": Spec(_multislerp, "optional", {"normalize_weights": True, "eps": 1e-8}, {"weight": REQUIRED}),
+    "karcher": Spec(_karcher, "ignored", {"max_iter": 10.0, "tol": 1e-5}),
+    "passthrough": Spec(_passthrough, "ignored", {}, {"scale": None}, (1, 1)),
+    "task_arithmetic": Spec(_task_arithmetic, "required", _vectors(normalize=False, rescale=False), WEIGHTS),
+    "ties": Spec(_ties, "required", _vectors(normalize=True, rescale=False), WEIGHTS),
+    "dare_linear": Spec(_dare(False), "required", _vectors(normalize=False, rescale=True), WEIGHTS),
+    "dare_ties": Spec(_dare(True), "required", _vectors(normalize=False, rescale=True), WEIGHTS),
+    "della_linear": Spec(
+        _della(False), "required", _vectors(normalize=False, rescale=True), {**WEIGHTS, "epsilon": 0.15}
+    ),
+    "della": Spec(_della(True), "required", _vectors(normalize=True, rescale=True), {**WEIGHTS, "epsilon": 0.15}),
+    "breadcrumbs": Spec(
+        _breadcrumbs(False), "required", _vectors(normalize=False, rescale=False), {**WEIGHTS, "gamma": 0.01}
+    ),
+    "breadcrumbs_ties": Spec(
+        _breadcrumbs(True), "required", _vectors(normalize=False, rescale=False), {**WEIGHTS, "gamma": 0.01}
+    ),
+    "sce": Spec(_sce, "required", {"select_topk": 1.0, "int8_mask": False}),
+    "model_stock": Spec(_model_stock, "required", {"filter_wise": False}, {}, (2, None)),
+}
+NOT_HERE = ("nearswap", "arcee_fusion", "ram", "ramplus_tl")
+# read and without effect here: a mask's type changes no result
+WITHOUT_EFFECT = frozenset({"int8_mask", "eps"})
+
+
+def not_here(what: str) -> Refused:
+    return Refused(
+        f"mergekit's `{what}` is not here yet",
+        where="recipe",
+        fix=f"use one of: {', '.join(SPECS)}" if what in NOT_HERE else "leave it out",
+    )
+
+
+def _unscaled(shared: Mapping[str, Any]) -> None:
+    if shared["rescale"]:
+        raise not_here("rescale: true for this method")

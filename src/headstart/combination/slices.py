@@ -1,0 +1,96 @@
+"""Slices: layers of models that become layers of the result, numbered anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart.core import Unfit
+
+from . import recipes
+
+if TYPE_CHECKING:
+    from headstart.io.model_folders import ModelFolder
+    from headstart.numerics.stream import Made, Part
+
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
+COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+PER_LAYER = ("layer_types", "sliding_window_pattern_per_layer")
+FIRST = re.compile(r"embed|wte|wpe|patch|cls_token|position")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Source:
+    """A model in a slice. names: of its tensors in the slice, with what they are called in the model."""
+
+    folder: ModelFolder
+    parameters: recipes.Settings
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Slice:
+    """Models of a slice of the result, each with its settings and layers; None where it is all of them."""
+
+    sources: Sequence[tuple[ModelFolder, recipes.Settings, tuple[int, int] | None]]
+    base: ModelFolder | None
+    parameters: recipes.Settings
+
+
+def source(
+    folder: ModelFolder, parameters: recipes.Settings, layers: tuple[int, int] | None, first: int,
+    ends: tuple[bool, bool],
+) -> Source:  # fmt: skip
+    """The tensors of a slice, its layers numbered from `first`; what lies outside layers is of the first or last."""
+    if layers is None:
+        return Source(folder, parameters, {n: n for n in folder.tensors})
+    names: dict[str, str] = {}
+    held = 0
+    for name in folder.tensors:
+        at = LAYER.search(name)
+        if at is None:
+            if ends[0] if FIRST.search(name) else ends[1]:
+                names[name] = name
+        elif layers[0] <= int(at[1]) < layers[1]:
+            held = max(held, int(at[1]) + 1)
+            names[f"{name[: at.start(1)]}{int(at[1]) - layers[0] + first}{name[at.end(1) :]}"] = name
+    if held < layers[1]:
+        raise Unfit(
+            f"`{folder.name}` has no layer {layers[1] - 1}",
+            where=f"recipe, layer_range {list(layers)}",
+            fix=f"its layers are 0 to {layers_of(folder.tensors) - 1}",
+        )
+    cut = {new: dataclasses.replace(folder.tensors[old], name=new) for new, old in names.items()}
+    return Source(dataclasses.replace(folder, tensors=cut), parameters, names)
+
+
+def layers_of(names: Mapping[str, Any]) -> int:
+    return max((int(at[1]) + 1 for n in names if (at := LAYER.search(n))), default=0)
+
+
+def shifted(made: Made, by: int) -> Made:
+    def moved(part: Part | None) -> Part | None:
+        if part is None:
+            return None
+        owners = tuple(p for o in part.owners if (p := moved(o)) is not None)
+        return dataclasses.replace(part, model=part.model + by, owners=owners)
+
+    tuned = tuple(p for t in made.tuned if (p := moved(t)) is not None)
+    return dataclasses.replace(made, base=moved(made.base), tuned=tuned)
+
+
+def config_of(donor: ModelFolder, slices: Sequence[Slice], layers: int) -> dict[str, Any]:
+    """The number of layers, and what is said of each of them, where the result has others than the donor."""
+    cuts = [one.sources[0][2] for one in slices]
+    order = [i for cut in cuts if cut is not None for i in range(*cut)]
+    if not order:
+        return {}
+    changed: dict[str, Any] = {k: layers for k in COUNTS if k in donor.config}
+    for key in PER_LAYER:
+        listed = donor.config.get(key)
+        if isinstance(listed, list):
+            changed[key] = [listed[i] for i in order if i < len(listed)]
+    return changed
