@@ -1,4 +1,4 @@
-"""A family of tiny fine-tunes of one base, trained in seconds: each knows which of two groups of words a text has more of.
+"""A family of tiny fine-tunes of one base, trained in seconds: each knows which of two groups of words is ahead.
 
 The base knows all the words, and nothing of the groups: it was trained to say which words a text holds.
 """
@@ -15,7 +15,11 @@ import torch
 
 from tiny_models import WORDS, config_for, save_tokenizer
 
-GROUPS = {"animals": (WORDS[3:6], WORDS[6:9]), "places": (WORDS[9:12], WORDS[12:15]), "times": (WORDS[15:18], WORDS[18:21])}
+GROUPS = {
+    "animals": (WORDS[3:6], WORDS[6:9]),
+    "places": (WORDS[9:12], WORDS[12:15]),
+    "times": (WORDS[15:18], WORDS[18:21]),
+}
 LABELS = {"animals": ("calm", "wild"), "places": ("near", "far"), "times": ("past", "present")}
 ROWS = {"train": 400, "valid": 150, "test": 300}
 SIZES = {

@@ -544,13 +544,22 @@ def merge(
     unmatched: Annotated[UnmatchedRule, typer.Option(help="tensors that not all have")] = UnmatchedRule.REFUSE,
     dtype: Annotated[Optional[str], typer.Option(help="of the result: bfloat16, float16, float32")] = None,
     shard: Annotated[str, typer.Option(help="the most of one file")] = "5GB",
+    target: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="[MODEL=]FILE", help="rows for methods that read them; may be repeated, one a model"),
+    ] = None,
+    label: Label = None,
+    text: Text = None,
+    pair: Pair = None,
+    image: Image = None,
+    metric: MetricOption = None,
     seed: Annotated[Optional[int], typer.Option(help="of methods that draw")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
 ) -> None:
     """Merge models into one, tensor by tensor, by a method or by a recipe."""
     from headstart.cli import merging
-    from headstart.combination.merging import carried_out, planned, planned_recipe
+    from headstart.combination.merging import carried_out, planned, planned_recipe, with_rows
     from headstart.core import Unfit, bytes_of
 
     method, *models = what
@@ -572,6 +581,13 @@ def merge(
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
+    options = {"label": label, "image": image, "metric": metric, "seed": seed or 0, **_columns(text, pair)}
+    targets = merging.targets(target or [], [m.name for m in plan.models], lambda data: _target(data, **options))
+    told, close = merging.reading()
+    try:
+        plan = with_rows(plan, targets, told=told)
+    finally:
+        close()
     report, close = merging.reporter()
     try:
         made = carried_out(plan, out, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, report=report)

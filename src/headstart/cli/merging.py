@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.cli.printing import draw, emit, facts, number, saved, table, warn
+from headstart.core import Unfit
 
 if TYPE_CHECKING:
     from headstart.combination.deltas import Written
     from headstart.combination.forecasts import Forecast
-    from headstart.combination.merging import Merged
+    from headstart.combination.merging import Merged, Targets
     from headstart.combination.plans import Plan
+    from headstart.core import Target
 
 HEADS = (">tensors", "what", "rule")
 
@@ -85,6 +87,39 @@ def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
         return True
 
     return report, progress.close
+
+
+def reading() -> tuple[Callable[[int], None], Callable[[], None]]:
+    """What a merge tells of rows that it reads; nobody knows how many they will be."""
+    from headstart.execution.progress import Progress
+
+    progress, done = Progress(lambda: float("inf")), [0]
+
+    def told(rows: int) -> None:
+        if not done[0]:
+            progress.stage("read rows")
+        done[0] += rows
+        progress.advance(f"{done[0]:,} through the model", by=0)
+
+    return told, progress.close
+
+
+def targets(said: Sequence[str], models: Sequence[str], read: Callable[[str], Target]) -> Targets:
+    """Rows as they are named: one file for all models, or `MODEL=FILE` for each; a path may hold an equals sign."""
+    found, plain = {}, []
+    for one in said:
+        name, sign, file = one.partition("=")
+        if sign and name in models:
+            found[name] = read(file)
+        else:
+            plain.append(read(one))
+    if found and plain:
+        raise Unfit(
+            "some targets are for one model and some for all",
+            where="--target",
+            fix=f"write each as MODEL=FILE, with one of: {', '.join(models)}",
+        )
+    return found or plain
 
 
 def size(count: float) -> str:

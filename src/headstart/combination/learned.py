@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,10 @@ Array = np.ndarray[Any, Any]
 ROWS = 256  # of each model's own, at which passes look
 
 
-def learned_from(plan: Plan, tasks: Sequence[TaskRows], *, rows: int = ROWS, steps: int | None = None) -> Plan:
+def learned_from(
+    plan: Plan, tasks: Sequence[TaskRows], *, rows: int = ROWS, steps: int | None = None,
+    told: Callable[[int], None] | None = None,
+) -> Plan:  # fmt: skip
     """The plan, with what its method made of the rows; without one that reads rows, as it is.
 
     rows: the most that passes look at, of each model. steps: in place of the method's own number.
@@ -35,7 +38,7 @@ def learned_from(plan: Plan, tasks: Sequence[TaskRows], *, rows: int = ROWS, ste
             where="merge",
             fix="add --target FILE and --label COLUMN, or use a method that reads none",
         )
-    with alive(plan, tasks, labels=plan.reads.needs.labels) as view:
+    with alive(plan, tasks, labels=plan.reads.needs.labels, told=told) as view:
         if hasattr(plan.reads, "asks"):
             return matched(plan, plan.reads, view, rows)
         return settled(plan, view, plan.reads(view, Steps(horizon=steps)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Weights = Mapping[str, torch.Tensor]
+Told = Callable[[int], None]
 HELD_BYTES = 2 << 30  # of changes that are kept in memory; more are read again each time
 
 
@@ -97,8 +98,10 @@ class LiveMerge:
     What the base has not, such as a new head, is no change of it: such tensors stay at the mean of the models.
     """
 
-    def __init__(self, plan: Plan, tasks: Sequence[TaskRows], readers: Sequence[Checkpoint], *, labels: bool) -> None:
-        self.plan, self._tasks, self._readers, self._labels = plan, tasks, readers, labels
+    def __init__(
+        self, plan: Plan, tasks: Sequence[TaskRows], readers: Sequence[Checkpoint], *, labels: bool, told: Told
+    ) -> None:
+        self.plan, self._tasks, self._readers, self._labels, self._told = plan, tasks, readers, labels, told
         heads = {n for names in plan.apart.values() for n in names}
         merged = [m for m in plan.made if m.method is not None and m.name not in heads]
         self._made = {m.name: m for m in merged if plan.base is None or m.base is not None}
@@ -188,6 +191,7 @@ class LiveMerge:
             called = self._whole.called(one.inputs, [at[i] for i in some])
             parts.append(functional_call(self._whole.module, placed, (), called).logits)
             order += some
+            self._told(len(some))
         found = torch.cat(parts)[torch.argsort(torch.tensor(order))]
         return found[:, list(one.columns)] if one.columns else found
 
@@ -221,6 +225,7 @@ class LiveMerge:
             chosen = np.random.default_rng(seed).permutation(count)[: max(1, rows // len(tasks))].tolist()
             for some in [[r] for r in chosen] if single else [chosen[i : i + 16] for i in range(0, len(chosen), 16)]:
                 called = self._whole.called(inputs, some)
+                self._told(len(some))
                 yield Called(called, called.get("attention_mask"))
 
     def _placed(self, weights: Weights, own: int | None) -> dict[str, torch.Tensor]:
@@ -260,13 +265,16 @@ class LiveMerge:
 
 
 @contextmanager
-def alive(plan: Plan, tasks: Sequence[TaskRows], *, labels: bool) -> Iterator[LiveMerge]:
-    """The view of a plan, with the models' files open for as long as it lasts."""
+def alive(plan: Plan, tasks: Sequence[TaskRows], *, labels: bool, told: Told | None = None) -> Iterator[LiveMerge]:
+    """The view of a plan, with the models' files open for as long as it lasts.
+
+    told: is called with the number of rows whenever some have gone through the model.
+    """
     from contextlib import ExitStack
 
     with ExitStack() as stack:
         readers = [stack.enter_context(Checkpoint(f.tensors)) for f in plan.folders]
-        yield LiveMerge(plan, tasks, readers, labels=labels)
+        yield LiveMerge(plan, tasks, readers, labels=labels, told=told or (lambda _: None))
 
 
 def _whole(plan: Plan) -> Whole:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -26,6 +26,7 @@ STREAMS: dict[str, Kind] = {
     "combination.trimming": "trimming",
     "combination.merging": "merging",
 }
+Told = Callable[[int], None]
 Targets = Mapping[str, Target] | Sequence[Target]
 READ_ROWS = ("combination.matching", "combination.learning")
 KINDS = (*STREAMS, *READ_ROWS)
@@ -76,8 +77,9 @@ def _until_rows_are_read(
     check(folders, root, method, heads, unmatched, dtype)
     stand_in = catalogue.make("combination.weighting", "linear" if root is None else "task_arithmetic")
     found: Plan = plan(folders, root, stand_in, "weighting", heads=heads, unmatched=unmatched, dtype=dtype, seed=seed)
-    said = catalogue.name_of(method), catalogue.settings(method)
-    return dataclasses.replace(found, method=said[0], settings=said[1], reads=method)
+    name, rule = catalogue.name_of(method), f"`{found.method}`"
+    fates = {n: dataclasses.replace(f, rule=f"`{name}`") if f.rule == rule else f for n, f in found.fates.items()}
+    return dataclasses.replace(found, method=name, settings=catalogue.settings(method), fates=fates, reads=method)
 
 
 def merge(
@@ -102,10 +104,13 @@ def merge(
     return carried_out(plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
 
 
-def with_rows(plan: Plan, targets: Targets, *, rows: int | None = None, steps: int | None = None) -> Plan:
+def with_rows(
+    plan: Plan, targets: Targets, *, rows: int | None = None, steps: int | None = None, told: Told | None = None
+) -> Plan:
     """The plan, once its method has read the rows that it asks for; a plan that asks for none, as it is.
 
-    rows: the most that passes look at. steps: how many a method learns for, in place of its own number.
+    rows: the most that passes look at. steps: how many a method learns for, in place of its own number. told: is called
+    with the number of rows whenever some have gone through the model.
     """
     if plan.reads is None:
         return plan
@@ -115,7 +120,7 @@ def with_rows(plan: Plan, targets: Targets, *, rows: int | None = None, steps: i
     named = targets.items() if isinstance(targets, Mapping) else [(None, t) for t in targets]
     unlabelled = not plan.reads.needs.labels
     tasks = [task_rows(t, plan, _number(plan, name), unlabelled=unlabelled) for name, t in named]
-    return learned_from(plan, tasks, rows=rows or ROWS, steps=steps)
+    return learned_from(plan, tasks, rows=rows or ROWS, steps=steps, told=told)
 
 
 def _number(plan: Plan, name: str | None) -> int | None:

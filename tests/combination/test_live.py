@@ -1,0 +1,210 @@
+"""Merges that read rows, on real models: what they see and what they write, against transformers itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import headstart as hs
+from headstart.combination.live import LiveMerge, alive, task_rows
+from headstart.combination.merging import merge, planned, with_rows
+from headstart.combination.plans import Plan
+from headstart.core import Refused, Target, Undeclared, Unfit
+from headstart.numerics.learning import outputs
+from tiny_models import save_tokenizer
+from tuned_models import LABELS, Family
+
+
+def target(family: Family, task: str, split: str = "valid") -> Target:
+    return hs.read_target(family.tables[task][split], label="label", test=family.tables[task]["test"], name=task)
+
+
+def targets(family: Family) -> dict[str, Target]:
+    return {task: target(family, task) for task in family.models}
+
+
+@pytest.fixture(scope="module")
+def plan(tuned: Family) -> Plan:
+    return planned(list(tuned.models.values()), "task_arithmetic", base=tuned.base, heads="separate")
+
+
+@pytest.fixture(scope="module")
+def view(tuned: Family, plan: Plan) -> Iterator[LiveMerge]:
+    tasks = [task_rows(t, plan, i) for i, t in enumerate(targets(tuned).values())]
+    with alive(plan, tasks, labels=True) as found:
+        yield found
+
+
+def theirs(folder: Path, table: Path) -> tuple[torch.Tensor, list[str]]:
+    """Logits by transformers, of the rows of a file."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with table.open() as file:
+        _, *rows = csv.reader(file)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        out = model(**AutoTokenizer.from_pretrained(folder)([r[0] for r in rows], padding=True, return_tensors="pt"))
+    return out.logits, [r[1] for r in rows]
+
+
+def test_a_share_of_one_is_that_model(tuned: Family, view: LiveMerge) -> None:
+    for number, (task, folder) in enumerate(tuned.models.items()):
+        one_hot = np.zeros((len(view.tensors), 3))
+        one_hot[:, number] = 1
+        found = outputs(view, view.shared(one_hot), number)
+        logits, labels = theirs(folder, tuned.tables[task]["valid"])
+        classes = sorted(LABELS[task])  # as targets have them; the model's own order differs
+        logits = logits[:, [LABELS[task].index(c) for c in classes]]
+        by_row = {tuple(np.round(r, 4)): c for r, c in zip(logits.tolist(), labels, strict=True)}
+        read = {tuple(np.round(r, 4)) for r in found.tolist()}
+        assert len(read & set(by_row)) >= 0.95 * len(by_row)  # but for rounding to four places
+        truth = view.labels(number, range(view.rows(number)))
+        right = (found.argmax(1) == truth).float().mean()
+        assert float(right) > 0.9
+
+
+def test_any_merge_is_made_as_it_is_written(tuned: Family, view: LiveMerge, tmp_path: Path) -> None:
+    merge(list(tuned.models.values()), "ties", base=tuned.base, heads="separate", out=tmp_path / "out")
+    made = view.made("ties", {})
+    written: dict[str, torch.Tensor] = {}
+    for file in (tmp_path / "out" / "times").glob("*.safetensors"):
+        written |= load_file(file)
+    assert set(made) <= set(written)
+    assert all(torch.equal(made[n], written[n].float()) for n in made)
+
+
+def test_labels_are_for_those_who_ask(tuned: Family, plan: Plan) -> None:
+    tasks = [task_rows(t, plan, i) for i, t in enumerate(targets(tuned).values())]
+    with alive(plan, tasks, labels=False) as view, pytest.raises(Undeclared):
+        view.labels(0, [0])
+
+
+def test_what_was_learned_is_what_is_written(tuned: Family, tmp_path: Path) -> None:
+    plan = planned(list(tuned.models.values()), "atlas", base=tuned.base, heads="separate")
+    made = merge(
+        list(tuned.models.values()), "atlas", base=tuned.base, heads="separate", out=tmp_path / "out",
+        settings={"epochs": 2, "least_steps": 10}, targets=targets(tuned),
+    )  # fmt: skip
+    assert plan.reads is not None
+    receipt = json.loads((tmp_path / "out" / "merge.json").read_text())
+    shares = receipt["facts"]["learned"]["shares"]
+    assert len(receipt["facts"]["learned"]["curve"]) == 10
+    base = load_file(tuned.base / "model.safetensors")
+    each = [load_file(f / "model.safetensors") for f in tuned.models.values()]
+    written: dict[str, torch.Tensor] = {}
+    for file in (tmp_path / "out" / "animals").glob("*.safetensors"):
+        written |= load_file(file)
+    for name, share in shares.items():
+        wanted = base[name] + sum(s * (one[name] - base[name]) for s, one in zip(share, each, strict=True))
+        torch.testing.assert_close(written[name], wanted, rtol=1e-5, atol=1e-5)
+    assert made.plan.reads is None
+
+
+def test_learning_from_labels_beats_an_equal_share(tuned: Family, tmp_path: Path) -> None:
+    models = list(tuned.models.values())
+    merge(models, "task_arithmetic", base=tuned.base, heads="separate", out=tmp_path / "plain")
+    merge(models, "atlas", base=tuned.base, heads="separate", out=tmp_path / "learned", targets=targets(tuned))
+
+    def right(out: Path) -> float:
+        found = []
+        for task in tuned.models:
+            logits, labels = theirs(out / task, tuned.tables[task]["test"])
+            found += [LABELS[task][i] == label for i, label in zip(logits.argmax(1).tolist(), labels, strict=True)]
+        return float(np.mean(found))
+
+    assert right(tmp_path / "learned") > right(tmp_path / "plain") + 0.05
+
+
+def grams(folder: Path, table: Path, rows: list[int]) -> dict[str, torch.Tensor]:
+    """Of what goes into each linear layer, by hooks of our own on transformers' model."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with table.open() as file:
+        _, *all_rows = csv.reader(file)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer, sums, counts = AutoTokenizer.from_pretrained(folder), {}, {}
+
+    def see(name: str) -> Any:
+        def hook(_: Any, args: tuple[torch.Tensor, ...], __: Any) -> None:
+            x = args[0].reshape(-1, args[0].shape[-1]).double()
+            sums[name] = sums.get(name, 0) + x.T @ x
+            counts[name] = counts.get(name, 0) + len(x)
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(see(f"{name}.weight"))
+    with torch.inference_mode():
+        for r in rows:  # one by one, so that there is no padding
+            model(**tokenizer(all_rows[r][0], return_tensors="pt"))
+    return {n: sums[n] / counts[n] for n in sums}
+
+
+def test_regmean_against_hooks_of_our_own(tuned: Family, tmp_path: Path) -> None:
+    models = list(tuned.models.values())
+    merge(models, "regmean", base=tuned.base, heads="separate", out=tmp_path / "out", targets=targets(tuned))
+    written: dict[str, torch.Tensor] = {}
+    for file in (tmp_path / "out" / "animals").glob("*.safetensors"):
+        written |= load_file(file)
+    each = [load_file(f / "model.safetensors") for f in models]
+    seen = [grams(f, tuned.tables[t]["valid"], list(range(150))) for t, f in tuned.models.items()]
+    name = "bert.encoder.layer.1.intermediate.dense.weight"
+    small = [0.95 * g[name] + 0.05 * torch.diag(g[name].diagonal()) for g in seen]
+    wanted = torch.linalg.solve(
+        sum(small[1:], small[0]),
+        sum((g @ e[name].T.double() for g, e in zip(small, each, strict=True)), torch.zeros(())),
+    ).T
+    torch.testing.assert_close(written[name].double(), wanted, rtol=1e-4, atol=1e-5)
+    bias = "bert.encoder.layer.1.intermediate.dense.bias"
+    torch.testing.assert_close(written[bias], torch.stack([e[bias] for e in each]).mean(0))
+
+
+def test_one_target_for_models_of_one_task(tuned: Family, tmp_path: Path) -> None:
+    """A greedy soup of a good model and of two that know nothing of the task is the good one alone."""
+    from transformers import AutoModelForSequenceClassification
+
+    for name in ("odd", "even"):
+        model = AutoModelForSequenceClassification.from_pretrained(tuned.models["animals"])
+        with torch.no_grad():
+            for weight in model.bert.encoder.parameters():
+                weight += 0.5 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(name)))
+        model.save_pretrained(tmp_path / name)
+        save_tokenizer(tmp_path / name, longest=20)
+    made = merge(
+        [tmp_path / "odd", tuned.models["animals"], tmp_path / "even"], "greedy_soup", out=tmp_path / "out",
+        targets=[target(tuned, "animals")],
+    )  # fmt: skip
+    assert made.receipt.facts["learned"]["taken"] == ["animals"]
+    written, one = (load_file(f / "model.safetensors") for f in (tmp_path / "out", tuned.models["animals"]))
+    assert all(torch.equal(written[n], one[n]) for n in one)
+
+
+def test_refusals(tuned: Family, plan: Plan) -> None:
+    models = list(tuned.models.values())
+    learned = planned(models, "adamerging", base=tuned.base, heads="separate")
+    with pytest.raises(Refused, match="reads rows, and none are named"):
+        with_rows(learned, [])
+    with pytest.raises(Refused, match="does not say whose it is"):
+        with_rows(learned, [target(tuned, "animals")])
+    with pytest.raises(Unfit, match="no model is called `birds`"):
+        with_rows(learned, {"birds": target(tuned, "animals")})
+    with pytest.raises(Refused, match="`calm` is no label of the models"):
+        with_rows(learned, {"times": target(tuned, "animals")})
+    with pytest.raises(Refused, match="no rows are named for `places`"):
+        with_rows(
+            planned(models, "regmean", base=tuned.base, heads="separate"),
+            {t: target(tuned, t) for t in ("animals", "times")},
+        )
+    with pytest.raises(Refused, match="reads rows, which a recipe"):
+        with_rows(
+            planned(models, "evolve", base=tuned.base, heads="separate", settings={"merge": "fisher"}), targets(tuned)
+        )
