@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
@@ -38,6 +39,7 @@ HELD_BYTES = 2 << 30  # of changes that are kept in memory; more are read again 
 class TaskRows:
     """Rows of one task as a merge sees them. own: the model that the task comes from, None where it is new to all.
 
+    unlabelled: more rows, for those who read no labels; they come after the others.
     labels: as in `core.Rows`, None where none are known. columns: of the logits, one for each class, in order; none for
     numbers.
     """
@@ -49,19 +51,18 @@ class TaskRows:
     metric: str
     own: int | None = None
     fingerprint: str = ""
+    unlabelled: pa.Table | None = None
 
     def take(self, rows: Sequence[int]) -> TaskRows:
         at = [int(r) for r in rows]
         return replace(self, inputs=self.inputs.take(at), labels=None if self.labels is None else self.labels[at])
 
 
-def task_rows(target: Target, plan: Plan, own: int | None = None, *, unlabelled: bool = False) -> TaskRows:
+def task_rows(target: Target, plan: Plan, own: int | None = None) -> TaskRows:
     """The rows of a target that are not sealed, for a merge whose result gives the target's labels.
 
-    own: number of the model whose head predicts it. unlabelled: whether rows without labels come along, at the end.
+    own: number of the model whose head predicts it.
     """
-    import pyarrow as pa
-
     known = plan.models[own].labels if plan.apart and own is not None else plan.labels
     if plan.apart and own is None:
         raise Refused(
@@ -69,11 +70,11 @@ def task_rows(target: Target, plan: Plan, own: int | None = None, *, unlabelled:
             where=f"target `{target.name}`",
             fix=f"write it as {plan.models[0].name}=FILE",
         )
-    inputs = target.labelled.inputs
-    if unlabelled and len(target.unlabelled):
-        inputs = pa.concat_tables([inputs, target.unlabelled.inputs])
     columns = tuple(_column(c, known or (), target) for c in target.task.classes)
-    return TaskRows(target.name, inputs, target.labelled.labels, columns, target.metric.name, own, target.fingerprint)
+    return TaskRows(
+        target.name, target.labelled.inputs, target.labelled.labels, columns, target.metric.name, own,
+        target.fingerprint, target.unlabelled.inputs if len(target.unlabelled) else None,
+    )  # fmt: skip
 
 
 def _column(label: str, known: Sequence[str], target: Target) -> int:
@@ -109,8 +110,16 @@ class LiveMerge:
         self._whole = _whole(plan)
         self._names = names_in(_as_folder(self._whole.module), plan.donor)
         self._kept: dict[str, tuple[torch.Tensor, list[torch.Tensor]]] = {}
+        self._inputs = _inputs(tasks, labels)
         self._keys: dict[int, Sequence[tuple[int, bytes]]] = {}
         self._passes: dict[Any, list[dict[str, Passes]]] = {}
+
+    def on(self, tasks: Sequence[TaskRows], *, labels: bool) -> LiveMerge:
+        """The same models on other rows."""
+        other = copy(self)
+        other._tasks, other._labels, other._inputs = tasks, labels, _inputs(tasks, labels)
+        other._keys, other._passes = {}, {}
+        return other
 
     @property
     def models(self) -> Sequence[str]:
@@ -135,7 +144,11 @@ class LiveMerge:
         return self._tasks[task].metric
 
     def rows(self, task: int) -> int:
-        return int(self._tasks[task].inputs.num_rows)
+        return int(self._inputs[task].num_rows)
+
+    def columns(self, task: int) -> Sequence[int]:
+        """Outputs of the model that are the task's classes, in order; none for numbers."""
+        return self._tasks[task].columns
 
     def labels(self, task: int, rows: Sequence[int]) -> torch.Tensor:
         if not self._labels:
@@ -175,20 +188,25 @@ class LiveMerge:
         kind, one = made_of(method, settings)
         return self.merged([replace(m, kind=kind, method=one) for m in self._made.values()])
 
-    def merged(self, made: Sequence[Made]) -> dict[str, torch.Tensor]:
-        """What the stream makes of the models, each tensor rounded as it would be written, and then float32."""
+    def merged(self, made: Sequence[Made], seed: int | None = None) -> dict[str, torch.Tensor]:
+        """What the stream makes of the models, each tensor rounded as it would be written, and then float32.
+
+        seed: in place of the plan's.
+        """
         out = stream.Memory({m.name: torch.empty(m.shape, dtype=stream.FLOATS[m.dtype]) for m in made})
-        stream.run(made, self._readers, out, seed=self.plan.seed, threads=torch.get_num_threads())
+        stream.run(
+            made, self._readers, out, seed=self.plan.seed if seed is None else seed, threads=torch.get_num_threads()
+        )
         return {n: t.float() for n, t in out.tensors.items()}
 
     def logits(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
         one, at = self._tasks[task], list(rows)
         if task not in self._keys:
-            self._keys[task] = self._whole.encoder.keys(one.inputs)
+            self._keys[task] = self._whole.encoder.keys(self._inputs[task])
         placed = self._placed(weights, one.own)
         parts, order = [], []
         for some in batches([self._keys[task][r] for r in at]):
-            called = self._whole.called(one.inputs, [at[i] for i in some])
+            called = self._whole.called(self._inputs[task], [at[i] for i in some])
             parts.append(functional_call(self._whole.module, placed, (), called).logits)
             order += some
             self._told(len(some))
@@ -221,7 +239,7 @@ class LiveMerge:
 
     def _calls(self, tasks: Sequence[int], rows: int, single: bool, seed: int) -> Iterator[Called]:
         for task in tasks:
-            inputs, count = self._tasks[task].inputs, self.rows(task)
+            inputs, count = self._inputs[task], self.rows(task)
             chosen = np.random.default_rng(seed).permutation(count)[: max(1, rows // len(tasks))].tolist()
             for some in [[r] for r in chosen] if single else [chosen[i : i + 16] for i in range(0, len(chosen), 16)]:
                 called = self._whole.called(inputs, some)
@@ -275,6 +293,13 @@ def alive(plan: Plan, tasks: Sequence[TaskRows], *, labels: bool, told: Told | N
     with ExitStack() as stack:
         readers = [stack.enter_context(Checkpoint(f.tensors)) for f in plan.folders]
         yield LiveMerge(plan, tasks, readers, labels=labels, told=told or (lambda _: None))
+
+
+def _inputs(tasks: Sequence[TaskRows], labels: bool) -> list[pa.Table]:
+    """Of those who read no labels, all rows."""
+    import pyarrow as pa
+
+    return [t.inputs if labels or t.unlabelled is None else pa.concat_tables([t.inputs, t.unlabelled]) for t in tasks]
 
 
 def _whole(plan: Plan) -> Whole:

@@ -94,7 +94,7 @@ def slopes(view: MergeView, gradients: Weights) -> Array:
 
 def outputs(view: MergeView, weights: Weights, task: int) -> torch.Tensor:
     """Logits of all rows of a task."""
-    with torch.inference_mode():
+    with torch.no_grad():
         return view.logits(weights, task, range(view.rows(task)))
 
 

@@ -118,8 +118,7 @@ def with_rows(
     from headstart.combination.live import task_rows
 
     named = targets.items() if isinstance(targets, Mapping) else [(None, t) for t in targets]
-    unlabelled = not plan.reads.needs.labels
-    tasks = [task_rows(t, plan, _number(plan, name), unlabelled=unlabelled) for name, t in named]
+    tasks = [task_rows(t, plan, _number(plan, name)) for name, t in named]
     return learned_from(plan, tasks, rows=rows or ROWS, steps=steps, told=told)
 
 

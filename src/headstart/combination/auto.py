@@ -1,0 +1,416 @@
+"""The merge that does best on validation rows, chosen within a budget and beside the baselines that cost nothing.
+
+Rows of every task have three sides: `learn` for merges that read rows, `choose` for the choice, and `verify` for the
+figures at the end, which no choice has seen: the sealed test where the target has one, else a fold of its own.
+
+The choice is successive halving (Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+Optimization", 2016): all entrants on some rows, the better half on twice as many, until few are left on all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart import catalogue
+from headstart.core import METRICS, Budget, Learned, Problem, Refused, Steps, Target
+from headstart.execution.meter import Meter
+from headstart.numerics.artifacts import linked
+from headstart.numerics.bootstrap import interval, resampled
+from headstart.numerics.learning import draws, entropy, gradient
+from headstart.numerics.metrics import value
+
+from .entrants import Entrant, entrants
+from .interference import measured
+from .learned import matched, settled
+from .live import LiveMerge, TaskRows, alive, task_rows
+from .plans import Plan
+
+Array = np.ndarray[Any, Any]
+Tables = tuple[Array, ...]  # of each task, (rows, outputs) predictions
+LEAST_ROWS = 8  # of a task to choose by; fewer say nothing
+FIRST_ROWS = 64  # of a task, with which the halving begins
+FINALISTS = 3
+RESERVE = 1.5  # how much longer than measured the end may take
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Rows of one task by what they are for. kept: labelled rows to verify by, where no test is sealed."""
+
+    learn: TaskRows
+    choose: TaskRows
+    target: Target
+    kept: tuple[int, ...]
+
+    @property
+    def verify(self) -> int:
+        """How many rows there are to verify by."""
+        return len(self.kept) or len(self.target.seal)
+
+    def opened(self, task: TaskRows) -> Opened:
+        """Those rows; a seal is broken here."""
+        found = self.target.labelled.take(self.kept) if self.kept else self.target.seal.open()
+        return Opened(dataclasses.replace(task, inputs=found.inputs, labels=found.labels), found.groups)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Rows to verify by, and their groups."""
+
+    rows: TaskRows
+    groups: tuple[str, ...]
+
+
+@dataclass
+class Tried:
+    """One entrant and how far it came. scores: on more and more rows. left: why it went no further."""
+
+    name: str
+    stage: str
+    plan: Plan | None = None
+    method: Any = None
+    tables: list[list[Array]] = field(default_factory=list)  # of each task, of the rows so far
+    scores: list[float] = field(default_factory=list)
+    spread: list[float] = field(default_factory=list)  # scores with other seeds
+    seconds: float = 0.0
+    left: str = ""
+
+    @property
+    def score(self) -> float:
+        """With the seeds that were tried."""
+        return float(np.mean([self.scores[-1], *self.spread]))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """plan: of the best merge. facts: what was tried, and the figures on rows that no choice has seen, as JSON."""
+
+    plan: Plan
+    facts: Mapping[str, Any]
+
+
+Tell = Callable[[str, str], None]  # what is going on, and with whom
+
+
+def choose(
+    plan: Plan, targets: Mapping[int, Target] | Target, *, methods: Sequence[str] | None = None,
+    budget: Budget | None = None, seeds: int = 3, steps: int | None = None, tell: Tell = lambda *_: None,
+) -> Chosen:  # fmt: skip
+    """The best of the merges that fit the models of a plan.
+
+    targets: one for all models, or one for each by its number in the plan. methods: names of those that may take part;
+    None is all. seeds: with how many a finalist that draws is made. steps: the most that a merge learns for.
+
+    Raises `Refused` where there are too few rows to choose by.
+    """
+    meter = Meter(budget or Budget())
+    named = list(targets.items()) if isinstance(targets, Mapping) else [(None, targets)]
+    sides = [_sides(target, plan, own) for own, target in named]
+    contest = _Contest(plan, sides, meter, seeds, steps, tell)
+    with alive(plan, [s.choose for s in sides], labels=True) as view:
+        return contest.held(view, *entrants(plan, methods, labels=True))
+
+
+def _sides(target: Target, plan: Plan, own: int | None) -> Sides:
+    """A fifth to verify by, where no test is sealed; of the rest half to learn from and half to choose by."""
+    task, of = task_rows(target, plan, own), np.array(target.folds.of[0])
+    last = len(target.seal) == 0
+    if target.folds.kind == "split":
+        parts = [np.flatnonzero(of != 0), np.flatnonzero(of == 0)]
+        verify = parts[1][: len(parts[1]) // 2] if last else parts[1][:0]
+        parts[1] = parts[1][len(verify) :]
+    else:
+        verify = np.flatnonzero(of == 0) if last else np.flatnonzero(of == -2)
+        rest = np.setdiff1d(np.arange(len(of)), verify)
+        chosen = np.isin(of[rest], (1, 2) if last else (0, 1, 2))
+        parts = [rest[~chosen], rest[chosen]]
+    if min(len(parts[0]), len(parts[1]), len(verify) if last else LEAST_ROWS) < LEAST_ROWS:
+        raise Refused(
+            f"`{target.name}` has {len(of)} labelled rows, too few to learn from, to choose by and to verify with",
+            where=f"target `{target.name}`",
+            fix=f"label {6 * LEAST_ROWS} rows or more, or merge with a method that reads none",
+        )
+    mixed = np.random.default_rng(target.seed).permutation(parts[1])  # the first of them are a fair sample
+    learn = task.take(parts[0].tolist())
+    return Sides(learn, task.take(mixed.tolist()), target, tuple(int(i) for i in verify))
+
+
+class _Contest:
+    """Entrants on rungs of rows, the finalists with other seeds, and the best on rows that nobody has seen."""
+
+    def __init__(
+        self, plan: Plan, sides: Sequence[Sides], meter: Meter, seeds: int, steps: int | None, tell: Tell
+    ) -> None:
+        self.plan, self.sides, self.meter, self.seeds, self.steps, self.tell = plan, sides, meter, seeds, steps, tell
+        self._singles: list[float] = []  # of each task, the score of its own model
+
+    def held(self, view: LiveMerge, found: Sequence[Entrant], refused: Sequence[Mapping[str, str]]) -> Chosen:
+        began = self.meter.session()
+        baselines = self._baselines(view)
+        if self.plan.apart:
+            self._singles = [self._on_task(baselines[s.choose.own or 0], t) for t, s in enumerate(self.sides)]
+        for one in baselines:
+            one.scores = [self._score(one)]
+        a_pass = (self.meter.session() - began) / len(baselines)
+        self.meter.keep(RESERVE * a_pass * (len(self.plan.models) + 3))  # what is verified at the end
+        tried = self._tried(view, found)
+        finalists = self._halved(view, tried)
+        self._reseeded(view, finalists)
+        best = max([*finalists, *baselines], key=lambda t: t.score)  # of equals the first
+        opponent = max(baselines, key=lambda t: t.score)
+        self.meter.keep(0)
+        self.tell("verify", best.name)
+        assert best.plan is not None  # it has a score
+        facts = {
+            "metric": self.sides[0].choose.metric,
+            "tasks": [self._counted(s) for s in self.sides],
+            "seconds": round(self.meter.session(), 1),
+            "winner": best.name,
+            "opponent": opponent.name,
+            "candidates": [_told(t) for t in sorted(tried, key=_standing)],
+            "baselines": [_told(t) for t in baselines],
+            "refused": list(refused),
+            **self._verified(view, best, opponent, baselines),
+            "interference": measured(view, self._weights(view, best.plan)),
+        }
+        return Chosen(dataclasses.replace(best.plan, learned={**best.plan.learned, "choice": facts}), facts)
+
+    def _baselines(self, view: LiveMerge) -> list[Tried]:
+        """Each model alone, and the mean of all; on all rows."""
+        count = len(view.models)
+        shares = [*np.eye(count), np.full(count, 1 / count)]
+        out = []
+        for name, share in zip([*view.models, "mean of all"], shares, strict=True):
+            self.tell("baselines", name)
+            alone = Learned(np.tile(share, (len(view.tensors), 1)))
+            plan = dataclasses.replace(settled(self.plan, view, alone), method="linear", settings={}, learned={})
+            one = Tried(name, "baseline", plan, tables=[[] for _ in self.sides])
+            self._seen(view, one, inf)
+            out.append(one)
+        return out
+
+    def _tried(self, view: LiveMerge, found: Sequence[Entrant]) -> list[Tried]:
+        """All entrants made and scored on the first rung; those for which there is no time say so."""
+        out = []
+        for entrant in found:
+            one = Tried(entrant.name, entrant.stage, tables=[[] for _ in self.sides])
+            out.append(one)
+            if not self.meter.left():
+                one.left = "was not tried: the time was up"
+                continue
+            self.tell(entrant.stage, entrant.name)
+            began = self.meter.session()
+            try:
+                one.method = catalogue.make(entrant.kind, entrant.method, **entrant.settings)
+                one.plan = self._plan(view, entrant, one.method)
+                self._seen(view, one, self._rungs[0])
+            except Problem as problem:
+                one.left = problem.what
+                continue
+            one.scores.append(self._score(one))
+            one.seconds = self.meter.session() - began
+        return out
+
+    def _plan(self, view: LiveMerge, entrant: Entrant, method: Any) -> Plan:
+        from .merging import STREAMS
+
+        plan = dataclasses.replace(self.plan, method=entrant.method, settings=catalogue.settings(method))
+        if entrant.stage == "data-free":
+            kind = STREAMS[entrant.kind]
+            names = set(view.tensors)
+            made = [dataclasses.replace(m, kind=kind, method=method) if m.name in names else m for m in self.plan.made]
+            return dataclasses.replace(plan, made=tuple(made))
+        learn = view.on([s.learn for s in self.sides], labels=method.needs.labels)
+        if entrant.stage == "passes":
+            return matched(plan, method, learn)
+        learned = method(learn, Steps(horizon=self._horizon(learn, method)))
+        return settled(plan, learn, learned)
+
+    def _horizon(self, view: LiveMerge, method: Any) -> int | None:
+        """As many steps as a third of the time that is left allows; None for the method's own number."""
+        most = self.steps
+        if self.meter.remaining() == inf:
+            return most
+        began = self.meter.session()
+        weights = view.shared(np.zeros((len(view.tensors), len(view.models))))
+        if "gradients" in method.needs.gives:
+            batch = [next(draws(view.rows(t), getattr(method, "batch", 16), 0)) for t in range(len(view.tasks))]
+            gradient(view, weights, batch, lambda t, x: entropy(x, view.link(t)) if x.shape[1] > 1 else x.mean())
+        else:
+            with torch.no_grad():
+                for task in range(len(view.tasks)):
+                    view.logits(weights, task, range(view.rows(task)))
+        allowed = max(1, int(self.meter.remaining() / 3 / max(1e-3, self.meter.session() - began)))
+        own = getattr(method, "steps", getattr(method, "trials", None))
+        known = min(n for n in (allowed, most, own) if n is not None)
+        return None if known == own else known
+
+    @property
+    def _rungs(self) -> list[int]:
+        """Rows of a task: the first, twice as many, and so on; the last is all of the largest task."""
+        most = max(s.choose.inputs.num_rows for s in self.sides)
+        found = [most]
+        while found[0] > FIRST_ROWS:
+            found.insert(0, ceil(found[0] / 2))
+        return found
+
+    def _halved(self, view: LiveMerge, tried: Sequence[Tried]) -> list[Tried]:
+        left = [t for t in tried if t.scores]
+        for rung, rows in enumerate(self._rungs):
+            keep = max(FINALISTS, ceil(len(left) / 2))
+            order = sorted(left, key=lambda t: -t.scores[-1])
+            for one in order[keep:]:
+                one.left = f"behind on {self._rungs[rung]} rows of a task"
+            left = [t for t in left if t in order[:keep]]
+            if rows == self._rungs[-1]:
+                break
+            for one in left:
+                if not self.meter.left():
+                    one.left = "the time was up"
+                    continue
+                self.tell(f"on {self._rungs[rung + 1]} rows of a task", one.name)
+                began = self.meter.session()
+                self._seen(view, one, self._rungs[rung + 1])
+                one.scores.append(self._score(one))
+                one.seconds += self.meter.session() - began
+            left = [t for t in left if not t.left]
+        finalists = sorted(left, key=lambda t: -t.scores[-1])[:FINALISTS]
+        for one in left:
+            if one not in finalists:
+                one.left = f"behind on {self._rungs[-1]} rows of a task"
+        return finalists
+
+    def _reseeded(self, view: LiveMerge, finalists: Sequence[Tried]) -> None:
+        """Those that draw are made again with other seeds, so that a lucky draw is seen to be one."""
+        for one in finalists:
+            assert one.plan is not None  # finalists have scores
+            if not _draws(one):
+                continue
+            for seed in range(1, self.seeds):
+                if not self.meter.left():
+                    return
+                self.tell("other seeds", one.name)
+                again = Tried(one.name, one.stage, tables=[[] for _ in self.sides])
+                if one.stage == "learned":
+                    learn = view.on([s.learn for s in self.sides], labels=one.method.needs.labels)
+                    method = dataclasses.replace(one.method, seed=seed)
+                    again.plan = settled(self.plan, learn, method(learn, Steps(horizon=self._horizon(learn, method))))
+                else:
+                    again.plan = dataclasses.replace(one.plan, seed=self.plan.seed + seed)
+                self._seen(view, again, inf)
+                one.spread.append(self._score(again))
+
+    def _weights(self, view: LiveMerge, plan: Plan) -> dict[str, torch.Tensor]:
+        names = set(view.tensors)
+        return view.merged([m for m in plan.made if m.name in names], seed=plan.seed)
+
+    def _seen(self, view: LiveMerge, one: Tried, rows: float) -> None:
+        """Its predictions on the first rows of each task that it has not seen yet."""
+        assert one.plan is not None  # made before
+        weights = self._weights(view, one.plan)
+        for task, parts in enumerate(one.tables):
+            begin = sum(len(p) for p in parts)
+            parts.append(_predicted(view, weights, task, range(begin, int(min(rows, view.rows(task))))))
+
+    def _score(self, one: Tried) -> float:
+        """Mean over the tasks of its metric, higher is better; where each task has a model of its own, over that's."""
+        found = [self._on_task(one, t) for t in range(len(self.sides))]
+        if self._singles and all(s > 0 for s in self._singles):
+            found = [f / s for f, s in zip(found, self._singles, strict=True)]
+        return float(np.mean(found))
+
+    def _on_task(self, one: Tried, task: int) -> float:
+        side = self.sides[task].choose
+        table = np.concatenate(one.tables[task])
+        assert side.labels is not None  # the rows of a target are labelled
+        return METRICS[side.metric].sign * value(side.metric, side.labels[: len(table)], table)
+
+    def _verified(self, view: LiveMerge, best: Tried, opponent: Tried, baselines: Sequence[Tried]) -> dict[str, Any]:
+        """Figures of the best, of the baselines and of the ensemble of all models, on rows that no choice has seen."""
+        opened = [s.opened(s.choose) for s in self.sides]
+        unseen = view.on([o.rows for o in opened], labels=True)
+        tables: dict[str, Tables] = {}
+        for one in [*baselines, *([] if best in baselines else [best])]:
+            assert one.plan is not None  # it has a score
+            weights = self._weights(view, one.plan)
+            tables[one.name] = tuple(
+                _predicted(unseen, weights, t, range(unseen.rows(t))) for t in range(len(self.sides))
+            )
+        if not self.plan.apart:  # heads of one label space
+            alone = [tables[name] for name in view.models]
+            tables["ensemble of all"] = tuple(np.mean([a[t] for a in alone], axis=0) for t in range(len(self.sides)))
+        spread = {name: _resampled(opened, parts) for name, parts in tables.items()}
+        single = None
+        if self.plan.apart:  # every task has a model of its own
+            names = [self.plan.models[s.choose.own or 0].name for s in self.sides]
+            single = [float(spread[name][0][t]) for t, name in enumerate(names)]
+        systems = [self._system(name, *spread[name], single) for name in tables]
+        gain = None
+        verdict = "no-evidence"
+        if best is not opponent:
+            each, drawn = (a - b for a, b in zip(spread[best.name], spread[opponent.name], strict=True))
+            low, high = interval(drawn.mean(axis=0))
+            gain = {"value": float(each.mean()), "low": low, "high": high}
+            verdict = "helps" if low > 0 else "hurts" if high < 0 else "no-evidence"
+        return {"systems": systems, "gain": gain, "verdict": verdict}
+
+    def _system(self, name: str, values: Array, drawn: Array, single: Sequence[float] | None) -> dict[str, Any]:
+        tasks = []
+        for side, own, draw in zip(self.sides, values, drawn, strict=True):
+            sign, (low, high) = METRICS[side.choose.metric].sign, interval(draw)
+            low, high = sorted((sign * low, sign * high))
+            tasks.append({"task": side.choose.name, "value": sign * float(own), "low": low, "high": high})
+        low, high = interval(drawn.mean(axis=0))
+        out: dict[str, Any] = {"name": name, "tasks": tasks, "mean": float(values.mean()), "low": low, "high": high}
+        if single is not None and min(single) > 0:
+            out["normalised"] = float(np.mean(values / np.array(single)))
+        return out
+
+    def _counted(self, side: Sides) -> dict[str, Any]:
+        own = None if side.choose.own is None else self.plan.models[side.choose.own].name
+        rows = {"learn": side.learn.inputs.num_rows, "choose": side.choose.inputs.num_rows, "verify": side.verify}
+        return {"task": side.choose.name, "model": own, **rows}
+
+
+def _predicted(view: LiveMerge, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> Array:
+    if not rows:
+        return np.zeros((0, max(1, len(view.columns(task)))))
+    with torch.no_grad():
+        return linked(view.logits(weights, task, rows).numpy(), view.link(task))
+
+
+def _resampled(opened: Sequence[Opened], parts: Tables) -> tuple[Array, Array]:
+    """(tasks,) values and (tasks, draws) of resampled rows; higher is better. The same rows for every system."""
+    values, drawn = [], []
+    for number, (one, table) in enumerate(zip(opened, parts, strict=True)):
+        metric, labels = one.rows.metric, one.rows.labels
+        assert labels is not None  # the rows of a target are labelled
+        sign = METRICS[metric].sign
+        values.append(sign * value(metric, labels, table))
+        drawn.append(sign * resampled(metric, labels, [table], one.groups, seed=number)[0])
+    return np.array(values), np.array(drawn)
+
+
+def _draws(one: Tried) -> bool:
+    """Whether another seed gives another merge."""
+    if one.stage == "learned":
+        return any(f.name == "seed" for f in dataclasses.fields(one.method))
+    return "seeds_differ" in getattr(one.method, "claims", ())
+
+
+def _standing(one: Tried) -> tuple[int, float]:
+    return -len(one.scores), -(one.score if one.scores else -inf)
+
+
+def _told(one: Tried) -> dict[str, Any]:
+    return {
+        "name": one.name, "stage": one.stage, "scores": [round(s, 6) for s in one.scores],
+        "spread": [round(s, 6) for s in one.spread], "seconds": round(one.seconds, 2), "left": one.left,
+    }  # fmt: skip
