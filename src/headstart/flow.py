@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from headstart.combination import Combined
+    from headstart.combination.merging import Merged
     from headstart.evidence import Verified
     from headstart.execution.parts import Part, System, Tried
     from headstart.execution.run import Run
@@ -318,6 +319,20 @@ def refitted(choice: Choice, trials: Sequence[Tried], run: Run, *, test: str | N
             job = soup_job(part, trial.system, folders, "all", test=test)
             done[trial.system] = failed or run.do([job], "refit", must=True)[0]
     return done
+
+
+def merge_auto(
+    models: Sequence[str | Path], targets: Mapping[str, Target] | Sequence[Target], *, out: str | Path, **options: Any
+) -> Merged:
+    """The merge of models that does best on rows of the targets, with a page about the choice.
+
+    targets: one, of the labels that all models give; or one for each model, by the model's name. options: those of
+    `combination.merging.merge_auto`, such as base, methods, budget, heads and seed.
+    """
+    from headstart.combination import merging
+    from headstart.evidence import merge_report
+
+    return merging.merge_auto(models, targets, out=out, page=merge_report.render, **options)
 
 
 def _refuse_task(target: Target) -> None:

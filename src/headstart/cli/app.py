@@ -534,13 +534,15 @@ def adapt(
 def merge(
     what: Annotated[
         list[str],
-        typer.Argument(metavar="METHOD MODEL...", help="a method and folders of models; or RECIPE.yaml and OUT"),
+        typer.Argument(
+            metavar="METHOD MODEL...", help="a method, or auto, and folders of models; or RECIPE.yaml and OUT"
+        ),
     ],
     base: Annotated[Optional[str], typer.Option(metavar="FOLDER", help="what the models were fine-tuned from")] = None,
     settings: Settings = None,
     out: Annotated[Optional[Path], typer.Option(help="folder for the merged model")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and its cost, and write nothing")] = False,
-    heads: Annotated[HeadsRule, typer.Option(help="separate: every model keeps its own")] = HeadsRule.AVERAGE,
+    heads: Annotated[Optional[HeadsRule], typer.Option(help="separate: every model keeps its own")] = None,
     unmatched: Annotated[UnmatchedRule, typer.Option(help="tensors that not all have")] = UnmatchedRule.REFUSE,
     dtype: Annotated[Optional[str], typer.Option(help="of the result: bfloat16, float16, float32")] = None,
     shard: Annotated[str, typer.Option(help="the most of one file")] = "5GB",
@@ -553,16 +555,36 @@ def merge(
     pair: Pair = None,
     image: Image = None,
     metric: MetricOption = None,
+    minutes: Minutes = None,
+    methods: Annotated[Optional[str], typer.Option(help="of auto: who may take part: ties,regmean,…")] = None,
     seed: Annotated[Optional[int], typer.Option(help="of methods that draw")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
 ) -> None:
-    """Merge models into one, tensor by tensor, by a method or by a recipe."""
+    """Merge models into one, tensor by tensor, by a method, by a recipe, or by what does best on rows."""
     from headstart.cli import merging
     from headstart.combination.merging import carried_out, planned, planned_recipe, with_rows
     from headstart.core import Unfit, bytes_of
 
     method, *models = what
+    rules: dict[str, Any] = {"base": base, "unmatched": unmatched.value, "dtype": dtype, "seed": seed or 0}
+    options = {"label": label, "image": image, "metric": metric, "seed": seed or 0, **_columns(text, pair)}
+
+    def read(data: str) -> Any:
+        return _target(data, **options)
+
+    if method == "auto":
+        if out is None or settings or dry_run:
+            raise Unfit(
+                "auto finds the settings itself, and writes a folder",
+                where="merge auto",
+                fix="add --out FOLDER, and leave out --set and --dry-run",
+            )
+        merging.auto(
+            models, target or [], read, out, methods, minutes, started=show.process_start(), machine=json,
+            heads=heads.value if heads else None, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, **rules,
+        )  # fmt: skip
+        return
     if method.endswith((".yaml", ".yml")):
         if len(models) > 1 or (models and out is not None) or base or settings or dtype:
             raise Unfit("a recipe says all of this itself", where="merge", fix=f"type: headstart merge {method} OUT")
@@ -570,9 +592,8 @@ def merge(
         plan = planned_recipe(method, seed=seed)
     else:
         plan = planned(
-            models, method, base=base, settings=show.settings(settings or []), heads=heads.value,
-            unmatched=unmatched.value, dtype=dtype, seed=seed or 0,
-        )  # fmt: skip
+            models, method, settings=show.settings(settings or []), heads=heads.value if heads else "average", **rules
+        )
     if dry_run:
         from headstart.combination.forecasts import forecast
 
@@ -581,8 +602,7 @@ def merge(
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
-    options = {"label": label, "image": image, "metric": metric, "seed": seed or 0, **_columns(text, pair)}
-    targets = merging.targets(target or [], [m.name for m in plan.models], lambda data: _target(data, **options))
+    targets = merging.targets(target or [], [m.name for m in plan.models], read)
     told, close = merging.reading()
     try:
         plan = with_rows(plan, targets, told=told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,66 @@ def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
         return True
 
     return report, progress.close
+
+
+def auto(
+    models: Sequence[str], said: Sequence[str], read: Callable[[str], Target], out: Path, methods: str | None,
+    minutes: float | None, *, started: float, machine: bool, **options: Any,
+) -> None:  # fmt: skip
+    """The choice of a merge: what is tried as it goes, and what came of it. started: when the clock began."""
+    from math import inf
+
+    from headstart.core import Budget
+    from headstart.execution.progress import Progress
+    from headstart.flow import merge_auto
+
+    budget = Budget(minutes=inf if minutes is None else minutes)
+    progress = Progress(lambda: max(0.0, budget.seconds - (time.monotonic() - started)))
+    stage = [""]
+
+    def tell(what: str, who: str) -> None:
+        if stage[0] != what:
+            progress.stage(what)
+            stage[0] = what
+        progress.advance(who, by=0)
+
+    try:
+        made = merge_auto(
+            models, targets(said, [Path(m).name for m in models], read), out=out, budget=budget, started=started,
+            methods=methods.split(",") if methods else None, tell=tell, **options,
+        )  # fmt: skip
+    finally:
+        progress.close()
+    chosen(made, machine=machine)
+
+
+def chosen(made: Merged, *, machine: bool) -> None:
+    """The best merge beside its baselines, on rows that no choice has seen."""
+    from headstart.evidence.merge_report import sentence
+
+    facts = made.receipt.facts["learned"]["choice"]
+    if machine:
+        emit({**_described(made.plan), **facts, "out": str(made.where), "report": str(made.where / "report.html")})
+        return
+    several = len(facts["tasks"]) > 1
+    rows = [
+        (s["name"], *(f"{t['value']:.3f}" for t in s["tasks"]), _measured({**s, "value": s["mean"]}))
+        if several else (s["name"], _measured(s["tasks"][0]))
+        for s in facts["systems"]
+    ]  # fmt: skip
+    heads = [t["task"] for t in facts["tasks"]] + (["mean"] if several else [])
+    tried = sum(bool(c["scores"]) for c in facts["candidates"])
+    draw(
+        table("system", *(f">{h}" for h in heads), rows=rows), "",
+        f"{tried} merges were tried in {facts['seconds']:.0f} s; {sentence(facts)}",
+    )  # fmt: skip
+    for warning in made.plan.warnings:
+        warn(warning)
+    saved(f"saved `{made.where}`; `{made.where / 'report.html'}` shows what was tried")
+
+
+def _measured(said: Mapping[str, Any]) -> str:
+    return f"{said['value']:.3f} ({said['low']:.3f} to {said['high']:.3f})"
 
 
 def reading() -> tuple[Callable[[int], None], Callable[[], None]]:

@@ -37,6 +37,7 @@ Tables = tuple[Array, ...]  # of each task, (rows, outputs) predictions
 LEAST_ROWS = 8  # of a task to choose by; fewer say nothing
 FIRST_ROWS = 64  # of a task, with which the halving begins
 FINALISTS = 3
+SAVE_SECONDS = 3.0  # for the page and the account
 RESERVE = 1.5  # how much longer than measured the end may take
 
 
@@ -101,16 +102,18 @@ Tell = Callable[[str, str], None]  # what is going on, and with whom
 
 def choose(
     plan: Plan, targets: Mapping[int, Target] | Target, *, methods: Sequence[str] | None = None,
-    budget: Budget | None = None, seeds: int = 3, steps: int | None = None, tell: Tell = lambda *_: None,
+    budget: Budget | None = None, started: float | None = None, seeds: int = 3, steps: int | None = None,
+    tell: Tell = lambda *_: None,
 ) -> Chosen:  # fmt: skip
     """The best of the merges that fit the models of a plan.
 
     targets: one for all models, or one for each by its number in the plan. methods: names of those that may take part;
-    None is all. seeds: with how many a finalist that draws is made. steps: the most that a merge learns for.
+    None is all. started: `time.monotonic()` when the clock of the budget began. seeds: with how many a
+    finalist that draws is made. steps: the most that a merge learns for.
 
     Raises `Refused` where there are too few rows to choose by.
     """
-    meter = Meter(budget or Budget())
+    meter = Meter(budget or Budget(), started=started)
     named = list(targets.items()) if isinstance(targets, Mapping) else [(None, targets)]
     sides = [_sides(target, plan, own) for own, target in named]
     contest = _Contest(plan, sides, meter, seeds, steps, tell)
@@ -159,7 +162,7 @@ class _Contest:
         for one in baselines:
             one.scores = [self._score(one)]
         a_pass = (self.meter.session() - began) / len(baselines)
-        self.meter.keep(RESERVE * a_pass * (len(self.plan.models) + 3))  # what is verified at the end
+        self.meter.keep(SAVE_SECONDS + RESERVE * a_pass * (len(self.plan.models) + 3))  # what is verified at the end
         tried = self._tried(view, found)
         finalists = self._halved(view, tried)
         self._reseeded(view, finalists)

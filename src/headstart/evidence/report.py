@@ -101,14 +101,14 @@ def render(data: ReportData, *, examples: bool = True) -> str:
     The same data give the same page, byte for byte.
     """
     shown = _cleaned(data if examples else dataclasses.replace(data, examples=()))
-    return _environment().get_template("report.html").render(_page(shown, with_examples=examples))
+    return environment().get_template("report.html").render(_page(shown, with_examples=examples))
 
 
 def card(data: ReportData) -> str:
     """The model card, `README.md`, with a YAML head as the hub reads it."""
     shown = _cleaned(data)
     values = _page(shown, with_examples=False)
-    return _environment().get_template("card.md").render(values, head=front_matter(shown))
+    return environment().get_template("card.md").render(values, head=front_matter(shown))
 
 
 def sentence(summary: JSON) -> str:
@@ -145,7 +145,7 @@ def sentence(summary: JSON) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     made = Environment(
         loader=PackageLoader("headstart.evidence", "templates"),
         autoescape=select_autoescape(["html"]),
@@ -162,19 +162,19 @@ def _environment() -> Environment:
 
 def _cleaned(data: ReportData) -> ReportData:
     """Every string of every field written out, and cut where it is longer than anyone reads."""
-    return ReportData(**{f.name: _plain(getattr(data, f.name), f.name) for f in dataclasses.fields(data)})
+    return ReportData(**{f.name: shown_plainly(getattr(data, f.name), f.name) for f in dataclasses.fields(data)})
 
 
-def _plain(value: Any, name: str = "") -> Any:
+def shown_plainly(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
         if name == "thumbnail" and IMAGE.fullmatch(value):
             return value
         return plain(value, lines=name == "text", limit=LONGEST_TEXT if name in ("text", "cells") else LONGEST)
     if isinstance(value, Mapping):
         keep = "cells" if name == "cells" else None
-        return {plain(k, limit=LONGEST): _plain(v, keep or str(k)) for k, v in value.items()}
+        return {plain(k, limit=LONGEST): shown_plainly(v, keep or str(k)) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v, name) for v in value]
+        return [shown_plainly(v, name) for v in value]
     return value
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import catalogue
-from headstart.core import Receipt, Refused, Target, Unfit
+from headstart.core import Budget, Receipt, Refused, Target, Unfit
 from headstart.io.shards import SHARD_BYTES
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ STREAMS: dict[str, Kind] = {
     "combination.trimming": "trimming",
     "combination.merging": "merging",
 }
+Tell = Callable[[str, str], None]
 Told = Callable[[int], None]
 Targets = Mapping[str, Target] | Sequence[Target]
 READ_ROWS = ("combination.matching", "combination.learning")
@@ -118,18 +119,62 @@ def with_rows(
     from headstart.combination.live import task_rows
 
     named = targets.items() if isinstance(targets, Mapping) else [(None, t) for t in targets]
-    tasks = [task_rows(t, plan, _number(plan, name)) for name, t in named]
+    tasks = [task_rows(t, plan, None if name is None else _number(plan, name)) for name, t in named]
     return learned_from(plan, tasks, rows=rows or ROWS, steps=steps, told=told)
 
 
-def _number(plan: Plan, name: str | None) -> int | None:
+def _number(plan: Plan, name: str) -> int:
     """Of the model that a target belongs to."""
-    if name is None:
-        return None
     names = [m.name for m in plan.models]
     if name not in names:
         raise Unfit(f"no model is called `{name}`", where="targets", fix=f"use one of: {', '.join(names)}")
     return names.index(name)
+
+
+def merge_auto(
+    models: Sequence[str | Path], targets: Targets, *, out: str | Path, base: str | Path | None = None,
+    methods: Sequence[str] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
+    dtype: str | None = None, budget: Budget | None = None, started: float | None = None, seeds: int = 3, seed: int = 0,
+    shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False,
+    page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Tell | None = None,
+    report: Report | None = None,
+) -> Merged:  # fmt: skip
+    """The merge that does best on rows of the targets, chosen among all methods that fit, and written as a new folder.
+
+    targets: one, of the labels that all models give; or one for each model, by its name: then every model keeps its own
+    head, and what counts is the mean over the tasks of the score over that of the task's own model. methods: names of
+    those that may take part; None is all. budget: its minutes bound the choice, from started on. seeds: with how many a
+    finalist that draws is made. page: makes `report.html` of a title and the facts. tell: is told what is going on, and
+    with whom. The other arguments are those of `merge`.
+
+    Each model alone and the mean of all take part too; where one of them is best, that is what is written, and said.
+
+    Raises `Refused` where the models do not fit together or there are too few rows to choose by.
+    """
+    from headstart.combination.auto import choose
+    from headstart.io.atomic import refuse_occupied
+
+    place = Path(out).expanduser().absolute()
+    refuse_occupied(place, overwrite=overwrite)
+    several = isinstance(targets, Mapping)
+    if not targets or (not several and len(targets) > 1):
+        raise Refused(
+            "no rows are named to choose by" if not targets else "several targets are named, and not whose they are",
+            where="merge auto",
+            fix="add --target FILE --label COLUMN, or --target MODEL=FILE for each model",
+        )
+    plan = planned(
+        models, "linear" if base is None else "task_arithmetic", base=base,
+        heads=heads or ("separate" if several else "average"), unmatched=unmatched, dtype=dtype, seed=seed,
+    )  # fmt: skip
+    named = {_number(plan, n): t for n, t in targets.items()} if isinstance(targets, Mapping) else targets[0]
+    chosen = choose(
+        plan, named, methods=methods, budget=budget, started=started, seeds=seeds, tell=tell or (lambda *_: None)
+    )
+    title = " and ".join(m.name for m in plan.models[:3]) + (", …" if len(plan.models) > 3 else "")
+    texts = {**chosen.plan.texts, **({"report.html": page(title, chosen.facts)} if page else {})}
+    found = dataclasses.replace(chosen.plan, texts=texts)
+    return carried_out(found, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
 
 
 def merge_recipe(

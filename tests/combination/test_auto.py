@@ -1,0 +1,207 @@
+"""The choice of a merge: on models of which we know which merge is good, and what it must not look at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import headstart as hs
+from headstart.combination import auto
+from headstart.combination.entrants import entrants
+from headstart.combination.merging import merge, planned
+from headstart.core import Budget, Refused, Target
+from headstart.evidence import merge_report
+from tiny_models import save_tokenizer
+from tuned_models import Family
+
+FEW = ["task_arithmetic", "ties", "regmean", "dare"]
+
+
+def target(family: Family, task: str) -> Target:
+    return hs.read_target(family.tables[task]["valid"], label="label", test=family.tables[task]["test"], name=task)
+
+
+def several(family: Family) -> dict[str, Target]:
+    return {task: target(family, task) for task in family.models}
+
+
+def chosen(family: Family, out: Path, targets: Any = None, **options: Any) -> Any:
+    models, options = list(family.models.values()), {"methods": FEW, **options}
+    made = hs.merge_auto(models, targets or several(family), out=out, base=family.base, **options)
+    return made, made.receipt.facts["learned"]["choice"]
+
+
+@pytest.fixture(scope="module")
+def result(tuned: Family, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return chosen(tuned, tmp_path_factory.mktemp("auto") / "out")
+
+
+def test_the_winner_was_best_on_the_rows_to_choose_by(result: Any) -> None:
+    _, facts = result
+    last = [c for c in facts["candidates"] if not c["left"]]
+    best = max(last, key=lambda c: float(np.mean([c["scores"][-1], *c["spread"]])))
+    assert facts["winner"] == best["name"]
+    assert all(best["scores"][-1] >= b["scores"][-1] for b in facts["baselines"])
+    assert [b["name"] for b in facts["baselines"]] == ["animals", "places", "times", "mean of all"]
+    assert len(facts["candidates"]) == 5 + 6 + 2 + 1
+
+
+def test_it_is_better_than_the_baselines_where_it_says_so(result: Any) -> None:
+    _, facts = result
+    by_name = {s["name"]: s for s in facts["systems"]}
+    gain = by_name[facts["winner"]]["mean"] - by_name[facts["opponent"]]["mean"]
+    assert facts["gain"]["value"] == pytest.approx(gain)
+    assert facts["verdict"] == "helps"
+    assert facts["gain"]["low"] > 0
+    assert by_name["animals"]["tasks"][0]["value"] > 0.9  # its own task
+    assert by_name["animals"]["normalised"] < 1
+
+
+def test_what_is_written_is_what_was_chosen(tuned: Family, tmp_path: Path) -> None:
+    made, _ = chosen(tuned, tmp_path / "out", methods=["ties"])
+    assert made.plan.method == "ties"
+    merge(
+        list(tuned.models.values()), "ties", base=tuned.base, settings=dict(made.plan.settings), heads="separate",
+        out=tmp_path / "again",
+    )  # fmt: skip
+    found, wanted = (
+        {n: t for f in sorted((tmp_path / w / "times").glob("*.safetensors")) for n, t in load_file(f).items()}
+        for w in ("out", "again")
+    )
+    assert all(torch.equal(found[n], wanted[n]) for n in wanted)
+
+
+def test_a_page_says_what_was_tried(result: Any) -> None:
+    made, facts = result
+    page = (made.where / "report.html").read_text()
+    assert all(c["name"] in page for c in facts["candidates"])
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_the_same_choice_again(tuned: Family, result: Any, tmp_path: Path) -> None:
+    _, facts = result
+    _, again = chosen(tuned, tmp_path / "out")
+
+    def plainly(found: Any) -> Any:
+        return [{k: v for k, v in c.items() if k != "seconds"} for c in found["candidates"]], found["systems"]
+
+    assert plainly(facts) == plainly(again)
+
+
+def test_a_seal_is_broken_once_and_last(tuned: Family, tmp_path: Path) -> None:
+    targets = several(tuned)
+    seen = []
+
+    def tell(what: str, _: str) -> None:
+        seen.append((what, sum(t.seal.opened for t in targets.values())))
+
+    chosen(tuned, tmp_path / "out", targets, methods=["task_arithmetic"], tell=tell)
+    assert {opened for what, opened in seen if what != "verify"} == {0}
+    assert [t.seal.opened for t in targets.values()] == [1, 1, 1]
+
+
+def test_sides_do_not_share_rows(tuned: Family) -> None:
+    plan = planned(list(tuned.models.values()), "task_arithmetic", base=tuned.base, heads="separate")
+    for test in (None, tuned.tables["animals"]["test"]):
+        found = hs.read_target(tuned.tables["animals"]["valid"], label="label", test=test)
+        sides = auto._sides(found, plan, 0)
+        parts = [
+            sides.learn.inputs,
+            sides.choose.inputs,
+            *([found.labelled.take(sides.kept).inputs] if not test else []),
+        ]
+        texts = [set(p.column("text").to_pylist()) for p in parts]
+        assert sum(len(t) for t in texts) == len(set().union(*texts))
+        assert sum(p.num_rows for p in parts) == len(found.labelled)
+        assert sides.verify == (30 if test is None else 300)
+
+
+def test_of_useless_merges_the_best_model_is_written(tuned: Family, tmp_path: Path) -> None:
+    """One task, a good model and two that were spoilt: no mean of them is better than the good one alone."""
+    from transformers import AutoModelForSequenceClassification
+
+    models = []
+    for number, name in enumerate(("odd", "good", "even")):
+        model = AutoModelForSequenceClassification.from_pretrained(tuned.models["animals"])
+        with torch.no_grad():
+            for weight in model.bert.encoder.parameters():
+                weight += (name != "good") * torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))
+        model.save_pretrained(tmp_path / name)
+        save_tokenizer(tmp_path / name, longest=20)
+        models.append(tmp_path / name)
+    made = hs.merge_auto(models, [target(tuned, "animals")], out=tmp_path / "out", methods=["karcher", "multi_slerp"])
+    facts = made.receipt.facts["learned"]["choice"]
+    assert facts["winner"] == facts["opponent"] == "good"
+    assert facts["gain"] is None
+    assert facts["verdict"] == "no-evidence"
+    assert [s["name"] for s in facts["systems"]][-1] == "ensemble of all"
+    assert "no merge did better than `good`" in merge_report.sentence(facts)
+    written, one = (load_file(f / "model.safetensors") for f in (tmp_path / "out", tmp_path / "good"))
+    assert all(torch.equal(written[n], one[n]) for n in one)
+
+
+def test_without_time_the_baselines_remain(tuned: Family, tmp_path: Path) -> None:
+    _, facts = chosen(tuned, tmp_path / "out", budget=Budget(minutes=1e-6))
+    assert {c["left"] for c in facts["candidates"]} == {"was not tried: the time was up"}
+    assert facts["winner"] in [b["name"] for b in facts["baselines"]]
+
+
+def test_finalists_that_draw_have_a_spread(tuned: Family, tmp_path: Path) -> None:
+    _, facts = chosen(tuned, tmp_path / "out", methods=["dare"], seeds=3)
+    assert all(len(c["spread"]) == 2 for c in facts["candidates"] if not c["left"])
+
+
+def test_refusals(tuned: Family, tmp_path: Path) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join(tuned.tables["animals"]["valid"].read_text().splitlines()[:31]))
+    small = hs.read_target(few, label="label")
+    with pytest.raises(Refused, match="30 labelled rows, too few"):
+        chosen(tuned, tmp_path / "out", {"animals": small})
+    with pytest.raises(Refused, match="no rows are named"):
+        hs.merge_auto(list(tuned.models.values()), [], out=tmp_path / "out")
+    with pytest.raises(Refused, match="not whose they are"):
+        hs.merge_auto(list(tuned.models.values()), list(several(tuned).values()), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_who_takes_part(tuned: Family) -> None:
+    plan = planned(list(tuned.models.values()), "task_arithmetic", base=tuned.base, heads="separate")
+    found, refused = entrants(plan, None, labels=False)
+    assert [e.stage for e in found] == sorted((e.stage for e in found), key=["data-free", "passes", "learned"].index)
+    assert {"slerp", "nuslerp", "atlas", "greedy_soup"} <= {r["name"] for r in refused}
+    assert "adamerging" in {e.method for e in found}
+
+
+def test_interference_by_brute_force(tuned: Family, result: Any) -> None:
+    _, facts = result
+    base = load_file(tuned.base / "model.safetensors")
+    each = [load_file(f / "model.safetensors") for f in tuned.models.values()]
+    names = [n for n in base if n.startswith("bert.") and base[n].is_floating_point()]
+    whole = [torch.cat([(one[n] - base[n]).double().flatten() for n in names]) for one in each]
+    cosine = float(whole[0] @ whole[2] / whole[0].norm() / whole[2].norm())
+    assert facts["interference"]["cosines"][0][2] == pytest.approx(cosine, abs=2e-4)
+    moved = (whole[0] != 0) & (whole[2] != 0)
+    apart = float(((whole[0] * whole[2]) < 0)[moved].double().mean())
+    assert facts["interference"]["conflict"][0][2] == pytest.approx(apart, abs=2e-4)
+    assert {p["part"] for p in facts["interference"]["layers"]} == {
+        "bert.embeddings",
+        "layer 0",
+        "layer 1",
+        "bert.pooler",
+    }
+
+
+def test_the_page_escapes_what_comes_from_outside(result: Any) -> None:
+    _, facts = result
+    hostile = json.loads(json.dumps(facts).replace(facts["winner"], "<script>alert(1)</script>"))
+    page = merge_report.render("<b>x</b>", hostile)
+    assert "<script>" not in page
+    assert "<b>x</b>" not in page
+    assert merge_report.render("x", facts) == merge_report.render("x", facts)
