@@ -87,3 +87,27 @@ def test_mistakes_are_answered_in_words(shelf: Path, shell: Shell) -> None:
         assert said.code == 1
         assert what in said.err
         assert not Path("x").exists()
+
+
+def test_auto_prints_what_came_of_the_choice(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    rows = [f"the {'cat' if i % 2 else 'dog'} sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    words = ["merge", "auto", shelf / "mails", shelf / "chats", "--base", shelf / "base", "--label", "label"]
+    words += ["--target", tmp_path / "rows.csv", "--methods", "ties"]
+    document = fits(shell(*words, "--json", "--out", tmp_path / "one"), "merge-auto")
+    assert Path(document["report"]).is_file()
+    assert [s["name"] for s in document["systems"]][:3] == ["mails", "chats", "mean of all"]
+    said = shell(*words, "--out", tmp_path / "two")
+    assert said.code == 0
+    assert "6 merges were tried" in said.out
+    assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'two'}`; `")
+
+
+def test_auto_says_what_it_wants(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    said = shell("merge", "auto", shelf / "mails", shelf / "chats", "--dry-run")
+    assert said.code == 1
+    assert "add --out FOLDER" in said.err
+    said = shell("merge", "auto", shelf / "mails", shelf / "chats", "--out", tmp_path / "out")
+    assert "add --target FILE" in said.err
+    said = shell("merge", "regmean", shelf / "mails", shelf / "chats", "--out", tmp_path / "out")
+    assert "`regmean` reads rows, and none are named" in said.err

@@ -149,6 +149,14 @@ def tickets(folder: Path, rows_each: int) -> None:
     write(folder / "reviews.csv", ["text", "stars"], [[r["text"], i % 5 + 1] for i, r in enumerate(rows)])
 
 
+def priorities(folder: Path) -> None:
+    """Rows of the labels that the fine-tunes give."""
+    draw = random.Random(1)
+    for name in ("priorities", "mail-rows", "chat-rows"):
+        rows = [[f"the {draw.choice(['cat', 'dog'])} sat {i}", ("low", "mid", "high")[i % 3]] for i in range(60)]
+        write(folder / f"{name}.csv", ["text", "priority"], rows)
+
+
 def runs(folder: Path) -> None:
     """Records of transfer runs, as a team may have kept them."""
     scores = {"minilm": (0.91, 0.88, 0.79), "mpnet": (0.93, 0.86, 0.84), "distilroberta": (0.85, 0.83, 0.75)}
@@ -219,6 +227,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("docs")
     tickets(folder, rows_each=10)
+    priorities(folder)
     runs(folder)
     others(folder)
     several(folder)

@@ -556,6 +556,7 @@ def merge(
     image: Image = None,
     metric: MetricOption = None,
     minutes: Minutes = None,
+    trials: Trials = None,
     methods: Annotated[Optional[str], typer.Option(help="of auto: who may take part: ties,regmean,…")] = None,
     seed: Annotated[Optional[int], typer.Option(help="of methods that draw")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
@@ -581,7 +582,8 @@ def merge(
                 fix="add --out FOLDER, and leave out --set and --dry-run",
             )
         merging.auto(
-            models, target or [], read, out, methods, minutes, started=show.process_start(), machine=json,
+            models, target or [], read, out, methods, _budget(minutes, None, trials=trials),
+            started=show.process_start(), machine=json,
             heads=heads.value if heads else None, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, **rules,
         )  # fmt: skip
         return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from headstart.combination.forecasts import Forecast
     from headstart.combination.merging import Merged, Targets
     from headstart.combination.plans import Plan
-    from headstart.core import Target
+    from headstart.core import Budget, Target
 
 HEADS = (">tensors", "what", "rule")
 
@@ -91,16 +91,12 @@ def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
 
 def auto(
     models: Sequence[str], said: Sequence[str], read: Callable[[str], Target], out: Path, methods: str | None,
-    minutes: float | None, *, started: float, machine: bool, **options: Any,
+    budget: Budget, *, started: float, machine: bool, **options: Any,
 ) -> None:  # fmt: skip
     """The choice of a merge: what is tried as it goes, and what came of it. started: when the clock began."""
-    from math import inf
-
-    from headstart.core import Budget
     from headstart.execution.progress import Progress
     from headstart.flow import merge_auto
 
-    budget = Budget(minutes=inf if minutes is None else minutes)
     progress = Progress(lambda: max(0.0, budget.seconds - (time.monotonic() - started)))
     stage = [""]
 

@@ -208,6 +208,9 @@ class _Contest:
             if not self.meter.left():
                 one.left = "was not tried: the time was up"
                 continue
+            if not self.meter.start_trial(f"{entrant.kind} {entrant.name}"):
+                one.left = "was not tried: no more trials were allowed"
+                continue
             self.tell(entrant.stage, entrant.name)
             began = self.meter.session()
             try:
