@@ -88,6 +88,13 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "merge_method": "model_stock", "models": ALL, "parameters": {"filter_wise": True}, **BASED,
     },
     "sce": {"merge_method": "sce", "models": ALL, "parameters": {"select_topk": 0.3}, **BASED},
+    "nearswap": {"merge_method": "nearswap", "models": ALL[:1], "parameters": {"t": [0.01, 0.1]}, **BASED},
+    "arcee_fusion": {"merge_method": "arcee_fusion", "models": ALL[:1], **BASED},
+    "ram": {"merge_method": "ram", "models": ALL, "parameters": {"epsilon": 0.1}, **BASED},
+    "ramplus_tl": {
+        "merge_method": "ramplus_tl", "models": ALL, "parameters": {"epsilon": 0.1, "r": 0.5, "alpha": [3.0, 0.5]},
+        **BASED,
+    },
     "dare_linear": {"merge_method": "dare_linear", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
     "dare_ties": {"merge_method": "dare_ties", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
     "passthrough": {

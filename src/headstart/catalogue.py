@@ -35,6 +35,7 @@ ALIASES: dict[str, str] = {
     "ncm": "nmc",
     "nearest_class_mean": "nmc",
     "probe": "linear_probe",
+    "ramplus_tl": "ramplus",
 }
 
 

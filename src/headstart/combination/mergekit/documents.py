@@ -13,7 +13,7 @@ from headstart.combination.references import Folders
 from headstart.combination.slices import LAYER, Slice, Source, config_of, layers_of, shifted, source
 from headstart.core import Refused, Unfit
 
-from .methods import NOT_HERE, SPECS, Resolved, Spec, not_here
+from .methods import SPECS, Resolved, Spec, not_here
 from .parameters import resolved
 from .words import words
 
@@ -80,8 +80,6 @@ def _slices(document: recipes.Mergekit, folders: Folders, base: ModelFolder | No
 
 def _check(document: recipes.Mergekit) -> None:
     name = document.merge_method
-    if name in NOT_HERE:
-        raise not_here(name)
     if name not in SPECS:
         near = get_close_matches(name, SPECS, n=1)
         raise Unfit(

@@ -178,11 +178,36 @@ def _model_stock(r: Resolved) -> tuple[Kind, Any]:
     return "weighting", ModelStock(per="row" if r.shared["filter_wise"] else "tensor", beyond=True)
 
 
+def _nearswap(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.merging.nearswap import NearSwap
+
+    return "merging", NearSwap(t=r.shared["t"])
+
+
+def _arcee_fusion(_: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.merging.arcee_fusion import ArceeFusion
+
+    return "merging", ArceeFusion()
+
+
+def _ram(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.merging.ram import Ram
+
+    return "merging", Ram(epsilon=r.shared["epsilon"])
+
+
+def _ramplus(r: Resolved) -> tuple[Kind, Any]:
+    from headstart.combination.trimming.ramplus import RamPlus
+
+    return "trimming", RamPlus(epsilon=r.shared["epsilon"], r=r.shared["r"], alpha=r.shared["alpha"])
+
+
 def _vectors(*, normalize: bool, rescale: bool) -> dict[str, Any]:
     return {"lambda": 1.0, "normalize": normalize, "rescale": rescale, "int8_mask": False}
 
 
 WEIGHTS = {"weight": REQUIRED, "density": 1.0}
+# `int8_mask` and `eps` are read and without effect here: they change no result
 SPECS: dict[str, Spec] = {
     "linear": Spec(_linear, "ignored", {"normalize": True}, {"weight": REQUIRED}),
     "slerp": Spec(_slerp, "ignored", {"t": REQUIRED}, {}, (2, 2)),
@@ -208,17 +233,18 @@ SPECS: dict[str, Spec] = {
     ),
     "sce": Spec(_sce, "required", {"select_topk": 1.0, "int8_mask": False}),
     "model_stock": Spec(_model_stock, "required", {"filter_wise": False}, {}, (2, None)),
+    "nearswap": Spec(_nearswap, "required", {"t": REQUIRED}, {}, (1, 1)),
+    "arcee_fusion": Spec(_arcee_fusion, "required", {}, {}, (1, 1)),
+    "ram": Spec(_ram, "required", {"epsilon": 1e-5}),
+    "ramplus_tl": Spec(_ramplus, "required", {"epsilon": 1e-5, "r": 0.1, "alpha": 0.2}),
 }
-NOT_HERE = ("nearswap", "arcee_fusion", "ram", "ramplus_tl")
-# read and without effect here: a mask's type changes no result
-WITHOUT_EFFECT = frozenset({"int8_mask", "eps"})
 
 
 def not_here(what: str) -> Refused:
     return Refused(
         f"mergekit's `{what}` is not here yet",
         where="recipe",
-        fix=f"use one of: {', '.join(SPECS)}" if what in NOT_HERE else "leave it out",
+        fix="leave it out",
     )
 
 
