@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from headstart.core import Refused, Unfit
 
 from .heads import head_of, is_label_wise, kept, places_of
+from .slices import depths
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
@@ -170,6 +171,7 @@ class Planner:
         self.models = folders[1:] if base is not None else folders
         self.heads, self.unmatched, self.dtype = heads, unmatched, dtype
         self.names = [names_in(folder, self.donor) for folder in folders]
+        self.depths = depths(donor.tensors)
         self.fates: dict[str, Fate] = {}
         self.lost: dict[tuple[str, str], Fate] = {}
         self.warnings: list[str] = []
@@ -227,7 +229,7 @@ class Planner:
             kind, method, rule = "weighting", Linear(), f"the mean, as `{self.base.name}` has no such tensor"
         dtype = DTYPES[self.dtype] if self.dtype else (base.dtype if base is not None else entry.dtype)
         self.fates[name] = Fate("merged", rule)
-        return Made(name, dtype, WIDTHS[dtype], shape, base, tuned, kind, method)
+        return Made(name, dtype, WIDTHS[dtype], shape, base, tuned, kind, method, self.depths.get(name))
 
     def _copied(self, name: str, entry: Entry, lacking: Sequence[str]) -> Made:
         from headstart.io.safetensors_files import WIDTHS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,20 @@ def source(
         )
     cut = {new: dataclasses.replace(folder.tensors[old], name=new) for new, old in names.items()}
     return Source(dataclasses.replace(folder, tensors=cut), parameters, names)
+
+
+def depths(names: Iterable[str]) -> dict[str, float]:
+    """Name -> where its layer lies between the first of its stack, 0, and the last, 1; of those that are in layers.
+
+    >>> depths(["embed.weight", "layers.0.up", "layers.1.up", "layers.2.up"])
+    {'layers.0.up': 0.0, 'layers.1.up': 0.5, 'layers.2.up': 1.0}
+    """
+    found = {n: at for n in names if (at := LAYER.search(n))}
+    last: dict[str, int] = {}
+    for name, at in found.items():
+        stack = name[: at.start(1)]
+        last[stack] = max(last.get(stack, 1), int(at[1]))
+    return {n: int(at[1]) / last[n[: at.start(1)]] for n, at in found.items()}
 
 
 def layers_of(names: Mapping[str, Any]) -> int:

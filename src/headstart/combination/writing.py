@@ -111,7 +111,7 @@ def _described(made: Made) -> list[Any]:
     """All that decides about the bytes of one tensor."""
     parts = [None if p is None else [p.model, p.name, p.dtype, _rows(p)] for p in (made.base, *made.tuned)]
     method = None if made.method is None else [catalogue.address(type(made.method)), said_of(made.method)]
-    return [made.name, made.dtype, list(made.shape), parts, method]
+    return [made.name, made.dtype, list(made.shape), parts, method, made.depth]
 
 
 def said_of(method: Any) -> dict[str, Any]:

@@ -268,12 +268,14 @@ class TensorContext:
 
     shape: of the whole tensor, also where only a tile of it is at hand. offset: how many of its entries, in row-major
     order, come before the tile; what is random must depend on it, on the name and on the seed, and on nothing else.
+    depth: where its layer lies between the first, 0, and the last, 1; None outside layers.
     """
 
     name: str
     shape: tuple[int, ...]
     seed: int = 0
     offset: int = 0
+    depth: float | None = None
 
 
 Per = Literal["tensor", "row"]

@@ -70,7 +70,8 @@ class Part:
 class Made:
     """A tensor to write. width: bytes of an entry. Without a method it is a copy of its base, else of the first tuned.
 
-    method: one of its kind; needs a base where its formula does, which is zeros where there is none.
+    method: one of its kind; needs a base where its formula does, which is zeros where there is none. depth: as in
+    `TensorContext`.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Made:
     tuned: tuple[Part, ...] = ()
     kind: Kind = "merging"
     method: Any = None
+    depth: float | None = None
 
     @property
     def size(self) -> int:
@@ -274,7 +276,8 @@ class Tensors:
         self.made, self._readers, self._seed = made, readers, seed
 
     def context(self, start: int) -> TensorContext:
-        return TensorContext(name=self.made.name, shape=self.made.shape, seed=self._seed, offset=start)
+        made = self.made
+        return TensorContext(name=made.name, shape=made.shape, seed=self._seed, offset=start, depth=made.depth)
 
     def copied(self, start: int, stop: int, room: Room) -> Array:
         made = self.made
