@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -37,3 +37,41 @@ def rank_of(values: torch.Tensor, shape: Sequence[int]) -> int:
 def flat(left: torch.Tensor, values: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """left @ right with every direction as strong as the values are on average."""
     return float(values.mean()) * (left @ right)
+
+
+def side_by_side(changes: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]:
+    """S V' of each change, where U S V' are the changes (out, in) side by side; and the way back, U @ what is given.
+
+    By the eigenvectors of the smaller Gram matrix, in float64, as squares cost half the digits. Where that is of V,
+    U @ M is taken as the changes @ V @ (M / S): no division makes U worse where S is small.
+
+    >>> turned, back = side_by_side([torch.tensor([[0.0], [3.0]]), torch.tensor([[2.0], [0.0]])])
+    >>> [t.abs().tolist() for t in turned], back(sum(turned)).tolist()
+    ([[[3.0], [0.0]], [[0.0], [2.0]]], [[2.0], [3.0]])
+    """
+    wide = sum(c.shape[1] for c in changes)
+    dtype = changes[0].dtype
+    if len(changes[0]) <= wide:
+        _, outputs = _eigenvectors([change.T for change in changes])
+        return [(outputs.T.to(dtype) @ change) for change in changes], lambda merged: outputs.to(dtype) @ merged
+    squares, inputs = _eigenvectors([torch.cat(list(changes), dim=1)])
+    values = squares.clamp_min(0).sqrt()
+    blocks = list(torch.split(inputs, [c.shape[1] for c in changes]))
+    inverse = torch.where(values > 0, 1 / values, 0)[:, None]
+
+    def back(merged: torch.Tensor) -> torch.Tensor:
+        rows = inverse * merged
+        parts = [change @ (block @ rows).to(dtype) for change, block in zip(changes, blocks, strict=True)]
+        return torch.stack(parts).sum(dim=0)
+
+    return [(values[:, None] * block.T).to(dtype) for block in blocks], back
+
+
+def _eigenvectors(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues, falling, and eigenvectors of the sum of part' part, float64."""
+    gram = torch.zeros(parts[0].shape[1], parts[0].shape[1], dtype=torch.float64)
+    for part in parts:
+        double = part.double()
+        gram.addmm_(double.T, double)
+    values, vectors = torch.linalg.eigh(gram)
+    return torch.flip(values, (0,)), torch.flip(vectors, (1,))
