@@ -97,6 +97,14 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     },
     "dare_linear": {"merge_method": "dare_linear", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
     "dare_ties": {"merge_method": "dare_ties", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
+    "adapters": {
+        "merge_method": "ties",
+        "models": [
+            {"model": "base+lora", "parameters": {"weight": 0.8, "density": 0.4}},
+            {"model": {"model": {"path": "one"}, "lora": {"path": "lora"}}, "parameters": {"weight": 0.5}},
+        ],
+        **BASED,
+    },
     "passthrough": {
         "merge_method": "passthrough",
         "slices": [
@@ -157,12 +165,38 @@ def save(folder: Path) -> None:
             "num_key_value_heads": 2, "vocab_size": WORDS, "tie_word_embeddings": False, "dtype": "float32",
         }  # fmt: skip
         (folder / model / "config.json").write_text(json.dumps(config))
+    save_adapter(folder / "lora")
+
+
+def save_adapter(folder: Path) -> None:
+    """A LoRA of rank 2 on some of the matrices."""
+    from safetensors.numpy import save_file
+
+    draw = np.random.default_rng(9)
+    tensors = {}
+    for name, (rows, columns) in (
+        (n, s) for n, s in shapes().items() if n.endswith(("q_proj.weight", "up_proj.weight"))
+    ):
+        module = f"base_model.model.{name.removesuffix('.weight')}"
+        tensors[f"{module}.lora_A.weight"] = draw.standard_normal((2, columns)).astype(np.float32) / 4
+        tensors[f"{module}.lora_B.weight"] = draw.standard_normal((rows, 2)).astype(np.float32) / 4
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 3, "target_modules": ["q_proj", "up_proj"], "bias": "none",
+              "task_type": "CAUSAL_LM", "base_model_name_or_path": "base"}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 def placed(document: Any, folder: Path) -> Any:
     """The document with the folders of its models."""
+    if isinstance(document, str) and "+" in document:
+        return "+".join(str(folder / part) for part in document.split("+"))
     if isinstance(document, dict):
-        return {k: str(folder / v) if k in ("model", "base_model") else placed(v, folder) for k, v in document.items()}
+        names = ("model", "base_model", "path")
+        return {
+            k: str(folder / v) if k in names and isinstance(v, str) and "+" not in v else placed(v, folder)
+            for k, v in document.items()
+        }
     return [placed(v, folder) for v in document] if isinstance(document, list) else document
 
 
@@ -172,9 +206,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out
-    merge = theirs()
     results = {}
     with tempfile.TemporaryDirectory() as held:
+        merge = theirs(f"{held}/adapted")
         save(Path(held))
         for name, document in DOCUMENTS.items():
             merge(placed(document, Path(held)), f"{held}/out-{len(results)}")
@@ -185,8 +219,8 @@ def main() -> None:
     out.write_text(json.dumps(said, indent=0) + "\n")
 
 
-def theirs() -> Any:
-    """mergekit's run, with masks that belong to their places."""
+def theirs(cache: str) -> Any:
+    """mergekit's run, with masks that belong to their places. cache: where it writes models with their adapters."""
     import torch
     from mergekit import sparsify
     from mergekit.config import MergeConfiguration
@@ -212,7 +246,7 @@ def theirs() -> Any:
 
     sparsify.bernoulli = drawn
     GeneralizedTaskArithmeticMerge.merge_group = told
-    options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False)
+    options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, lora_merge_cache=cache)
 
     def merge(document: dict[str, Any], out: str) -> None:
         run_merge(MergeConfiguration.model_validate(document), out, options=options)

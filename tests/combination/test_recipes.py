@@ -172,7 +172,8 @@ SLIPS: list[tuple[type[Problem], Any, str]] = [
     (Refused, {**LINEAR, "merge_method": "ties"}, "needs a base_model"),
     (Refused, {**LINEAR, "tokenizer": {"source": "union"}}, "`tokenizer` is not here yet"),
     (Refused, {**LINEAR, "models": [{"model": "org/name", "parameters": {"weight": 1}}]}, "write hub:org/name"),
-    (Refused, {**LINEAR, "models": [{"model": "one+adapter", "parameters": {"weight": 1}}]}, "an adapter on a model"),
+    (Refused, {**LINEAR, "models": [{"model": "one+adapter", "parameters": {"weight": 1}}]}, "no folder `adapter`"),
+    (Unreadable, {**LINEAR, "models": [{"model": "one+two", "parameters": {"weight": 1}}]}, "no `adapter_config.json`"),
     (Refused, {**LINEAR, "chat_template": "chatml"}, "the chat template `chatml` is not here"),
     (Unfit, {"method": "linear"}, "`models` is missing"),
     (Unfit, {"method": "linear", "models": ["one"], "settigns": {}}, "did you mean `settings`?"),
@@ -232,3 +233,35 @@ def test_every_method_of_mergekit_is_here() -> None:
 
 def test_the_published_schema_is_the_recipes() -> None:
     assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(recipes.schema()))
+
+
+def test_an_adapter_on_a_model_is_merged_without_a_copy_and_before_any_rounding(shelf: Path, tmp_path: Path) -> None:
+    """A base in bfloat16 would swallow most of a small change, if the adapted model were written first."""
+    from safetensors.torch import load_file as load
+    from safetensors.torch import save_file as save
+
+    for model in ("base", "one"):
+        (tmp_path / model).mkdir()
+        weights = {n: w.bfloat16() for n, w in load(shelf / model / "model.safetensors").items()}
+        save(weights, tmp_path / model / "model.safetensors", metadata={"format": "pt"})
+        (tmp_path / model / "config.json").write_text((shelf / model / "config.json").read_text())
+    (tmp_path / "lora").symlink_to(shelf / "lora")
+    document = {
+        "merge_method": "task_arithmetic", "base_model": "base",
+        "models": [{"model": m, "parameters": {"weight": w}} for m, w in (("base+lora", 3.0), ("one", 0.5))],
+    }  # fmt: skip
+    made = merge_recipe(write(tmp_path, document), out=tmp_path / "out")
+    ours = load(made.where / "model.safetensors")
+    base, one, lora = (
+        load(tmp_path / f)
+        for f in ("base/model.safetensors", "one/model.safetensors", "lora/adapter_model.safetensors")
+    )
+    for name, weight in ours.items():
+        change = 0.5 * (one[name].double() - base[name].double())
+        factors = [lora.get(f"base_model.model.{name.removesuffix('.weight')}.lora_{f}.weight") for f in "BA"]
+        if factors[0] is not None and factors[1] is not None:
+            change += 3 * 1.5 * factors[0].double() @ factors[1].double()
+        wanted = (base[name].double() + change).bfloat16()
+        assert weight.dtype == wanted.dtype
+        assert float((weight != wanted).double().mean()) < 0.05  # sums of float32 that lie beside a border
+    assert made.receipt.inputs[1].endswith("base+" + str(tmp_path / "lora"))

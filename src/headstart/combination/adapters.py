@@ -120,6 +120,35 @@ def to_delta(adapter: str | Path, base: str | Path, *, out: str | Path, cache: P
     return Written(made, where, deltas.write(made, where))
 
 
+def adapted(root: ModelFolder, adapter: str | Path) -> ModelFolder:
+    """The model with the adapter on it, as something to merge: its weights are changed as they are read.
+
+    Raises `Refused` for an adapter that was made for another model.
+    """
+    from headstart.io import peft_folders
+    from headstart.numerics.delta import Whole, shape_of
+
+    where = Path(adapter).expanduser().absolute()
+    held = peft_folders.read(where)
+    places, stored = _places(held, root), peft_folders.whole_tensors(where)
+    tensors = dict(root.tensors)
+    changes: dict[str, Form] = {}
+    for name, change in held.changes.items():
+        place = places.get(name, name)
+        shape = tuple(shape_of(change))
+        if place not in tensors or tensors[place].shape != shape:
+            raise Refused(
+                f"the adapter changes `{name}` in shape {list(shape)}, which the model has not",
+                where=f"adapter `{held.name}` on `{root.name}`",
+                fix="name the model that the adapter was made for, with the head that it was made with",
+            )
+        if isinstance(change, Whole):
+            tensors[place] = replace(stored[name], name=place)
+        else:
+            changes[place] = change
+    return replace(root, name=f"{root.name}+{held.name}", tensors=tensors, changes=changes, adapter=where)
+
+
 def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: int = 16, overwrite: bool = False,
                cache: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """An adapter from a delta: matrices by their nearest low rank, all else as modules that are kept whole.

@@ -56,14 +56,14 @@ def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) ->
 
 def _sampled(plan: Plan, threads: int, entries: int) -> float:
     """Seconds for a byte of the result, read and combined: measured on first rows of the largest tensors."""
-    from headstart.io.shards import Checkpoint
+    from headstart.io.adapted import reader
     from headstart.numerics import stream
 
     pieces = _pieces([m for m in plan.made if m.method is not None and m.size], entries)
     if not pieces:
         return 0.0
     with ExitStack() as stack:
-        readers = [stack.enter_context(Checkpoint(f.tensors)) for f in plan.folders]
+        readers = [stack.enter_context(reader(f)) for f in plan.folders]
         began = time.perf_counter()
         stream.run(pieces, readers, _Nowhere(), seed=plan.seed, threads=threads)
         spent = time.perf_counter() - began

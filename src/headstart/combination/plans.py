@@ -260,7 +260,7 @@ class Planner:
                 where=f"model `{self.folders[folder].name}`",
                 fix="write the model as bfloat16 or float32 first",
             )
-        return Part(folder, theirs, dtype)
+        return Part(folder, theirs, self.folders[folder].read_as(theirs))
 
     def _check_shapes(self, name: str, entry: Entry) -> None:
         for folder, names in zip(self.folders, self.names, strict=True):

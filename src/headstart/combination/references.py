@@ -20,36 +20,44 @@ class Folders:
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        self._known: dict[str, ModelFolder] = {}
+        self._known: dict[tuple[str, str], ModelFolder] = {}
 
     def of(self, reference: recipes.Reference) -> ModelFolder:
+        from headstart.combination.adapters import adapted
         from headstart.io import model_folders
 
-        path, revision, lora = _parts(reference)
-        if lora:
-            raise Refused(
-                "an adapter on a model is not merged here yet",
-                where=f"recipe, model `{path}+{lora}`",
-                fix="write the adapter into the model first",
-            )
-        where = found_at(path if not revision else f"{path}@{revision}", self._place)
-        if where not in self._known:
+        model, lora = _parts(reference)
+        where = found_at(model, self._place)
+        on = found_at(lora, self._place) if lora else ""
+        if (where, on) not in self._known:
             folder = model_folders.read(where)
-            if any(f.name == folder.name for f in self._known.values()):
-                folder = dataclasses.replace(folder, name=f"{folder.where.parent.name}/{folder.name}")
-            self._known[where] = folder
-        return self._known[where]
+            folder = adapted(folder, on) if on else folder
+            self._known[where, on] = dataclasses.replace(folder, name=self._free(folder))
+        return self._known[where, on]
+
+    def _free(self, folder: ModelFolder) -> str:
+        """A name that no other has: with the folder above, and then with a number."""
+        taken = {f.name for f in self._known.values()}
+        longer = f"{folder.where.parent.name}/{folder.name}"
+        names = [folder.name, longer, *(f"{longer} ({n})" for n in range(2, len(taken) + 3))]
+        return next(n for n in names if n not in taken)
 
     def all(self) -> list[ModelFolder]:
         return list(self._known.values())
 
 
-def _parts(reference: recipes.Reference) -> tuple[str, str, str]:
+def _parts(reference: recipes.Reference) -> tuple[str, str]:
+    """A model and the adapter on it, each with its revision."""
     if isinstance(reference, str):
         model, _, lora = reference.partition("+")
-        path, _, revision = model.partition("@")
-        return path, revision, lora
-    return reference.model.path, reference.model.revision or "", reference.lora.path if reference.lora else ""
+        return model, lora
+    return _revised(reference.model), _revised(reference.lora)
+
+
+def _revised(path: recipes.ModelPath | None) -> str:
+    if path is None:
+        return ""
+    return f"{path.path}@{path.revision}" if path.revision else path.path
 
 
 def found_at(path: str, place: Path) -> str:

@@ -47,7 +47,7 @@ def write(
     is written.
     """
     from headstart.execution.meter import cores
-    from headstart.io import atomic, shards
+    from headstart.io import adapted, atomic, shards
     from headstart.numerics import stream
 
     began = time.perf_counter()
@@ -61,7 +61,7 @@ def write(
     with _locked(staging, out):
         try:
             with ExitStack() as stack:
-                readers = [stack.enter_context(shards.Checkpoint(f.tensors)) for f in plan.folders]
+                readers = [stack.enter_context(adapted.reader(f)) for f in plan.folders]
                 writer = stack.enter_context(shards.ShardWriter(staging, layout))
                 total, ready = plan.bytes_written, sum(m.bytes for m in plan.made if m.name in writer.done)
                 told = [ready]
@@ -126,9 +126,10 @@ def _rows(part: Part) -> list[Any] | None:
 def _state(folder: ModelFolder) -> list[Any]:
     """What tells that nobody changed the files since: their sizes and times."""
     files = sorted({e.file for e in folder.tensors.values()})
+    files += sorted(folder.adapter.iterdir()) if folder.adapter is not None else []
     stats = [f.stat() for f in files]
     return [
-        str(folder.where),
+        folder.address,
         [[f.name, s.st_size, s.st_mtime_ns, s.st_ino] for f, s in zip(files, stats, strict=True)],
     ]
 
@@ -223,15 +224,15 @@ def _receipt(plan: Plan, threads: int, seconds: float, how: Twin) -> Receipt:
         step="merge",
         method=plan.method,
         settings=plan.settings,
-        inputs=tuple(str(f.where) for f in plan.folders),
+        inputs=tuple(f.address for f in plan.folders),
         seeds=(plan.seed,),
         threads=threads,
         versions={"headstart": __version__, "torch": torch.__version__, "numba": numba.__version__},
         seconds=round(seconds, 3),
         warnings=plan.warnings,
         facts={
-            "base": str(plan.base.where) if plan.base else None,
-            "models": [str(m.where) for m in plan.models],
+            "base": plan.base.address if plan.base else None,
+            "models": [m.address for m in plan.models],
             "states": [_state(f) for f in plan.folders],
             "labels": list(plan.labels) if plan.labels else None,
             "tensors": by_rule,

@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.core import Refused, Unreadable
 
 from .safe_files import inside, read_any_json, read_json
 from .safetensors_files import Entry, entries, weight_files
+
+if TYPE_CHECKING:
+    from headstart.numerics.delta import Form
 
 CLASSIFIERS = ("ForSequenceClassification", "ForImageClassification", "ForTokenClassification",
                "ForAudioClassification", "ForVideoClassification")  # fmt: skip
@@ -32,7 +35,7 @@ class ModelFolder:
 
     tensors: those of the main part by their own names, those of a part beside it (`2_Dense`) with its folder before.
     main: the folder of the main part, below `where`. labels: of a stored classification head, in its order, or None.
-    carried: files without weights, below `where`.
+    carried: files without weights, below `where`. changes: of an adapter on it, by tensor; adapter: where that lies.
     """
 
     name: str
@@ -42,6 +45,17 @@ class ModelFolder:
     config: Mapping[str, Any]
     labels: tuple[str, ...] | None
     carried: tuple[str, ...]
+    changes: Mapping[str, Form] = field(default_factory=dict)
+    adapter: Path | None = None
+
+    @property
+    def address(self) -> str:
+        return str(self.where) if self.adapter is None else f"{self.where}+{self.adapter}"
+
+    def read_as(self, name: str) -> str:
+        """The type in which a tensor's numbers come: what an adapter changes is not rounded before it is merged."""
+        stored = self.tensors[name].dtype
+        return "F32" if name in self.changes and stored != "F64" else stored
 
     @property
     def bytes(self) -> int:

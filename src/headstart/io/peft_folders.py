@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from headstart.numerics.delta import Dense, Form, LowRank, Whole
 
 from . import atomic
 from .safe_files import inside, read_json
-from .safetensors_files import entries
+from .safetensors_files import Entry, entries
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OUTER = "base_model.model."  # before every name
@@ -79,6 +79,12 @@ def read(where: str | Path) -> Adapter:
         raise Unreadable(f"there is no `{WEIGHTS}`", where=f"adapter `{where}`", fix="save the adapter as safetensors")
     entries([file])
     return _parsed(folder.name, config, load_file(file), str(where))
+
+
+def whole_tensors(where: Path) -> dict[str, Entry]:
+    """Where tensors that an adapter keeps whole lie, by the names that `read` gives them."""
+    found = {e.name.removeprefix(OUTER).replace(".base_layer.", "."): e for e in entries([inside(where, WEIGHTS)])}
+    return {n: replace(e, name=n) for n, e in found.items() if "lora_" not in n}
 
 
 def _parsed(name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], where: str) -> Adapter:

@@ -110,8 +110,8 @@ def _planner(
 ) -> Planner:  # fmt: skip
     """What one slice needs, by the role that the base has in the method."""
     name, base = document.merge_method, one.base
-    where = [s.folder.where for s in sources]
-    at = where.index(base.where) if base is not None and base.where in where else None
+    named = [s.folder.name for s in sources]
+    at = named.index(base.name) if base is not None and base.name in named else None
     if (spec.base == "required" or name == "slerp") and at is None:
         raise Refused(
             f"`{name}` needs a base_model" + ("" if base is None else " among the sources of every slice"),
