@@ -22,7 +22,7 @@ from headstart.combination.merging import Merged, merge, planned
 from headstart.combination.merging.uniform_soup import UniformSoup
 from headstart.combination.writing import RECEIPT
 from headstart.core import OverBudget, Problem, Refused, Unfit, Unreadable
-from headstart.io import shards
+from headstart.io import adapted, shards
 from headstart.io.atomic import PART
 from headstart.numerics.stream import Stopped
 from tiny_models import save_model
@@ -402,7 +402,7 @@ def test_the_forecast_of_bytes_holds(method: str, tmp_path: Path, monkeypatch: p
     folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=(90, 50), b=(50,))) for i in range(3)]
     plan = planned(folders[1:], method, base=folders[0])
     cost = forecasts.forecast(plan, tmp_path / "out")
-    monkeypatch.setattr(shards, "Checkpoint", Counting)
+    monkeypatch.setattr(adapted, "Checkpoint", Counting)
     Counting.count = 0
     made: Merged = merge(folders[1:], method, base=folders[0], out=tmp_path / "out")
     assert Counting.count == cost.bytes_read

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from headstart.core import Passes, Refused, Seen, Target, Undeclared
 from headstart.io import recipes
+from headstart.io.adapted import reader
 from headstart.io.encoders import batches
 from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
@@ -291,7 +292,7 @@ def alive(plan: Plan, tasks: Sequence[TaskRows], *, labels: bool, told: Told | N
     from contextlib import ExitStack
 
     with ExitStack() as stack:
-        readers = [stack.enter_context(Checkpoint(f.tensors)) for f in plan.folders]
+        readers = [stack.enter_context(reader(f)) for f in plan.folders]
         yield LiveMerge(plan, tasks, readers, labels=labels, told=told or (lambda _: None))
 
 
