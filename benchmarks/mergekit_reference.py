@@ -120,6 +120,11 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         ],
         "dtype": "float32",
     },
+    "modules": {
+        "merge_method": "linear",
+        "modules": {"default": {"models": weighed([0.1, 0.5], 0.4), "parameters": {"normalize": False}}},
+        "dtype": "float32",
+    },
     "slerp of slices": {
         "merge_method": "slerp", "base_model": "one",
         "slices": [

@@ -265,3 +265,26 @@ def test_an_adapter_on_a_model_is_merged_without_a_copy_and_before_any_rounding(
         assert weight.dtype == wanted.dtype
         assert float((weight != wanted).double().mean()) < 0.05  # sums of float32 that lie beside a border
     assert made.receipt.inputs[1].endswith("base+" + str(tmp_path / "lora"))
+
+
+def test_modules_are_what_names_of_tensors_begin_with(shelf: Path, tmp_path: Path) -> None:
+    def weighed(one: float, two: float) -> dict[str, Any]:
+        pairs = (("one", one), ("two", two))
+        return {"models": [{"model": m, "parameters": {"weight": w}} for m, w in pairs]}
+
+    modules = {"model": weighed(3, 1), "lm_head": {**weighed(1, 1), "parameters": {"normalize": False}}}
+    made = merge_recipe(write(shelf, {"merge_method": "linear", "modules": modules}), out=tmp_path / "out")
+    ours, one, two = (load_file(f / "model.safetensors") for f in (made.where, shelf / "one", shelf / "two"))
+    assert set(ours) == set(one)
+    for name, tensor in ours.items():
+        head = name == "lm_head.weight"
+        expected = one[name] + two[name] if head else 0.75 * one[name] + 0.25 * two[name]
+        np.testing.assert_allclose(tensor, expected, atol=5e-7)
+    for wrong in ({"model": modules["model"]}, {"text_decoder": modules["model"]}):
+        with pytest.raises(Refused, match="no module of the document holds tensor"):
+            planned_recipe(write(shelf, {"merge_method": "linear", "modules": wrong}))
+    sliced = {"slices": [{"sources": [{"model": "one", "layer_range": [0, 2]}]}]}
+    with pytest.raises(Refused, match="slices of one module among several"):
+        planned_recipe(write(shelf, {"merge_method": "linear", "modules": {**modules, "model": sliced}}))
+    with pytest.raises(Unfit, match="did you mean `models`"):
+        planned_recipe(write(shelf, {"merge_method": "linear", "modules": {"default": {"modles": []}}}))

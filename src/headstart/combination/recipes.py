@@ -1,7 +1,8 @@
 """Recipes of merges, in YAML: our own form, and mergekit's unchanged.
 
-A document with `merge_method` is mergekit's; one with `method` is ours. Unknown keys are errors, with the nearest known
-one. No tag of YAML makes an object, and a document that grows when its aliases are written out is refused.
+A document with `merge_method` is mergekit's; all others are ours, one with `slices` or `swap` of layers. Unknown keys
+are errors, with the nearest known one. No tag of YAML makes an object, and a document that grows when its aliases are
+written out is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from headstart.core import Unfit, Unreadable
 
@@ -46,6 +47,63 @@ class Recipe(_Strict):
     unmatched: Literal["refuse", "drop"] = "refuse"
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
     seed: int = 0
+
+
+class LayerSlice(_Strict):
+    """Layers [start, end) of one model, or of several models that are merged, by their mean if no method is named."""
+
+    model: str | None = None
+    models: list[str] = []
+    layers: tuple[int, int]
+    scale: float = 1.0  # of one model's weights in these layers
+    scaled: list[str] = ["*"]  # patterns: of which of them
+    method: str | None = None
+    settings: dict[str, Any] = {}
+
+    @property
+    def sources(self) -> list[str]:
+        return [self.model] if self.model is not None else self.models
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> LayerSlice:
+        if (self.model is None) != bool(self.models):
+            raise ValueError("a slice has either a model or models")
+        if not 0 <= self.layers[0] < self.layers[1]:
+            raise ValueError(f"layers {list(self.layers)} hold no layer")
+        if self.scale != 1 and (self.models or self.method):
+            raise ValueError("scale is of one model; of several, it belongs into the settings of a method")
+        if self.settings and self.method is None:
+            raise ValueError("settings are of a method, and none is named")
+        return self
+
+
+class Swap(_Strict):
+    """Layers between `bottom` and `top` of one model in another, embeddings and head of the other.
+
+    transition: how many layers next to them, on either side, are the mean of both.
+    """
+
+    outer: str
+    inner: str
+    bottom: int = Field(ge=1)
+    top: int = Field(ge=1)
+    transition: int = Field(default=0, ge=0)
+
+
+class LayerRecipe(_Strict):
+    """A model made of layers of others: slices one on top of the other, or a swap between two models."""
+
+    slices: list[LayerSlice] = []
+    swap: Swap | None = None
+    base: str | None = None  # of methods that need one
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_form(self) -> LayerRecipe:
+        if bool(self.slices) == (self.swap is not None):
+            raise ValueError("exactly one of slices and swap is meant")
+        return self
 
 
 class Conditional(_Strict):
@@ -113,6 +171,20 @@ class OutputSlice(_Strict):
         return self
 
 
+class Module(_Strict):
+    """Models or slices of one module of a model that has several."""
+
+    models: list[InputModel] = []
+    slices: list[OutputSlice] = []
+    parameters: Settings = {}
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Module:
+        if bool(self.models) == bool(self.slices):
+            raise ValueError("a module has either models or slices")
+        return self
+
+
 class Mergekit(_Strict):
     """A document of mergekit 0.1.5."""
 
@@ -127,7 +199,7 @@ class Mergekit(_Strict):
     tokenizer: dict[str, Any] | None = None
     chat_template: str | None = None
     name: str | None = None
-    modules: dict[str, Any] | None = None
+    modules: dict[str, Module] | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Mergekit:
@@ -138,7 +210,7 @@ class Mergekit(_Strict):
         return self
 
 
-def read(path: str | Path) -> Recipe | Mergekit:
+def read(path: str | Path) -> Recipe | LayerRecipe | Mergekit:
     """Raises `Unreadable` for a file that is missing or no YAML, `Unfit` for what a recipe cannot say."""
     place = Path(path)
     try:
@@ -154,10 +226,14 @@ def read(path: str | Path) -> Recipe | Mergekit:
     return parsed(text, str(path))
 
 
-def parsed(text: str, where: str) -> Recipe | Mergekit:
+def parsed(text: str, where: str) -> Recipe | LayerRecipe | Mergekit:
     """A recipe from its text."""
     said = _loaded(text, where)
-    kind = Mergekit if "merge_method" in said else Recipe
+    kind: type[Recipe | LayerRecipe | Mergekit] = Recipe
+    if "merge_method" in said:
+        kind = Mergekit
+    elif "slices" in said or "swap" in said:
+        kind = LayerRecipe
     try:
         return kind.model_validate(said)
     except ValidationError as error:
@@ -241,7 +317,8 @@ def _is_name_of_a_type(part: int | str) -> bool:
 def _keys(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """The keys of the form that lies at a place."""
     forms: dict[str, type[BaseModel]] = {
-        "models": InputModel, "slices": OutputSlice, "sources": InputSlice, "rules": Rule, "model": ModelReference,
+        "models": InputModel, "slices": LayerSlice if kind is LayerRecipe else OutputSlice, "sources": InputSlice,
+        "rules": Rule, "model": ModelReference, "modules": Module, "swap": Swap,
     }  # fmt: skip
     names = [p for p in place if isinstance(p, str) and p in forms]
     form = forms[names[-1]] if names else kind
@@ -249,10 +326,10 @@ def _keys(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of our own form."""
+    """The JSON Schema of our own forms."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Recipe.model_json_schema(),
+        **TypeAdapter(Recipe | LayerRecipe).json_schema(),
         "title": "recipe of headstart merge",
         "description": "A recipe of `headstart merge`, in YAML.",
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import Unfit
+from headstart.core import Refused, Unfit
 
 from . import recipes
 
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from headstart.numerics.stream import Made, Part
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
-COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-PER_LAYER = ("layer_types", "sliding_window_pattern_per_layer")
+COUNTS = (
+    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers",
+)  # fmt: skip
+# lists of a configuration with an entry for each layer
+PER_LAYER = ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers", "attention_layers",
+             "sliding_window_pattern_per_layer")  # fmt: skip
 FIRST = re.compile(r"embed|wte|wpe|patch|cls_token|position")
 
 
@@ -42,29 +46,34 @@ class Slice:
 
 def source(
     folder: ModelFolder, parameters: recipes.Settings, layers: tuple[int, int] | None, first: int,
-    ends: tuple[bool, bool],
+    ends: tuple[bool, bool], within: str = "",
 ) -> Source:  # fmt: skip
-    """The tensors of a slice, its layers numbered from `first`; what lies outside layers is of the first or last."""
-    if layers is None:
-        return Source(folder, parameters, {n: n for n in folder.tensors})
+    """The tensors of a slice, its layers numbered from `first`; what lies outside layers is of the first or last.
+
+    within: of a module alone, that their names begin with.
+    """
     names: dict[str, str] = {}
     held = 0
-    for name in folder.tensors:
+    for name in (n for n in folder.tensors if n.startswith(within)):
         at = LAYER.search(name)
-        if at is None:
+        if layers is None:
+            names[name] = name
+        elif at is None:
             if ends[0] if FIRST.search(name) else ends[1]:
                 names[name] = name
         elif layers[0] <= int(at[1]) < layers[1]:
             held = max(held, int(at[1]) + 1)
             names[f"{name[: at.start(1)]}{int(at[1]) - layers[0] + first}{name[at.end(1) :]}"] = name
-    if held < layers[1]:
+    if layers is not None and held < layers[1]:
         raise Unfit(
             f"`{folder.name}` has no layer {layers[1] - 1}",
-            where=f"recipe, layer_range {list(layers)}",
+            where=f"recipe, layers {list(layers)}",
             fix=f"its layers are 0 to {layers_of(folder.tensors) - 1}",
         )
     cut = {new: dataclasses.replace(folder.tensors[old], name=new) for new, old in names.items()}
-    return Source(dataclasses.replace(folder, tensors=cut), parameters, names)
+    changes = {new: folder.changes[old] for new, old in names.items() if old in folder.changes}
+    labels = folder.labels if ends[1] else None  # a head is of the last
+    return Source(dataclasses.replace(folder, tensors=cut, changes=changes, labels=labels), parameters, names)
 
 
 def depths(names: Iterable[str]) -> dict[str, float]:
@@ -98,13 +107,18 @@ def shifted(made: Made, by: int) -> Made:
 
 def config_of(donor: ModelFolder, slices: Sequence[Slice], layers: int) -> dict[str, Any]:
     """The number of layers, and what is said of each of them, where the result has others than the donor."""
-    cuts = [one.sources[0][2] for one in slices]
-    order = [i for cut in cuts if cut is not None for i in range(*cut)]
+    cuts = [(one.sources[0][0].config, one.sources[0][2]) for one in slices]
+    order = [(config, i) for config, cut in cuts if cut is not None for i in range(*cut)]
     if not order:
         return {}
     changed: dict[str, Any] = {k: layers for k in COUNTS if k in donor.config}
-    for key in PER_LAYER:
-        listed = donor.config.get(key)
-        if isinstance(listed, list):
-            changed[key] = [listed[i] for i in order if i < len(listed)]
+    if donor.config and not changed and layers != layers_of(donor.tensors):
+        raise Refused(
+            f"the configuration of `{donor.name}` does not say how many layers there are",
+            where="recipe, `slices`",
+            fix="use as many layers as the model has",
+        )
+    for key in (k for k in PER_LAYER if isinstance(donor.config.get(k), list)):
+        lists = [(config.get(key) or donor.config[key], i) for config, i in order]
+        changed[key] = [listed[i] for listed, i in lists if i < len(listed)]
     return changed

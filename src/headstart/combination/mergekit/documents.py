@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.combination import recipes
-from headstart.combination.plans import Fate, Plan, Planner
+from headstart.combination.plans import Plan, Planner
 from headstart.combination.references import Folders
-from headstart.combination.slices import LAYER, Slice, Source, config_of, layers_of, shifted, source
+from headstart.combination.slices import LAYER, Slice, Source, config_of
+from headstart.combination.stacking import Stack, Way, joined, stacked
 from headstart.core import Refused, Unfit
 
 from .methods import SPECS, Resolved, Spec, not_here
@@ -19,7 +20,7 @@ from .words import words
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Kind, Made
+    from headstart.numerics.stream import Kind
 
 
 def plan_of(document: recipes.Mergekit, place: Path, *, seed: int = 0) -> Plan:
@@ -29,42 +30,39 @@ def plan_of(document: recipes.Mergekit, place: Path, *, seed: int = 0) -> Plan:
     folders = Folders(place)
     base = folders.of(document.base_model) if document.base_model is not None else None
     dtype = (document.out_dtype or document.dtype or "").removeprefix("torch.") or None
-    slices = _slices(document, folders, base)
-    layers = 0
-    read: list[ModelFolder] = []
-    made: list[Made] = []
-    fates: dict[str, Fate] = {}
-    lost: dict[tuple[str, str], Fate] = {}
-    warnings: list[str] = []
-    labels: tuple[str, ...] | None = None
-    donor: ModelFolder | None = None
-    for number, one in enumerate(slices):
-        ends = (number == 0, number == len(slices) - 1)
-        sources = [source(f, p, r, layers, ends) for f, p, r in one.sources]
-        cut = one.sources[0][2]
-        count = cut[1] - cut[0] if cut else layers_of(sources[0].names)
-        planner = _planner(document, spec, sources, one, layers, count, dtype)
-        made += [shifted(m, len(read)) for m in planner.made()]
-        read += planner.folders
-        fates |= planner.fates
-        lost |= planner.lost
-        warnings += planner.warnings
-        labels = labels or planner.labels
-        donor = donor or planner.donor
-        layers += count
-    assert donor is not None  # a document has models or slices
+    parts = [
+        (slices, stacked(slices, _way(document, parameters, spec, slices, dtype), within))
+        for within, slices, parameters in _modules(document, folders, base)
+    ]
+    stack = joined([one for _, one in parts])
     originals = {f.name: f for f in folders.all()}
+    donor = originals[stack.donor.name]
+    if document.modules:
+        _check_whole(donor, stack)
     files, texts = words(document, folders, base)
     return Plan(
-        tuple(read), originals[donor.name], base, tuple(f for f in folders.all() if f is not base),
-        document.merge_method, document.model_dump(mode="json", exclude_defaults=True), tuple(made), fates, lost,
-        labels, dtype, seed, tuple(dict.fromkeys(warnings)), config_of(donor, slices, layers), files, texts,
+        stack.folders, donor, base, tuple(f for f in folders.all() if f is not base), document.merge_method,
+        document.model_dump(mode="json", exclude_defaults=True), stack.made, stack.fates, stack.lost, stack.labels,
+        dtype, seed, stack.warnings, config_of(donor, parts[0][0], stack.layers) if len(parts) == 1 else {}, files,
+        texts,
     )  # fmt: skip
 
 
-def _slices(document: recipes.Mergekit, folders: Folders, base: ModelFolder | None) -> list[Slice]:
-    if document.models:
-        given = [(folders.of(m.model), m.parameters) for m in document.models]
+def _modules(
+    document: recipes.Mergekit, folders: Folders, base: ModelFolder | None
+) -> Iterator[tuple[str, list[Slice], recipes.Settings]]:
+    """Each module: that the names of its tensors begin with, its slices, and its settings."""
+    modules: Mapping[str, recipes.Module | recipes.Mergekit] = document.modules or {"default": document}
+    for name, module in modules.items():
+        parameters = module.parameters if isinstance(module, recipes.Module) else {}
+        if len(modules) > 1 and module.slices:
+            raise not_here("slices of one module among several")
+        yield "" if name == "default" else f"{name}.", _slices(module, folders, base), parameters
+
+
+def _slices(module: recipes.Mergekit | recipes.Module, folders: Folders, base: ModelFolder | None) -> list[Slice]:
+    if module.models:
+        given = [(folders.of(m.model), m.parameters) for m in module.models]
         if base is not None and all(f is not base for f, _ in given):
             given.append((base, {}))
         return [Slice([(f, p, None) for f, p in given], base, {})]
@@ -74,8 +72,20 @@ def _slices(document: recipes.Mergekit, folders: Folders, base: ModelFolder | No
             folders.of(one.base_model) if one.base_model is not None else base,
             one.parameters,
         )
-        for one in document.slices
+        for one in module.slices
     ]
+
+
+def _check_whole(donor: ModelFolder, stack: Stack) -> None:
+    """Every tensor outside layers, and every module, is of some slice."""
+    made = {m.name for m in stack.made} | {name for _, name in stack.lost}
+    left = [n for n in donor.tensors if LAYER.search(n) is None and n not in made]
+    if left:
+        raise Refused(
+            f"no module of the document holds tensor `{left[0]}`",
+            where="recipe, `modules`",
+            fix="call a module by the first part of its tensors' names, or all of a plain model `default`",
+        )
 
 
 def _check(document: recipes.Mergekit) -> None:
@@ -87,13 +97,15 @@ def _check(document: recipes.Mergekit) -> None:
             where="recipe, `merge_method`",
             fix=f"did you mean `{near[0]}`?" if near else f"use one of: {', '.join(SPECS)}",
         )
-    for key, value in (("modules", document.modules), ("tokenizer", document.tokenizer)):
-        if value:
-            raise not_here(key)
+    if document.tokenizer:
+        raise not_here("tokenizer")
     known = {**SPECS[name].shared, **SPECS[name].each}
-    places = [document.parameters, *(m.parameters for m in document.models)]
-    for one in document.slices:
-        places += [one.parameters, *(s.parameters for s in one.sources)]
+    places = [document.parameters]
+    parts: list[recipes.Module | recipes.Mergekit] = [document, *(document.modules or {}).values()]
+    for module in parts:
+        places += [module.parameters, *(m.parameters for m in module.models)]
+        for one in module.slices:
+            places += [one.parameters, *(s.parameters for s in one.sources)]
     for key in (k for p in places for k in p):
         if key not in known:
             near = get_close_matches(key, known, n=1)
@@ -104,12 +116,22 @@ def _check(document: recipes.Mergekit) -> None:
             )
 
 
+def _way(
+    document: recipes.Mergekit, parameters: recipes.Settings, spec: Spec, slices: Sequence[Slice], dtype: str | None
+) -> Way:
+    def way(number: int, sources: Sequence[Source], first: int, layers: int) -> Planner:
+        one = slices[number]
+        outer = (one.parameters, parameters, document.parameters)
+        return _planner(document.merge_method, outer, spec, sources, one.base, first, layers, dtype)
+
+    return way
+
+
 def _planner(
-    document: recipes.Mergekit, spec: Spec, sources: Sequence[Source], one: Slice, first: int, layers: int,
-    dtype: str | None,
+    name: str, outer: Sequence[recipes.Settings], spec: Spec, sources: Sequence[Source], base: ModelFolder | None,
+    first: int, layers: int, dtype: str | None,
 ) -> Planner:  # fmt: skip
-    """What one slice needs, by the role that the base has in the method."""
-    name, base = document.merge_method, one.base
+    """What one slice needs, by the role that the base has in the method. outer: settings, the nearest first."""
     named = [s.folder.name for s in sources]
     at = named.index(base.name) if base is not None and base.name in named else None
     if (spec.base == "required" or name == "slerp") and at is None:
@@ -133,7 +155,6 @@ def _planner(
     def choose(tensor: str, own: Sequence[str | None], size: int) -> tuple[Kind, Any]:
         layer = LAYER.search(tensor)
         t = 0.0 if layer is None else (int(layer[1]) - first) / (layers - 1) if layers > 1 else 1.0
-        outer = (one.parameters, document.parameters)
         shared = {k: resolved(k, d, outer, tensor, t) for k, d in spec.shared.items()}
         names = [s.names.get(n, n) if n is not None else tensor for s, n in zip(ordered, own, strict=True)]
         mine = list(zip(ordered, names, strict=True))[1 if root else 0 :]

@@ -191,13 +191,15 @@ def merge_recipe(
 
 def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
     """What `merge_recipe` would do; headers and configurations are read, and no weights."""
-    from headstart.combination import recipes
-    from headstart.combination.mergekit.documents import plan_of
+    from headstart.combination import layer_recipes, recipes
+    from headstart.combination.mergekit import documents
 
     said = recipes.read(recipe)
     place = Path(recipe).expanduser().absolute().parent
     if isinstance(said, recipes.Mergekit):
-        return plan_of(said, place, seed=seed or 0)
+        return documents.plan_of(said, place, seed=seed or 0)
+    if isinstance(said, recipes.LayerRecipe):
+        return layer_recipes.plan_of(said, place, seed=said.seed if seed is None else seed)
     return _planned_own(said, place, said.seed if seed is None else seed)
 
 
