@@ -182,7 +182,8 @@ SLIPS: list[tuple[type[Problem], Any, str]] = [
     (Unfit, "method: [unclosed", "the recipe is no YAML"),
     (Unfit, "method: linear\nmethod: ties\nmodels: [one]", "`method` is there twice"),
     (Unfit, "just words", "holds no keys"),
-    (Unfit, "a: 1\n---\nb: 2", "2 documents are in the file"),
+    (Unfit, "a: 1\n---\nb: 2", "`a` is no key of a recipe"),
+    (Unfit, "method: linear\nmodels: [one]\n---\nmethod: linear\nmodels: [one]", "2 documents are in the file"),
     (Unfit, "method: !!python/object/apply:os.system [ls]\nmodels: [one]", "the recipe is no YAML"),
     (Unfit, "a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
      "d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]", "too large"),

@@ -35,7 +35,18 @@ class Forecast:
 
 
 def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) -> Forecast:
-    """Nothing is left on the disk: what is written to measure its speed has no name."""
+    """Nothing is left on the disk: what is written to measure its speed has no name.
+
+    Of a model that is made of others, of all together; where they are not there yet, seconds are as for those that are.
+    """
+    costs = [_of_one(one, out, threads) for one in (*(p for _, p in plan.before), plan)]
+    known = [c.seconds / c.bytes_written for c in costs if c.seconds and c.bytes_written]
+    seconds = [c.seconds or c.bytes_written * max(known, default=0.0) for c in costs]
+    read, written = sum(c.bytes_read for c in costs), sum(c.bytes_written for c in costs)
+    return Forecast(read, written, max(c.peak_bytes for c in costs), sum(seconds))
+
+
+def _of_one(plan: Plan, out: Path | None, threads: int | None) -> Forecast:
     import psutil
 
     from headstart.execution.meter import cores
@@ -48,6 +59,8 @@ def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) ->
     place = next((p for p in (out.parents if out else ()) if p.is_dir()), None)
     how = twins(place) if plan.apart and place is not None else "link"
     read, written = bytes_read(plan.made, WIDTHS), bytes_on_disk(plan, how)
+    if not all(e.file.is_file() for f in plan.folders for e in f.tensors.values()):  # it is made first
+        return Forecast(read, written, psutil.Process().memory_info().rss + room_bytes(plan.made, crew), 0.0)
     _sampled(plan, crew, WARM_ENTRIES)  # all is imported and compiled, before memory and time are looked at
     peak = psutil.Process().memory_info().rss + room_bytes(plan.made, crew)
     seconds = written * (_sampled(plan, crew, SAMPLE_ENTRIES) + _writing_a_byte(place))

@@ -55,6 +55,8 @@ class Plan:
     folder; texts: files with a text of their own.
     apart: where every model keeps its own head, a folder of the result for each, in their order, with the tensors of
     the result that are its head; empty where one model is made.
+    before: models that are made first, by name, and name: that of this one; again: the plan, once those before it lie
+    on the disk.
     reads: a method that reads rows first; until then every tensor has what stands in for it. learned: what came of
     that, for the receipt; it holds all that decides about bytes of the result and is in no method.
     """
@@ -76,6 +78,9 @@ class Plan:
     files: Mapping[str, ModelFolder] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    before: tuple[tuple[str, Plan], ...] = ()
+    name: str = ""
+    again: Callable[[Mapping[str, ModelFolder]], Plan] | None = None
     reads: Any = None
     learned: Mapping[str, Any] = field(default_factory=dict)
 

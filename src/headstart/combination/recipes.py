@@ -7,6 +7,8 @@ written out is refused.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,8 @@ from headstart.core import Unfit, Unreadable
 
 MOST_BYTES = 1 << 20
 MOST_NODES = 100_000
+MOST_DOCUMENTS = 100
+NAME = re.compile(r"[\w-][\w.-]*")  # a folder of the result, and nothing outside of it
 
 Scalar = bool | int | float | str
 Value = Scalar | list[Scalar]
@@ -207,10 +211,22 @@ class Mergekit(_Strict):
             raise ValueError("exactly one of models, slices and modules is meant")
         if self.tokenizer and self.tokenizer_source:
             raise ValueError("tokenizer and tokenizer_source cannot both be there")
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise ValueError(f"the name {self.name!r} is no plain one of letters, digits and -_.")
         return self
 
 
-def read(path: str | Path) -> Recipe | LayerRecipe | Mergekit:
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Documents of mergekit, some of models that others are made of; at most one has no name."""
+
+    documents: tuple[Mergekit, ...]
+
+
+Said = Recipe | LayerRecipe | Mergekit | Several
+
+
+def read(path: str | Path) -> Said:
     """Raises `Unreadable` for a file that is missing or no YAML, `Unfit` for what a recipe cannot say."""
     place = Path(path)
     try:
@@ -226,9 +242,30 @@ def read(path: str | Path) -> Recipe | LayerRecipe | Mergekit:
     return parsed(text, str(path))
 
 
-def parsed(text: str, where: str) -> Recipe | LayerRecipe | Mergekit:
+def parsed(text: str, where: str) -> Said:
     """A recipe from its text."""
-    said = _loaded(text, where)
+    found = _loaded(text, where)
+    if len(found) == 1:
+        return _parsed(found[0], where)
+    documents = tuple(d for said in found if isinstance(d := _parsed(said, where), Mergekit))
+    if len(documents) < len(found):
+        raise Unfit(
+            f"{len(found)} documents are in the file, and not all are mergekit's",
+            where=f"`{where}`",
+            fix="put each merge into a file of its own",
+        )
+    names = [d.name or "" for d in documents]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise Unfit(
+            f"two documents are called `{twice}`" if twice else "two documents have no name",
+            where=f"`{where}`, `name`",
+            fix="name each after the model that it makes, all but the last",
+        )
+    return Several(documents)
+
+
+def _parsed(said: dict[str, Any], where: str) -> Recipe | LayerRecipe | Mergekit:
     kind: type[Recipe | LayerRecipe | Mergekit] = Recipe
     if "merge_method" in said:
         kind = Mergekit
@@ -240,26 +277,25 @@ def parsed(text: str, where: str) -> Recipe | LayerRecipe | Mergekit:
         raise _wrong(error, kind, where) from error
 
 
-def _loaded(text: str, where: str) -> dict[str, Any]:
+def _loaded(text: str, where: str) -> list[dict[str, Any]]:
+    """The documents of a file."""
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-        if len(nodes) > 1:
+        nodes = [n for n in yaml.compose_all(text, Loader=yaml.SafeLoader) if n is not None]
+        if len(nodes) > MOST_DOCUMENTS:
             raise Unfit(
-                f"{len(nodes)} documents are in the file",
-                where=f"`{where}`",
-                fix="put each merge into a file of its own",
+                f"{len(nodes)} documents are in the file", where=f"`{where}`", fix=f"keep to {MOST_DOCUMENTS} a file"
             )
-        if nodes and nodes[0] is not None:
-            _check_nodes(nodes[0], where)
-        said = yaml.safe_load(text)
+        for node in nodes:
+            _check_nodes(node, where)
+        found = [said for said in yaml.safe_load_all(text) if said is not None]
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
         what = getattr(error, "problem", None) or " ".join(str(error).split())[:120] or "it is nested too deeply"
         raise Unfit(f"the recipe is no YAML: {what}", where=f"`{where}`{place}", fix="mend the line") from error
-    if not isinstance(said, dict):
+    if not found or not all(isinstance(said, dict) for said in found):
         raise Unfit("the recipe holds no keys", where=f"`{where}`", fix="begin with `method:` and `models:`")
-    return {str(k): v for k, v in said.items()}
+    return [{str(k): v for k, v in said.items()} for said in found]
 
 
 def _check_nodes(root: Any, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class Folders:
-    """The models of a recipe, each read once; in the order in which they are first named."""
+    """The models of a recipe, each read once; in the order in which they are first named.
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    made: models by names of their own, which go before folders of those names.
+    """
+
+    def __init__(self, place: Path, made: Mapping[str, ModelFolder] | None = None) -> None:
+        self._place, self._made = place, made or {}
         self._known: dict[tuple[str, str], ModelFolder] = {}
 
     def of(self, reference: recipes.Reference) -> ModelFolder:
@@ -27,10 +31,10 @@ class Folders:
         from headstart.io import model_folders
 
         model, lora = _parts(reference)
-        where = found_at(model, self._place)
+        where = model if model in self._made else found_at(model, self._place)
         on = found_at(lora, self._place) if lora else ""
         if (where, on) not in self._known:
-            folder = model_folders.read(where)
+            folder = self._made[model] if model in self._made else model_folders.read(where)
             folder = adapted(folder, on) if on else folder
             self._known[where, on] = dataclasses.replace(folder, name=self._free(folder))
         return self._known[where, on]

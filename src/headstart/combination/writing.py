@@ -87,23 +87,24 @@ def write(
     return receipt
 
 
+def fingerprint(plan: Plan) -> str:
+    """Of all that decides about the bytes of the weights, but how they are spread over files."""
+    said = {
+        "version": __version__,
+        "method": [plan.method, plan.settings],
+        "inputs": [_state(f) for f in plan.folders],
+        "made": [_described(m) for m in plan.made],
+        "seed": plan.seed,
+        "learned": plan.learned,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
     """Named after all that decides about the bytes of the result."""
     from headstart.io.atomic import PART
 
-    said = json.dumps(
-        {
-            "version": __version__,
-            "method": [plan.method, plan.settings],
-            "inputs": [_state(f) for f in plan.folders],
-            "made": [_described(m) for m in plan.made],
-            "seed": plan.seed,
-            "learned": plan.learned,
-            "shards": shard_bytes,
-        },
-        sort_keys=True,
-        default=str,
-    )
+    said = f"{fingerprint(plan)} {shard_bytes}"
     return out.parent / f"{PART}{out.name[:40]}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
@@ -239,6 +240,7 @@ def _receipt(plan: Plan, threads: int, seconds: float, how: Twin) -> Receipt:
             "learned": plan.learned,
             "lost": [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(plan.lost.items())],
             "bytes": bytes_on_disk(plan, how),
+            "plan": fingerprint(plan),
             "folders": folders_of(plan),
             "shared_by": how if plan.apart else None,
         },

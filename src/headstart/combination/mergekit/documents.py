@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from headstart.numerics.stream import Kind
 
 
-def plan_of(document: recipes.Mergekit, place: Path, *, seed: int = 0) -> Plan:
-    """Raises `Refused` for what mergekit can and this cannot, and where the models do not fit together."""
+def plan_of(
+    document: recipes.Mergekit, place: Path, *, seed: int = 0, made: Mapping[str, ModelFolder] | None = None
+) -> Plan:
+    """made: models of other documents, by their names.
+
+    Raises `Refused` for what mergekit can and this cannot, and where the models do not fit together."""
     _check(document)
     spec = SPECS[document.merge_method]
-    folders = Folders(place)
+    folders = Folders(place, made)
     base = folders.of(document.base_model) if document.base_model is not None else None
     dtype = (document.out_dtype or document.dtype or "").removeprefix("torch.") or None
     parts = [

@@ -192,12 +192,14 @@ def merge_recipe(
 def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
     """What `merge_recipe` would do; headers and configurations are read, and no weights."""
     from headstart.combination import layer_recipes, recipes
-    from headstart.combination.mergekit import documents
+    from headstart.combination.mergekit import documents, several
 
     said = recipes.read(recipe)
     place = Path(recipe).expanduser().absolute().parent
     if isinstance(said, recipes.Mergekit):
         return documents.plan_of(said, place, seed=seed or 0)
+    if isinstance(said, recipes.Several):
+        return several.plan_of(said, place, seed=seed or 0)
     if isinstance(said, recipes.LayerRecipe):
         return layer_recipes.plan_of(said, place, seed=said.seed if seed is None else seed)
     return _planned_own(said, place, said.seed if seed is None else seed)
@@ -239,12 +241,18 @@ def carried_out(
     plan: Plan, out: str | Path, *, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
     overwrite: bool = False, report: Report | None = None,
 ) -> Merged:  # fmt: skip
-    """A plan, written as a new folder."""
+    """A plan, written as a new folder; one that is made of others, after them."""
+    from headstart.combination import chains
     from headstart.combination.writing import write
 
     place = Path(out).expanduser().absolute()
-    receipt = write(plan, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
-    return Merged(place, plan, receipt)
+
+    def written(one: Plan, where: Path, replace: bool) -> Receipt:
+        return write(one, where, shard_bytes=shard_bytes, threads=threads, overwrite=replace, report=report)
+
+    if plan.before:
+        return Merged(*chains.carried_out(plan, place, written, overwrite=overwrite))
+    return Merged(place, plan, written(plan, place, overwrite))
 
 
 def _opened(models: Sequence[str | Path], base: str | Path | None) -> tuple[list[ModelFolder], ModelFolder | None]:
