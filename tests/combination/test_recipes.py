@@ -289,3 +289,14 @@ def test_modules_are_what_names_of_tensors_begin_with(shelf: Path, tmp_path: Pat
         planned_recipe(write(shelf, {"merge_method": "linear", "modules": {**modules, "model": sliced}}))
     with pytest.raises(Unfit, match="did you mean `models`"):
         planned_recipe(write(shelf, {"merge_method": "linear", "modules": {"default": {"modles": []}}}))
+
+
+def test_the_card_names_every_model_once_and_the_base_as_one(shelf: Path, tmp_path: Path) -> None:
+    layers = [{"sources": [{"model": m, "layer_range": r} for m in ("one", "base")]} for r in ([0, 2], [1, 3])]
+    document = {"merge_method": "nearswap", "base_model": "base", "slices": layers, "parameters": {"t": 0.1}}
+    made = merge_recipe(write(shelf, document), out=tmp_path / "out")
+    card = (made.where / "README.md").read_text()
+    assert [line for line in card.splitlines() if line.startswith(("| base", "| model"))] == [
+        "| base | base |",
+        "| model | one |",
+    ]

@@ -52,6 +52,8 @@ def source(
 
     within: of a module alone, that their names begin with.
     """
+    if layers is None and not within:
+        return Source(folder, parameters, {n: n for n in folder.tensors})
     names: dict[str, str] = {}
     held = 0
     for name in (n for n in folder.tensors if n.startswith(within)):

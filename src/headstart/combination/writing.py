@@ -291,13 +291,14 @@ def config_of(plan: Plan, model: ModelFolder, labels: tuple[str, ...] | None) ->
 
 def _card(plan: Plan) -> str:
     """A model card whose front matter says what the model comes from."""
-    names = [f.name for f in plan.folders]
+    names = list(dict.fromkeys(f.name for f in plan.folders))  # slices name a model more than once
+    base = plan.base.name if plan.base is not None else None
     lines = ["---", "base_model:", *(f"- {json.dumps(n)}" for n in names), "tags:", "- merge", "---", ""]
     heads = ", each with its own head" if plan.apart else ""
     lines += [f"# {plan.donor.name} and {len(plan.models) - 1} more, merged{heads}", ""]
     lines += [f"Merged by headstart {__version__} with `{plan.method}`: {_said(plan.settings)}.", ""]
     lines += ["| role | model |", "| --- | --- |"]
-    lines += [f"| {'base' if f is plan.base else 'model'} | {_plain(f.name)} |" for f in plan.folders]
+    lines += [f"| {'base' if name == base else 'model'} | {_plain(name)} |" for name in names]
     if plan.apart:
         lines += ["", "| folder | head of |", "| --- | --- |"]
         lines += [f"| {_plain(p)} | {_plain(m.name)} |" for p, m in zip(plan.apart, plan.models, strict=True)]
