@@ -143,9 +143,9 @@ def merge_auto(
 
     targets: one, of the labels that all models give; or one for each model, by its name: then every model keeps its own
     head, and what counts is the mean over the tasks of the score over that of the task's own model. methods: names of
-    those that may take part; None is all. budget: its minutes, from started on, and its trials bound the choice. seeds:
-    with how many a finalist that draws is made. page: makes `report.html` of a title and the facts. tell: is told what is going
-    on, and with whom. The other arguments are those of `merge`.
+    those that may take part; None is all. budget: its minutes, from started on, and its trials bound the choice.
+    seeds: with how many a finalist that draws is made. page: makes `report.html` of a title and the facts. tell: is
+    told what is going on, and with whom. The other arguments are those of `merge`.
 
     Each model alone and the mean of all take part too; where one of them is best, that is what is written, and said.
 
