@@ -558,6 +558,9 @@ def merge(
     minutes: Minutes = None,
     trials: Trials = None,
     methods: Annotated[Optional[str], typer.Option(help="of auto: who may take part: ties,regmean,…")] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="keep the result only if transformers loads and runs it")
+    ] = False,
     seed: Annotated[Optional[int], typer.Option(help="of methods that draw")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
@@ -565,6 +568,7 @@ def merge(
     """Merge models into one, tensor by tensor, by a method, by a recipe, or by what does best on rows."""
     from headstart.cli import merging
     from headstart.combination.merging import carried_out, planned, planned_recipe, with_rows
+    from headstart.combination.writing import check_loadable
     from headstart.core import Unfit, bytes_of
 
     method, *models = what
@@ -584,7 +588,8 @@ def merge(
         merging.auto(
             models, target or [], read, out, methods, _budget(minutes, None, trials=trials),
             started=show.process_start(), machine=json,
-            heads=heads.value if heads else None, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, **rules,
+            heads=heads.value if heads else None, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, load=load,
+            **rules,
         )  # fmt: skip
         return
     if method.endswith((".yaml", ".yml")):
@@ -596,10 +601,12 @@ def merge(
         plan = planned(
             models, method, settings=show.settings(settings or []), heads=heads.value if heads else "average", **rules
         )
+    if load:
+        check_loadable(plan)
     if dry_run:
         from headstart.combination.forecasts import forecast
 
-        merging.plan(plan, forecast(plan, out.expanduser().absolute() if out else None), machine=json)
+        merging.plan(plan, forecast(plan, out.expanduser().absolute() if out else None, load=load), machine=json)
         return
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
@@ -612,7 +619,8 @@ def merge(
         close()
     report, close = merging.reporter()
     try:
-        made = carried_out(plan, out, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, report=report)
+        most = int(bytes_of(shard))
+        made = carried_out(plan, out, shard_bytes=most, overwrite=overwrite, load=load, report=report)
     finally:
         close()
     merging.merged(made, machine=json)

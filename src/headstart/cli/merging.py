@@ -58,14 +58,24 @@ def merged(made: Merged, *, machine: bool) -> None:
                 "seconds": made.receipt.seconds,
                 "tensors": made.receipt.facts["tensors"],
                 "lost": made.receipt.facts["lost"],
+                "loaded": made.receipt.facts["loaded"],
                 "warnings": list(plan.warnings),
             }
         )
         return
     draw(table(*HEADS, rows=[(r["tensors"], r["how"], r["rule"]) for r in made.receipt.facts["tensors"]]))
+    for one in made.receipt.facts["loaded"]:
+        draw(_loaded(one))
     for warning in plan.warnings:
         warn(warning)
     saved(f"saved `{made.where}` ({size(made.receipt.facts['bytes'])}, {made.receipt.seconds:.1f} s)")
+
+
+def _loaded(one: dict[str, Any]) -> str:
+    """What transformers made of a folder, in a sentence."""
+    out = ", ".join(f"{name} {' × '.join(map(str, shape))}" for name, shape in one["outputs"].items())
+    who = "" if one["folder"] == "." else f"`{one['folder']}` "
+    return f"{who}loads as {one['architecture']}: {one['tensors']} tensors, {one['inputs']}, {out}, all finite"
 
 
 def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:

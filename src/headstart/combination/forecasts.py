@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .layouts import bytes_on_disk
+from .layouts import bytes_on_disk, largest
 
 if TYPE_CHECKING:
     from headstart.numerics.stream import Made
@@ -34,37 +34,43 @@ class Forecast:
     seconds: float
 
 
-def forecast(plan: Plan, out: Path | None = None, threads: int | None = None) -> Forecast:
-    """Nothing is left on the disk: what is written to measure its speed has no name.
+def forecast(plan: Plan, out: Path | None = None, threads: int | None = None, *, load: bool = False) -> Forecast:
+    """Nothing is left on the disk: what is written to measure its speed has no name. load: with one model in memory.
 
     Of a model that is made of others, of all together; where they are not there yet, seconds are as for those that are.
     """
-    costs = [_of_one(one, out, threads) for one in (*(p for _, p in plan.before), plan)]
+    costs = [_of_one(one, out, threads, load) for one in (*(p for _, p in plan.before), plan)]
     known = [c.seconds / c.bytes_written for c in costs if c.seconds and c.bytes_written]
     seconds = [c.seconds or c.bytes_written * max(known, default=0.0) for c in costs]
     read, written = sum(c.bytes_read for c in costs), sum(c.bytes_written for c in costs)
     return Forecast(read, written, max(c.peak_bytes for c in costs), sum(seconds))
 
 
-def _of_one(plan: Plan, out: Path | None, threads: int | None) -> Forecast:
-    import psutil
-
+def _of_one(plan: Plan, out: Path | None, threads: int | None, load: bool) -> Forecast:
     from headstart.execution.meter import cores
     from headstart.io.atomic import twins
     from headstart.io.safetensors_files import WIDTHS
     from headstart.numerics.dry import bytes_read
-    from headstart.numerics.stream import room_bytes
 
     crew = threads or cores()
     place = next((p for p in (out.parents if out else ()) if p.is_dir()), None)
     how = twins(place) if plan.apart and place is not None else "link"
     read, written = bytes_read(plan.made, WIDTHS), bytes_on_disk(plan, how)
     if not all(e.file.is_file() for f in plan.folders for e in f.tensors.values()):  # it is made first
-        return Forecast(read, written, psutil.Process().memory_info().rss + room_bytes(plan.made, crew), 0.0)
+        return Forecast(read, written, _peak(plan, crew, load), 0.0)
     _sampled(plan, crew, WARM_ENTRIES)  # all is imported and compiled, before memory and time are looked at
-    peak = psutil.Process().memory_info().rss + room_bytes(plan.made, crew)
+    peak = _peak(plan, crew, load)
     seconds = written * (_sampled(plan, crew, SAMPLE_ENTRIES) + _writing_a_byte(place))
     return Forecast(read, written, peak, seconds)
+
+
+def _peak(plan: Plan, threads: int, load: bool) -> int:
+    import psutil
+
+    from headstart.numerics.stream import room_bytes
+
+    room = room_bytes(plan.made, threads)
+    return int(psutil.Process().memory_info().rss) + max(room, largest(plan) if load else 0)
 
 
 def _sampled(plan: Plan, threads: int, entries: int) -> float:

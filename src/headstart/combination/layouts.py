@@ -62,3 +62,9 @@ def bytes_on_disk(plan: Plan, how: Twin) -> int:
     heads = {n for names in plan.apart.values() for n in names}
     body = sum(m.bytes for m in plan.made if m.name not in heads)
     return plan.bytes_written + (body * (len(plan.apart) - 1) if plan.apart and how == "copy" else 0)
+
+
+def largest(plan: Plan) -> int:
+    """Bytes of the largest model that is made."""
+    heads = [sum(m.bytes for m in plan.made if m.name in names) for names in map(set, plan.apart.values())]
+    return plan.bytes_written - sum(heads) + max(heads, default=0)

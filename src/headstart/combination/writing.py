@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,10 @@ Report = Callable[[int, int], bool]  # bytes that are done, and bytes in all; Fa
 
 def write(
     plan: Plan, out: Path, *, shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False,
-    report: Report | None = None,
+    load: bool = False, report: Report | None = None,
 ) -> Receipt:  # fmt: skip
     """The merged model as a new folder. Raises `Stopped` when report asks to stop; what was done is kept for the next
-    call.
+    call. load: the folder appears only if transformers loads it whole and it runs.
 
     Raises `Refused` where the folder holds something, `OverBudget` where the disk has too little room, before anything
     is written.
@@ -51,6 +51,8 @@ def write(
     from headstart.numerics import stream
 
     began = time.perf_counter()
+    if load:
+        check_loadable(plan)
     layout = files_of(plan, shard_bytes)
     atomic.refuse_occupied(out, overwrite=overwrite)
     with atomic.writing(out.parent):
@@ -74,8 +76,11 @@ def write(
                 stream.run(plan.made, readers, writer, done=writer.done, seed=plan.seed, threads=crew, report=tell)
                 writer.complete()
             _verify(staging, plan)
-            receipt = _receipt(plan, crew, time.perf_counter() - began, how)
-            _files(plan, staging, receipt)
+            _files(plan, staging)
+            loaded = _loaded(plan, staging) if load else []
+            receipt = _receipt(plan, crew, time.perf_counter() - began, how, loaded)
+            with atomic.writing(staging):
+                (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
             atomic.sync_tree(staging)
             atomic.swap_in(staging, out)
             _protect(out, layout, how)
@@ -216,7 +221,28 @@ def _protect(out: Path, layout: Sequence[Shard], how: Twin) -> None:
             (out / shard.path).chmod(0o444)
 
 
-def _receipt(plan: Plan, threads: int, seconds: float, how: Twin) -> Receipt:
+def check_loadable(plan: Plan) -> None:
+    """Raises `Refused` for what transformers has no class of, before anything is written."""
+    from headstart.io.loading import class_of
+
+    for _, model, _ in plan.results:
+        class_of(model.config, f"model `{model.name}`")
+
+
+def _loaded(plan: Plan, staging: Path) -> list[dict[str, Any]]:
+    """What transformers makes of every model that was written."""
+    from headstart.io.loading import tried
+
+    told = []
+    for place, model, labels in plan.results:
+        config = config_of(plan, model, labels)
+        found = tried(staging / place / model.main, config, len(labels) if labels else None)
+        shapes = {name: list(shape) for name, shape in found.outputs.items()}
+        told.append({"folder": place.rstrip("/") or ".", **asdict(found), "outputs": shapes})
+    return told
+
+
+def _receipt(plan: Plan, threads: int, seconds: float, how: Twin, loaded: Sequence[Mapping[str, Any]]) -> Receipt:
     import numba
     import torch
 
@@ -243,6 +269,7 @@ def _receipt(plan: Plan, threads: int, seconds: float, how: Twin) -> Receipt:
             "plan": fingerprint(plan),
             "folders": folders_of(plan),
             "shared_by": how if plan.apart else None,
+            "loaded": list(loaded),
         },
     )
 
@@ -255,8 +282,8 @@ def folders_of(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _files(plan: Plan, staging: Path, receipt: Receipt) -> None:
-    """The configuration, tokenizer and preprocessor of each model that is made, and an account of the merge."""
+def _files(plan: Plan, staging: Path) -> None:
+    """The configuration, tokenizer and preprocessor of each model that is made, and a card."""
     from headstart.io.atomic import dumps, writing
     from headstart.io.model_folders import carry
 
@@ -270,7 +297,6 @@ def _files(plan: Plan, staging: Path, receipt: Receipt) -> None:
             shutil.copyfile(folder.where / name, staging / name)
         for name, text in plan.texts.items():
             (staging / name).write_text(text, encoding="utf-8")
-        (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
         (staging / "README.md").write_text(_card(plan), encoding="utf-8")
 
 

@@ -87,13 +87,15 @@ def merge(
     models: Sequence[str | Path], method: Any = "linear", *, out: str | Path, base: str | Path | None = None,
     settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
     dtype: str | None = None, seed: int = 0, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
-    overwrite: bool = False, report: Report | None = None, targets: Targets = (),
+    overwrite: bool = False, load: bool = False, report: Report | None = None, targets: Targets = (),
 ) -> Merged:  # fmt: skip
     """One model of several, written as a new folder; the inputs stay as they are.
 
     The arguments are those of `planned`; and shard_bytes: the most of one file. threads: side by side; else all
-    processors. report: is told of bytes done and in all, and stops the merge by saying False; called again, it goes on.
-    targets: rows for methods that read them: one target for all models, or one for each by the model's name.
+    processors. load: the result is loaded with transformers and run on one batch, and appears only if every tensor is
+    used, none is made up, and all outputs are finite. report: is told of bytes done and in all, and stops the merge by
+    saying False; called again, it goes on. targets: rows for methods that read them: one target for all models, or one
+    for each by the model's name.
 
     Raises `Refused` where the models do not fit together or the folder holds something, `OverBudget` where the disk has
     too little room, `Unreadable` for damaged files.
@@ -102,7 +104,9 @@ def merge(
         models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, dtype=dtype, seed=seed
     )
     plan = with_rows(plan, targets)
-    return carried_out(plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
+    return carried_out(
+        plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
+    )
 
 
 def with_rows(
@@ -136,7 +140,7 @@ def merge_auto(
     methods: Sequence[str] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
     dtype: str | None = None, budget: Budget | None = None, started: float | None = None, seeds: int = 3, seed: int = 0,
     shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False,
-    page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Tell | None = None,
+    load: bool = False, page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Tell | None = None,
     report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """The merge that does best on rows of the targets, chosen among all methods that fit, and written as a new folder.
@@ -152,6 +156,7 @@ def merge_auto(
     Raises `Refused` where the models do not fit together or there are too few rows to choose by.
     """
     from headstart.combination.auto import choose
+    from headstart.combination.writing import check_loadable
     from headstart.io.atomic import refuse_occupied
 
     place = Path(out).expanduser().absolute()
@@ -167,6 +172,8 @@ def merge_auto(
         models, "linear" if base is None else "task_arithmetic", base=base,
         heads=heads or ("separate" if several else "average"), unmatched=unmatched, dtype=dtype, seed=seed,
     )  # fmt: skip
+    if load:
+        check_loadable(plan)
     named = {_number(plan, n): t for n, t in targets.items()} if isinstance(targets, Mapping) else targets[0]
     chosen = choose(
         plan, named, methods=methods, budget=budget, started=started, seeds=seeds, tell=tell or (lambda *_: None)
@@ -174,19 +181,23 @@ def merge_auto(
     title = " and ".join(m.name for m in plan.models[:3]) + (", …" if len(plan.models) > 3 else "")
     texts = {**chosen.plan.texts, **({"report.html": page(title, chosen.facts)} if page else {})}
     found = dataclasses.replace(chosen.plan, texts=texts)
-    return carried_out(found, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
+    return carried_out(
+        found, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
+    )
 
 
 def merge_recipe(
     recipe: str | Path, *, out: str | Path, seed: int | None = None, shard_bytes: int = SHARD_BYTES,
-    threads: int | None = None, overwrite: bool = False, report: Report | None = None,
+    threads: int | None = None, overwrite: bool = False, load: bool = False, report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """What a recipe says, ours or mergekit's, written as a new folder. The other arguments are those of `merge`.
 
     seed: in place of the recipe's.
     """
     plan = planned_recipe(recipe, seed=seed)
-    return carried_out(plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, report=report)
+    return carried_out(
+        plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
+    )
 
 
 def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
@@ -239,7 +250,7 @@ def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
 
 def carried_out(
     plan: Plan, out: str | Path, *, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
-    overwrite: bool = False, report: Report | None = None,
+    overwrite: bool = False, load: bool = False, report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """A plan, written as a new folder; one that is made of others, after them."""
     from headstart.combination import chains
@@ -248,7 +259,7 @@ def carried_out(
     place = Path(out).expanduser().absolute()
 
     def written(one: Plan, where: Path, replace: bool) -> Receipt:
-        return write(one, where, shard_bytes=shard_bytes, threads=threads, overwrite=replace, report=report)
+        return write(one, where, shard_bytes=shard_bytes, threads=threads, overwrite=replace, load=load, report=report)
 
     if plan.before:
         return Merged(*chains.carried_out(plan, place, written, overwrite=overwrite))

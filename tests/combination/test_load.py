@@ -1,0 +1,147 @@
+"""`--load`: a result is kept only if transformers loads all of it and it runs; architectures that mergekit loses.
+
+Tensors are counted against the state dict that transformers itself makes of the first model.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import headstart as hs
+from combination import models
+from headstart.combination.merging import merge, merge_recipe, planned
+from headstart.combination.writing import RECEIPT
+from headstart.core import Problem, Refused, Unfit, Unreadable
+from headstart.io import loading, model_folders
+
+INPUTS = {"clip": "sentences through its tokenizer, images through its preprocessor",
+          "wav2vec2": "sounds through its preprocessor", "bert": "sentences through its tokenizer"}  # fmt: skip
+# tensors, of which mergekit 0.1.5 writes 8, 29 and 7 of vit, dinov2 and beit, and refuses the others but bert: see
+# benchmarks/mergekit_defects.py
+TENSORS = {"vit": 40, "dinov2": 45, "beit": 41, "clip": 78, "resnet": 50, "convnext": 39, "wav2vec2": 50, "bert": 41}
+
+
+@pytest.mark.parametrize("name", list(models.KINDS))
+def test_every_tensor_is_written_and_the_result_loads_and_runs(name: str, tmp_path: Path) -> None:
+    import transformers
+
+    folders = [models.save(tmp_path / f"m{seed}", name, seed) for seed in range(2)]
+    made = hs.merge(folders, out=tmp_path / "out", load=True)
+    (told,) = made.receipt.facts["loaded"]
+    assert told["architecture"] == models.KINDS[name][0]
+    assert told["tensors"] == TENSORS[name] == len(load_file(folders[0] / "model.safetensors"))
+    assert told["inputs"] == INPUTS.get(name, "images through its preprocessor")
+    if name != "clip":
+        assert told["outputs"] == {"logits": [3 if name == "bert" else 2, 3]}
+    assert json.loads((made.where / RECEIPT).read_text())["facts"]["loaded"] == [told]
+    kind = getattr(transformers, models.KINDS[name][0])
+    one, two, ours = (kind.from_pretrained(f, local_files_only=True).state_dict() for f in (*folders, made.where))
+    for key, value in ours.items():
+        if value.is_floating_point():
+            mean = (one[key].double() + two[key].double()) / 2
+            torch.testing.assert_close(value.double(), mean, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet", "wav2vec2", "bert"])
+def test_classifiers_of_different_labels_load_with_heads_of_their_own(name: str, tmp_path: Path) -> None:
+    folders = [models.save(tmp_path / n, name, i, ("x", "y", "z", "w")[: 2 + i]) for i, n in enumerate("ab")]
+    made = merge(folders, heads="separate", out=tmp_path / "out", load=True)
+    assert [(t["folder"], t["outputs"]["logits"][-1]) for t in made.receipt.facts["loaded"]] == [("a", 2), ("b", 3)]
+
+
+def bert(folder: Path, **config: Any) -> Path:
+    models.save(folder, "bert")
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**said, **config}))
+    return folder
+
+
+def changed(folder: Path, **tensors: torch.Tensor | None) -> Path:
+    held: dict[str, Any] = load_file(folder / "model.safetensors") | tensors
+    kept = {n: t for n, t in held.items() if t is not None}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_what_does_not_load_whole_or_gives_no_numbers_never_appears(tmp_path: Path) -> None:
+    head = "classifier.weight"
+    missing = changed(bert(tmp_path / "missing"), **{head: None})
+    strange = changed(bert(tmp_path / "strange"), strange=torch.ones(3))
+    wrong = changed(bert(tmp_path / "wrong"), **{head: torch.ones(3, 5)})
+    odd = changed(bert(tmp_path / "odd"), **{head: torch.full((3, 16), float("nan"))})
+    large = bert(tmp_path / "large")
+    table = "bert.embeddings.word_embeddings.weight"
+    changed(large, **{table: load_file(large / "model.safetensors")[table][:8]})
+    said = json.loads((large / "config.json").read_text())
+    (large / "config.json").write_text(json.dumps({**said, "vocab_size": 8}))
+    cases: list[tuple[type[Problem], Path, str]] = [
+        (Unreadable, missing, "`classifier.weight` is not in the folder, and would be drawn at random"),
+        (Unreadable, strange, "`strange` is in the folder, and is not used"),
+        (Unreadable, wrong, "tensors have other shapes than the configuration says"),
+        (Unfit, odd, "`logits` holds numbers that are not finite"),
+        (Unreadable, large, "and the embedding has 8 rows"),
+    ]
+    for problem, folder, what in cases:
+        with pytest.raises(problem) as caught:
+            merge([folder], out=tmp_path / "out", load=True)
+        assert what in caught.value.what, caught.value.what
+        assert not (tmp_path / "out").exists()
+        merge([folder], out=tmp_path / f"{folder.name}-out")  # without --load it is written as it is
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_what_transformers_has_no_class_of_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    for name, config in (
+        ("own", {"architectures": ["MyModel"], "auto_map": {"AutoModel": "code.MyModel"}}),
+        ("none", {"architectures": None}),
+        ("function", {"architectures": ["set_seed"]}),
+        ("path", {"architectures": ["models.bert.BertModel"]}),
+    ):
+        folder = bert(tmp_path / name, **config)
+        (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        with pytest.raises(Refused, match="has no architecture"):
+            merge([folder], out=tmp_path / "out", load=True)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(Refused, match="takes `past_values`, of which no example"):
+        loading.class_of({"architectures": ["TimeSeriesTransformerModel"]}, "x")
+
+
+def test_without_tokenizer_or_preprocessor_random_inputs_are_tried(tmp_path: Path) -> None:
+    for name, said in (("bert", "random tokens"), ("vit", "random images"), ("wav2vec2", "random sounds")):
+        folder = models.save(tmp_path / name, name)
+        for file in folder.iterdir():
+            if file.name not in ("config.json", "model.safetensors"):
+                file.unlink()
+        held = model_folders.read(folder)
+        assert loading.tried(folder, held.config, 3).inputs == said
+
+
+def test_a_recipe_is_loaded_too_and_the_forecast_counts_the_model(tmp_path: Path) -> None:
+    models.save(tmp_path / "a", "bert")
+    (tmp_path / "r.yaml").write_text("method: linear\nmodels: [a]\n")
+    made = merge_recipe(tmp_path / "r.yaml", out=tmp_path / "out", load=True)
+    assert made.receipt.facts["loaded"][0]["architecture"] == "BertForSequenceClassification"
+    from headstart.combination.layouts import largest
+
+    assert largest(planned([tmp_path / "a"])) == model_folders.read(tmp_path / "a").bytes
+    apart = planned([tmp_path / "a", tmp_path / "out"], heads="separate")
+    assert largest(apart) == model_folders.read(tmp_path / "a").bytes < apart.bytes_written
+
+
+def test_the_weight_of_a_single_model_stays_what_it_is_in_ties(tmp_path: Path) -> None:
+    """mergekit divides by the sum of weights that agree, by default, so that one model's weight does nothing."""
+    base, tuned = (models.save(tmp_path / n, "bert", i) for i, n in enumerate(("base", "tuned")))
+    before, after = (load_file(f / "model.safetensors") for f in (base, tuned))
+    for weight in (0.3, 1.0):
+        settings = {"density": 1.0, "weights": [weight]}
+        ours = load_file(merge([tuned], "ties", base=base, settings=settings, out=tmp_path / f"w{weight}").where
+                         / "model.safetensors")  # fmt: skip
+        for name, value in ours.items():
+            exact = before[name].double() + weight * (after[name].double() - before[name].double())
+            torch.testing.assert_close(value.double(), exact, atol=1e-6, rtol=1e-6)
