@@ -29,6 +29,17 @@ def test_every_command_prints_a_document_that_fits_its_schema(shelf: Path, shell
     fits(shell("delta", "compare", "mails.safetensors", "s", "--json"), "delta-compare")
     stacked = shell("delta", "stack", "s", "s", "--weights", "0.5,0.5", "--out", "t", "--json")
     assert fits(stacked, "delta")["facts"]["of"] == ["s", "s"]
+    parts: list[tuple[str, list[str], str, object]] = [
+        ("scale", ["0.5"], "by", 0.5), ("trim", ["--density", "0.1", "--per", "model"], "per", "model"),
+        ("mask", ["chats.safetensors"], "outside", False), ("project", ["chats.safetensors", "--rank", "2"], "rank", 2),
+    ]  # fmt: skip
+    for command, words, key, value in parts:
+        said = fits(shell("delta", command, "mails.safetensors", *words, "--out", "p", "--json"), "delta")
+        assert said["facts"]["method"] == command
+        assert said["facts"][key] == value
+        assert "exact" not in said["facts"]
+    said = shell("delta", "trim", "mails.safetensors", "--density", "2", "--out", "q")
+    assert (said.code, "density is 2.0" in said.err) == (1, True)
     fits(shell("delta", "apply", "mails.safetensors", shelf / "base", "--out", "back", "--json"), "delta-apply")
     assert (tmp_path / "back" / "model.safetensors").is_file()
 

@@ -111,6 +111,36 @@ def test_comparing_and_stacking(shelf: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(forms.dense(change), expected)
 
 
+def test_parts_of_a_delta_apply_and_add_up_to_it(shelf: Path, tmp_path: Path) -> None:
+    for name in ("mails", "chats"):
+        deltas.diff(shelf / "base", shelf / name, out=tmp_path / name)
+    mails, chats = tmp_path / "mails", tmp_path / "chats"
+    deltas.trim(mails, 0.1, out=tmp_path / "top")
+    pairs = {
+        "mask": [deltas.mask(mails, tmp_path / "top", out=tmp_path / f"m{o}", outside=o) for o in (False, True)],
+        "rows": [deltas.project(mails, chats, 3, side="rows", off=o, out=tmp_path / f"r{o}") for o in (False, True)],
+    }
+    whole = store.read(mails).changes
+    for inside, outside in pairs.values():
+        for name, change in whole.items():
+            if isinstance(change, forms.Whole):
+                continue
+            both = [forms.dense(d.delta.changes[name]) for d in (inside, outside) if name in d.delta.changes]
+            vector = len(forms.shape_of(change)) < 2 and inside is pairs["rows"][0]  # which projecting leaves alone
+            torch.testing.assert_close(both[0] if vector else sum(both), forms.dense(change), atol=1e-6, rtol=1e-5)
+        deltas.apply(inside.where, shelf / "base", out=inside.where.with_name(f"{inside.where.name}-applied"))
+    half = deltas.scale(mails, 0.5, out=tmp_path / "half")
+    assert abs(deltas.compare(half.where, mails)["cosine"] - 1) < 1e-6
+    for call, what in (
+        (lambda: deltas.scale(mails, float("nan"), out=tmp_path / "x"), "cannot be scaled by nan"),
+        (lambda: deltas.project(mails, chats, 0, out=tmp_path / "x"), "rank is 0"),
+        (lambda: deltas.project(mails, chats, 1, side="diagonal", out=tmp_path / "x"), "side is `diagonal`"),
+        (lambda: deltas.trim(mails, 0.1, per="layer", out=tmp_path / "x"), "per is `layer`"),
+    ):
+        with pytest.raises(Unfit, match=what):
+            call()
+
+
 def every_form(shape: tuple[int, ...] = (4, 6)) -> dict[str, forms.Form]:
     g = torch.Generator().manual_seed(0)
     change = torch.randn(shape, generator=g)

@@ -60,6 +60,20 @@ class SavedHeads(StrEnum):
     AVERAGE = "average"
 
 
+class TrimPer(StrEnum):
+    """Of what a share is kept."""
+
+    TENSOR = "tensor"
+    MODEL = "model"
+
+
+class ProjectSide(StrEnum):
+    """Whose directions a delta is projected on."""
+
+    COLUMNS = "columns"
+    ROWS = "rows"
+
+
 class TaskName(StrEnum):
     """The task types, as `--task` takes them."""
 
@@ -992,6 +1006,67 @@ def delta_stack(
     from headstart.combination.deltas import stack
 
     merging.delta(stack(files, _numbers(weights), out=out), machine=json)
+
+
+@changes.command("scale")
+def delta_scale(
+    file: DeltaFile,
+    by: Annotated[float, typer.Argument(help="a number, like 0.5")],
+    out: DeltaOut,
+    json: Json = False,
+) -> None:
+    """Multiply a delta."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import scale
+
+    merging.delta(scale(file, by, out=out), machine=json)
+
+
+@changes.command("mask")
+def delta_mask(
+    file: DeltaFile,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="a delta of the same base")],
+    out: DeltaOut,
+    outside: Annotated[bool, typer.Option("--outside", help="keep what the other leaves alone")] = False,
+    json: Json = False,
+) -> None:
+    """Keep the changes where another delta has one, too."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import mask
+
+    merging.delta(mask(file, other, out=out, outside=outside), machine=json)
+
+
+@changes.command("trim")
+def delta_trim(
+    file: DeltaFile,
+    density: Annotated[float, typer.Option(help="the share of entries that stay, like 0.2")],
+    out: DeltaOut,
+    per: Annotated[TrimPer, typer.Option(help="the share is of every tensor, or of all together")] = TrimPer.TENSOR,
+    json: Json = False,
+) -> None:
+    """Keep the largest changes."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import trim
+
+    merging.delta(trim(file, density, out=out, per=per.value), machine=json)
+
+
+@changes.command("project")
+def delta_project(
+    file: DeltaFile,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="a delta of the same base")],
+    rank: Annotated[int, typer.Option(help="how many of the other's directions")],
+    out: DeltaOut,
+    side: Annotated[ProjectSide, typer.Option(help="columns are outputs, rows inputs")] = ProjectSide.COLUMNS,
+    off: Annotated[bool, typer.Option("--off", help="keep what lies in none of these directions")] = False,
+    json: Json = False,
+) -> None:
+    """Keep the part of a delta that lies in another's first singular directions."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import project
+
+    merging.delta(project(file, other, rank, out=out, side=side.value, off=off), machine=json)
 
 
 AdapterFolder = Annotated[Path, typer.Argument(metavar="ADAPTER", help="folder that peft's `save_pretrained` wrote")]

@@ -1,4 +1,4 @@
-"""Deltas as files: taken from two models, applied to a base, made smaller, compared and added."""
+"""Deltas as files: taken from two models, applied to a base, made smaller, compared, added, and cut into parts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import __version__
 from headstart.core import Refused, Unfit
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.numerics.delta import Delta, Form
 
 COMPRESSIONS = ("sparse:DENSITY", "lowrank:RANK", "onebit", "onebit:rows", "int8", "int4")
+PER, SIDES = ("tensor", "model"), ("columns", "rows")
 TOP = 0.05  # of a tensor's changes, the largest, whose places two deltas are compared by
 
 
@@ -130,8 +131,65 @@ def compress(delta: str | Path, form: str, *, out: str | Path) -> Written:
     held = deltas.read(delta)
     smaller = _compression(form)
     made = mapped(held, lambda _, change: smaller(change))
-    facts = {**held.facts, "method": "compress", "form": form, "of": held.facts.get("method")}
-    return _written(replace(made, facts=facts), out)
+    return _derived(made, out, "compress", form=form)
+
+
+def scale(delta: str | Path, by: float, *, out: str | Path) -> Written:
+    """by · every change; tensors that are kept whole stay."""
+    from headstart.io import deltas
+    from headstart.numerics.delta_parts import multiplied
+
+    if not math.isfinite(by):
+        raise Unfit(f"a change cannot be scaled by {by}", where="delta scale", fix="give a number, like 0.5")
+    return _derived(multiplied(deltas.read(delta), by), out, "scale", by=by)
+
+
+def mask(delta: str | Path, other: str | Path, *, out: str | Path, outside: bool = False) -> Written:
+    """The changes where another delta of the same base has one too, or where its masks keep an entry.
+
+    outside: where it has none. Of tensors that the other has not nothing is left, or with `outside` everything; tensors
+    that are kept whole stay.
+    """
+    from headstart.io import deltas
+    from headstart.numerics.delta_parts import limited
+
+    made = limited(deltas.read(delta), deltas.read(other), outside=outside)
+    return _derived(made, out, "mask", by=Path(other).name, outside=outside)
+
+
+def trim(delta: str | Path, density: float, *, out: str | Path, per: Literal["tensor", "model"] = "tensor") -> Written:
+    """The largest changes: exactly that share of each tensor, or of all tensors together; of equal ones the first.
+
+    Tensors that are kept whole stay, and do not count.
+    """
+    from headstart.io import deltas
+    from headstart.numerics.delta_parts import trimmed
+    from headstart.numerics.portions import fraction
+
+    fraction(density, "density")
+    if per not in PER:
+        raise Unfit(f"per is `{per}`", where="--per", fix=f"use one of: {', '.join(PER)}")
+    return _derived(trimmed(deltas.read(delta), density, per), out, "trim", density=density, per=per)
+
+
+def project(
+    delta: str | Path, other: str | Path, rank: int, *, out: str | Path, side: Literal["columns", "rows"] = "columns",
+    off: bool = False,
+) -> Written:  # fmt: skip
+    """Every matrix in the span of another delta's first singular directions: of its columns (outputs) or rows (inputs).
+
+    off: what is left without that part. Directions that are no more than rounding do not count. Vectors and tensors
+    that are kept whole stay; of matrices that the other has not nothing is left, or with `off` everything.
+    """
+    from headstart.io import deltas
+    from headstart.numerics.delta_parts import projected
+
+    if rank < 1:
+        raise Unfit(f"rank is {rank}", where="--rank", fix="give 1 or more directions")
+    if side not in SIDES:
+        raise Unfit(f"side is `{side}`", where="--side", fix=f"use one of: {', '.join(SIDES)}")
+    made = projected(deltas.read(delta), deltas.read(other), rank, side=side, away=off)
+    return _derived(made, out, "project", by=Path(other).name, rank=rank, side=side, off=off)
 
 
 def stack(paths: Sequence[str | Path], weights: Sequence[float] = (), *, out: str | Path) -> Written:
@@ -208,6 +266,12 @@ def described(delta: Delta, size: int) -> dict[str, Any]:
     known = {k: v for k, v in delta.facts.items() if k not in ("tensors", "config")}
     listed = [{"form": f, "tensors": t, "entries": n, "bytes": b} for f, (t, n, b) in sorted(rows.items())]
     return {"base": delta.base, "bytes": size, "forms": listed, "gone": list(delta.gone), "facts": known}
+
+
+def _derived(made: Delta, out: str | Path, method: str, **told: Any) -> Written:
+    """A delta made of another, whose facts it keeps but for those that are no longer true."""
+    kept = {k: v for k, v in made.facts.items() if k not in ("exact", "tuned_weights")}
+    return _written(replace(made, facts={**kept, **told, "method": method, "of": made.facts.get("method")}), out)
 
 
 def _written(delta: Delta, out: str | Path) -> Written:

@@ -139,6 +139,13 @@ def shape_of(form: Form) -> tuple[int, ...]:
     return tuple(form.values.shape) if isinstance(form, Dense | Whole) else form.shape
 
 
+def needs_base(form: Form) -> bool:
+    """Whether the change is another one for another base."""
+    if isinstance(form, Sum):
+        return any(needs_base(p) for p in form.parts)
+    return isinstance(form, Masked) or (isinstance(form, LowRank) and form.magnitude is not None)
+
+
 # -- what a change is, and what it makes of its base -------------------------------------------------------------------
 
 
@@ -197,7 +204,7 @@ def _made(form: Form, base: torch.Tensor) -> torch.Tensor:
     if isinstance(form, Whole):
         return form.values
     if isinstance(form, Masked):
-        return torch.where(_unpacked(form.kept, prod(form.shape)).view(form.shape), base, torch.zeros_like(base))
+        return torch.where(kept_by(form), base, torch.zeros_like(base))
     assert isinstance(form, LowRank)  # the other forms do not
     assert form.magnitude is not None
     wide = torch.float64 if base.dtype == torch.float64 else torch.float32
@@ -258,7 +265,7 @@ def added(forms: Sequence[Form]) -> Form:
     if len(forms) == 1:
         return forms[0]
     for form in forms:
-        if not isinstance(form, LINEAR) or (isinstance(form, LowRank) and form.magnitude is not None):
+        if not isinstance(form, LINEAR) or needs_base(form):
             raise _bound(form, "added")
     if all(isinstance(f, LowRank) for f in forms):
         return side_by_side([f for f in forms if isinstance(f, LowRank)])
@@ -345,6 +352,15 @@ def masked(kept: torch.Tensor) -> Masked:
     return Masked(tuple(kept.shape), _packed(kept.flatten()))
 
 
+def kept_by(form: Masked) -> torch.Tensor:
+    """(…) booleans: the entries that a mask keeps.
+
+    >>> kept_by(masked(torch.tensor([[True, False]]))).tolist()
+    [[True, False]]
+    """
+    return _unpacked(form.kept, prod(form.shape)).view(form.shape)
+
+
 def _codes(form: Quantised) -> torch.Tensor:
     if form.bits == 8:
         return form.codes
@@ -372,11 +388,16 @@ def mapped(delta: Delta, change: Callable[[str, Form], Form]) -> Delta:
     return replace(delta, changes=kept)
 
 
-def stacked(deltas: Sequence[Delta], weights: Sequence[float]) -> Delta:
-    """Σ weight · delta. A whole tensor must be the same in all that have it. Raises `Unfit` for different bases."""
+def check_bases(deltas: Sequence[Delta]) -> None:
+    """Raises `Unfit` for deltas of different bases, whose entries mean different things."""
     bases = {d.base for d in deltas}
     if len(bases) > 1:
-        raise Unfit(f"the deltas have {len(bases)} bases", where="stack", fix="stack deltas of one base")
+        raise Unfit(f"the deltas have {len(bases)} bases", where="delta", fix="use deltas of one base")
+
+
+def stacked(deltas: Sequence[Delta], weights: Sequence[float]) -> Delta:
+    """Σ weight · delta. A whole tensor must be the same in all that have it. Raises `Unfit` for different bases."""
+    check_bases(deltas)
     changes: dict[str, Form] = {}
     for name in dict.fromkeys(n for d in deltas for n in d.changes):
         having = [(d.changes[name], w) for d, w in zip(deltas, weights, strict=True) if name in d.changes]
