@@ -330,10 +330,12 @@ def _names(delta: Delta, root: ModelFolder) -> dict[str, str | None]:
     told = delta.facts.get("tensors")
     if not isinstance(told, dict):
         told = {n: n if n in root.tensors else None for n in (*root.tensors, *delta.changes)}
-    lost = [str(n) for n in told.values() if n is not None and n not in root.tensors]
+    lost = [n for n in told.values() if n is not None and not (isinstance(n, str) and n in root.tensors)]
     if lost:
         raise Unfit(
-            f"the delta names `{lost[0]}`, which its base has not", where="delta apply", fix="make the delta again"
+            f"the delta names {ascii(lost[0])[:80]}, which its base has not",
+            where="delta apply",
+            fix="make the delta again",
         )
     return {str(n): str(b) if b is not None else None for n, b in told.items()}
 

@@ -43,7 +43,8 @@ def writing(place: Path) -> Iterator[None]:
                 where=f"`{place}`",
                 fix="choose another folder with --out, or change its permissions",
             ) from error
-        if isinstance(error, NotADirectoryError | FileExistsError | FileNotFoundError | IsADirectoryError):
+        odd = isinstance(error, NotADirectoryError | FileExistsError | FileNotFoundError | IsADirectoryError)
+        if odd or error.errno == errno.ENAMETOOLONG:
             raise Unreadable(
                 f"that is no place to write to ({error.strerror})",
                 where=f"`{place}`",

@@ -23,6 +23,7 @@ from headstart.numerics.delta import FORMS, Delta, Form, Sum
 
 from . import atomic, fingerprints
 from .model_folders import ModelFolder
+from .safe_files import parsed
 from .safetensors_files import Entry, entries
 
 FORMAT = 1
@@ -31,6 +32,7 @@ PLAIN: dict[str, tuple[str, ...]] = {  # fields that are no tensors
     "sparse": ("shape",), "lowrank": ("shape", "scale"), "onebit": ("shape",), "quantised": ("shape", "bits", "block"),
     "masked": ("shape",),
 }  # fmt: skip
+FAR = float(torch.finfo(torch.float32).max)
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -63,7 +65,7 @@ def read(path: str | Path) -> Delta:
     entries([place])  # the header, checked as strictly as that of any weights
     try:
         with safe_open(place, framework="pt") as file:
-            said = json.loads((file.metadata() or {}).get(KEY, "null"))
+            said = parsed((file.metadata() or {}).get(KEY, "null"))
             if not isinstance(said, dict):
                 raise _wrong(place, "it is no delta of headstart")
             version = said.get("format")
@@ -86,7 +88,8 @@ def _form(said: Mapping[str, Any], file: Any) -> Form:
     kind = FORMS[said["form"]]
     if kind is Sum:
         parts = tuple(_form(p, file) for p in said["parts"])
-        if not parts or any(isinstance(p, Sum) or forms.shape_of(p) != forms.shape_of(parts[0]) for p in parts):
+        simple = all(isinstance(p, forms.LINEAR) and not isinstance(p, Sum) and not forms.needs_base(p) for p in parts)
+        if not parts or not simple or any(forms.shape_of(p) != forms.shape_of(parts[0]) for p in parts):
             raise ValueError("a sum of changes that do not fit together")
         return Sum(parts)
     held = {str(f): file.get_tensor(str(key)) for f, key in said["tensors"].items()}
@@ -117,14 +120,15 @@ def _check(form: Form) -> None:
             raise ValueError("the factors of a low-rank change do not fit its shape")
         if form.magnitude is not None and form.magnitude.shape != (rows,):
             raise ValueError("the magnitudes of a low-rank change do not fit its shape")
-        if not isinstance(form.scale, int | float):
-            raise ValueError("the scale of a low-rank change is no number")
+        if not isinstance(form.scale, int | float) or abs(form.scale) > FAR:
+            raise ValueError("the scale of a low-rank change is no number of float32")
     elif isinstance(form, forms.OneBit):
         rows = form.shape[0] if form.shape else 1
-        if form.signs.dtype != torch.uint8 or len(form.signs) != -(-size // 8) or len(form.sizes) not in (1, rows):
+        flat = form.signs.dim() == form.sizes.dim() == 1
+        if not flat or not _holds(form.signs, size) or len(form.sizes) not in (1, rows):
             raise ValueError("signs or sizes of a one-bit change do not fit its shape")
     elif isinstance(form, forms.Masked):
-        if form.kept.dtype != torch.uint8 or len(form.kept) != -(-size // 8):
+        if form.kept.dim() != 1 or not _holds(form.kept, size):
             raise ValueError("the bits of a mask do not fit its shape")
     elif isinstance(form, forms.Quantised):
         if form.bits not in (8, 4) or not isinstance(form.block, int) or form.block < 1 or form.block % 2:
@@ -132,12 +136,17 @@ def _check(form: Form) -> None:
         blocks = -(-size // form.block)
         codes = blocks * form.block // (1 if form.bits == 8 else 2)
         kind = torch.int8 if form.bits == 8 else torch.uint8
-        if form.codes.dtype != kind or len(form.codes) != codes or len(form.scales) != blocks:
+        if form.codes.dtype != kind or form.codes.shape != (codes,) or form.scales.shape != (blocks,):
             raise ValueError("codes or scales of a quantised change do not fit its shape")
     for field, tensor in forms.tensors_of(form).items():
         number = field in ("values", "left", "right", "sizes", "scales", "magnitude")
         if number and not isinstance(form, forms.Whole) and tensor.dtype not in FLOATS:
             raise ValueError(f"`{field}` is stored as {tensor.dtype}")
+
+
+def _holds(bits: torch.Tensor, size: int) -> bool:
+    """Whether packed bits are as many as a tensor has entries."""
+    return bits.dtype == torch.uint8 and len(bits) == -(-size // 8)
 
 
 def fingerprint(folder: ModelFolder, *, cache: Path | None = None) -> str:

@@ -82,13 +82,26 @@ def read(where: str | Path, name: str | None = None) -> ModelFolder:
             fix="merge adapters with `headstart adapter merge`, or write the adapter into its base first",
         )
     main = _main(folder)
-    tensors = {e.name: e for e in entries(weight_files(folder / main, root=folder))}
+    tensors = {e.name: e for e in _entries(folder, main)}
     for beside in _beside(folder, main):
-        tensors |= {f"{beside}{e.name}": e for e in entries(weight_files(folder / beside, root=folder))}
+        tensors |= {f"{beside}{e.name}": e for e in _entries(folder, beside)}
     config = read_json(folder / main, "config.json", root=folder)
     return ModelFolder(
         name or folder.name, folder, main, tensors, config, _labels(config), tuple(sorted(_carried(folder)))
     )
+
+
+def _entries(folder: Path, inner: str) -> list[Entry]:
+    """Tensors of one part. Slashes are for parts of the folder: a name that brings its own could name another file."""
+    found = entries(weight_files(folder / inner, root=folder))
+    for entry in found:
+        if "/" in entry.name:
+            raise Unreadable(
+                f"the name of the tensor `{entry.name[:80]}` holds a slash",
+                where=f"model `{folder}`",
+                fix="save the model again with dots in place of slashes",
+            )
+    return found
 
 
 def _main(folder: Path) -> str:

@@ -9,6 +9,7 @@ modules (`modules_to_save`). What is not known is refused, and nothing is left o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import sqrt
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from headstart.core import Refused, Unreadable
@@ -27,6 +29,8 @@ from .safetensors_files import Entry, entries
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OUTER = "base_model.model."  # before every name
+# what a configuration of wrong types raises where it is used
+SLIPS = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ArithmeticError, re.error)
 Kind = Literal["linear", "transposed", "convolution", "embedding"]
 # settings that change what an adapter computes, with the values that are understood; `None` and absence are the first
 UNDERSTOOD: dict[str, tuple[Any, ...]] = {
@@ -78,7 +82,14 @@ def read(where: str | Path) -> Adapter:
     if not file.is_file():
         raise Unreadable(f"there is no `{WEIGHTS}`", where=f"adapter `{where}`", fix="save the adapter as safetensors")
     entries([file])
-    return _parsed(folder.name, config, load_file(file), str(where))
+    try:
+        return _parsed(folder.name, config, load_file(file), str(where))
+    except (SafetensorError, *SLIPS) as error:
+        raise Unreadable(
+            f"the adapter is damaged: {' '.join(str(error).split())[:120] or type(error).__name__}",
+            where=f"adapter `{where}`",
+            fix="copy the folder again from its origin",
+        ) from error
 
 
 def whole_tensors(where: Path) -> dict[str, Entry]:
@@ -145,13 +156,18 @@ def _low_rank(
     return low, kind
 
 
+def _checked(pattern: str) -> str:
+    """A pattern of peft's. Repeated groups can take for ever on a name, and none is needed to say which layers."""
+    if re.search(r"\)[*+{]", pattern):
+        raise ValueError(f"the pattern `{pattern[:60]}` repeats a group")
+    return pattern
+
+
 def _scale(module: str, config: Mapping[str, Any], rank: int) -> float:
     """alpha / rank, or alpha / √rank for rsLoRA; a pattern holds for modules whose name ends with it."""
-    import re
-
     alpha = config.get("lora_alpha", 8)
     for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+        if re.fullmatch(rf"(.*\.)?({_checked(pattern)})", module):
             alpha = value
             break
     return float(alpha) / (sqrt(rank) if config.get("use_rslora") else rank)

@@ -9,7 +9,17 @@ from typing import Any
 
 from headstart.core import Unreadable
 
+MOST_PATH_BYTES = 200  # of a name inside a folder; file systems take 255 a part
 MOST_JSON_BYTES = 256 * 2**20  # the largest tokenizers are near 40 MB
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can be written down: without halves of surrogate pairs, and without the end of a C string.
+
+    >>> is_plain("encoder.weight"), is_plain("a\\0b"), is_plain("\\ud800")
+    (True, False, False)
+    """
+    return "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def inside(folder: Path, name: str, *, root: Path | None = None) -> Path:
@@ -23,9 +33,14 @@ def inside(folder: Path, name: str, *, root: Path | None = None) -> Path:
     homes = [home]
     if home.parent.name == "snapshots":
         homes.append(home.parent.parent / "blobs")
-    if "\0" in name or Path(name).is_absolute() or not any(path.resolve().is_relative_to(h) for h in homes):
+    try:
+        away = not is_plain(name) or len(os.fsencode(name)) > MOST_PATH_BYTES or Path(name).is_absolute()
+        away = away or not any(path.resolve().is_relative_to(h) for h in homes)
+    except (OSError, RuntimeError):  # links in a circle
+        away = True
+    if away:
         raise Unreadable(
-            f"`{name}` leads out of the folder",
+            f"`{name if is_plain(name) else ascii(name)[1:-1]}` leads out of the folder",
             where=f"source `{folder}`",
             fix="put a copy of the file into the folder, if you trust it",
         )
@@ -54,13 +69,21 @@ def read_any_json(folder: Path, name: str, *, root: Path | None = None) -> Any:
                 where=f"source `{folder}`",
                 fix="copy the folder again from its origin",
             )
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(
             f"`{name}` cannot be read as JSON: {' '.join(str(error).split())[:120]}",
             where=f"source `{folder}`",
             fix="copy the folder again from its origin",
         ) from error
+
+
+def parsed(text: str) -> Any:
+    """A value of JSON. Raises ValueError for what is none, and for halves of surrogate pairs, which no file holds."""
+    found = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
 
 
 def write_json(value: Any, path: Path) -> None:

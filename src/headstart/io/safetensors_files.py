@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headstart.core import Unreadable
 
-from .safe_files import inside, read_json
+from .safe_files import inside, is_plain, read_json
 
 MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 WIDTHS = {
@@ -81,10 +81,19 @@ def _entries(file: Path) -> list[Entry]:
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else -1
             if not 0 < length <= min(MOST_HEADER_BYTES, total - 8):
                 raise ValueError(f"the header says {length} bytes, and the file has {total}")
-            header = json.loads(handle.read(length).decode("utf-8"))
+            header = json.loads(handle.read(length).decode("utf-8"), object_pairs_hook=_once)
         return _laid_out(header, file, 8 + length, total)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(file.parent, f"`{file.name}` is damaged: {' '.join(str(error).split())[:120]}") from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, in which no key is there twice: readers differ in which of the two they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"`{next(n for n in names if names.count(n) > 1)}` is there twice")
+    return found
 
 
 def _laid_out(header: dict[str, dict[str, object]], file: Path, begin: int, total: int) -> list[Entry]:
@@ -92,12 +101,14 @@ def _laid_out(header: dict[str, dict[str, object]], file: Path, begin: int, tota
     for name, spec in header.items():
         if name == "__metadata__":
             continue
+        if not is_plain(name):
+            raise ValueError(f"the name {ascii(name)[:80]} is no text")
         dtype, shape, offsets = spec["dtype"], spec["shape"], spec["data_offsets"]
-        if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(f"tensor `{name}` has no shape")
         if not isinstance(dtype, str) or dtype not in WIDTHS:
             raise ValueError(f"tensor `{name}` has the unknown type `{dtype}`")
-        if not isinstance(offsets, list) or len(offsets) != 2 or not all(isinstance(n, int) for n in offsets):
+        if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(n) is int for n in offsets):
             raise ValueError(f"tensor `{name}` has no place in the file")
         start, end = begin + offsets[0], begin + offsets[1]
         if end - start != math.prod(shape) * WIDTHS[dtype]:

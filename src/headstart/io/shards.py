@@ -20,6 +20,7 @@ from typing import Any, Self
 from headstart.core import Unreadable
 
 from .atomic import twin, write_json, writing
+from .safe_files import is_plain
 from .safetensors_files import WIDTHS, Entry
 
 SINGLE = "model.safetensors"
@@ -122,6 +123,8 @@ def laid_out(tensors: Sequence[Planned], shard_bytes: int) -> list[Shard]:
     >>> [s.name for s in laid_out([Planned("a", "F32", (4,)), Planned("b", "F32", (4,))], 16)]
     ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
     """
+    for tensor in tensors:
+        _check_name(tensor)
     made = []
     for folder in dict.fromkeys(t.folder for t in tensors):
         groups: list[list[Planned]] = [[]]
@@ -136,6 +139,17 @@ def laid_out(tensors: Sequence[Planned], shard_bytes: int) -> list[Shard]:
         names = [numbered(i, many) for i in range(many)]
         made += [_shard(folder, name, group) for name, group in zip(names, groups, strict=True)]
     return made
+
+
+def _check_name(tensor: Planned) -> None:
+    """Raises `Unreadable` for a name that leads out of the folder: names come from other people's files."""
+    parts = tensor.folder.split("/")[:-1]
+    if any(part in ("", ".", "..") for part in parts) or not is_plain(tensor.name):
+        raise Unreadable(
+            f"the tensor's name {ascii(tensor.name)[:80]} leads out of the folder",
+            where="tensors to be written",
+            fix="rename the tensor, if you trust where it comes from",
+        )
 
 
 def numbered(at: int, many: int) -> str:
