@@ -171,6 +171,21 @@ def test_any_index(tmp_path: Path, index: Any) -> None:
     assert all(e.file.resolve().is_relative_to(folder.resolve()) for e in held.tensors.values())
 
 
+@quick
+@given(values | st.lists(st.fixed_dictionaries({"type": st.just("x.Transformer"), "path": values | st.sampled_from(
+    ["0_T", "0_T/", "./0_T", "0_T/../0_T", "..", "../model/0_T", "0_T/../../model/0_T", "/", "link", "0_T\0"])}),
+    min_size=1, max_size=2))  # fmt: skip
+@example([{"type": "x.Transformer", "path": "../model/0_T"}])
+@example([{"type": "x.Transformer", "path": "0_T/../../model/0_T"}])
+def test_any_list_of_modules(tmp_path: Path, modules: Any) -> None:
+    folder = fresh(tmp_path) / "model"
+    (folder / "0_T").mkdir(parents=True)
+    save_file(GOOD, folder / "0_T" / "model.safetensors")
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "modules.json").write_text(json.dumps(modules))
+    used(folder)
+
+
 configs = st.dictionaries(
     st.sampled_from(
         ["architectures", "id2label", "tie_word_embeddings", "dtype", "torch_dtype", "num_labels", "model_type"]

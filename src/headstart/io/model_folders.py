@@ -109,9 +109,16 @@ def _main(folder: Path) -> str:
     modules = read_any_json(folder, "modules.json")
     for module in modules if isinstance(modules, list) else ():
         if isinstance(module, dict) and str(module.get("type", "")).endswith("Transformer"):
-            place = str(module.get("path") or "")
-            inside(folder, place or ".", root=folder)
-            return f"{place}/" if place else ""
+            told = str(module.get("path") or ".")
+            inside(folder, told, root=folder)
+            place = os.path.normpath(told)
+            if place.startswith(".."):  # into the folder again by its name, which a result has not
+                raise Unreadable(
+                    f"`{told}` leads out of the folder",
+                    where=f"model `{folder}`",
+                    fix="name the folders of modules by their own names in `modules.json`",
+                )
+            return "" if place == "." else f"{place}/"
     return ""
 
 
