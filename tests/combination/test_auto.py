@@ -64,8 +64,9 @@ def test_it_is_better_than_the_baselines_where_it_says_so(result: Any) -> None:
 
 
 def test_what_is_written_is_what_was_chosen(tuned: Family, tmp_path: Path) -> None:
-    made, _ = chosen(tuned, tmp_path / "out", methods=["ties"])
+    made, _ = chosen(tuned, tmp_path / "out", methods=["ties"], load=True)
     assert made.plan.method == "ties"
+    assert [t["folder"] for t in made.receipt.facts["loaded"]] == list(tuned.models)
     merge(
         list(tuned.models.values()), "ties", base=tuned.base, settings=dict(made.plan.settings), heads="separate",
         out=tmp_path / "again",
