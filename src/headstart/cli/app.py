@@ -579,7 +579,7 @@ def merge(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
 ) -> None:
-    """Merge models into one, tensor by tensor, by a method, by a recipe, or by what does best on rows."""
+    """Merge models into one, by a method, a recipe, or what does best on rows."""
     from headstart.cli import merging
     from headstart.combination.merging import carried_out, planned, planned_recipe, with_rows
     from headstart.combination.writing import check_loadable
