@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from headstart.combination.weighting.linear import Linear
 from headstart.combination.weighting.task_arithmetic import TaskArithmetic
+from headstart.numerics.dry import bytes_read
 from headstart.numerics.stream import Made, Memory, Part, Stopped, run
 from headstart.testing.merges import merged
 
@@ -73,6 +76,51 @@ def test_rows_are_taken_from_where_they_lie_and_missing_ones_from_their_owners()
         made = Made("h", "F32", 4, (3, 2), None, parts, "weighting", Linear())
         run([made], [Memory({"h": first}), Memory({"h": second})], out, tile=tile)
         assert out.tensors["h"].tolist() == [[3.0, 3.0], [2.0, 2.0], [3.0, 3.0]]
+
+
+class Counting(Memory):
+    """Counts the bytes that are asked for, and the questions."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(tensors)
+        self.bytes = self.questions = 0
+
+    def read(self, name: str, start: int, into: Any) -> None:
+        self.bytes, self.questions = self.bytes + into.nbytes, self.questions + 1
+        super().read(name, start, into)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(9, 4), (1, 9), (9,)]), st.sampled_from([1, 3, 7, 100]))
+def test_rows_in_any_order_are_what_rows_one_by_one_are(seed: int, shape: tuple[int, ...], tile: int) -> None:
+    """Of nine rows in the result each model has some; rows may also lie along the second axis. In float64 by a loop."""
+    draw = np.random.default_rng(seed)
+    wide = int(np.prod(shape)) // 9
+    tables = [draw.standard_normal((12, wide)) for _ in range(3)]
+    maps = [np.where(draw.random(9) < 0.3, -1, np.arange(9) + draw.integers(0, 4)) for _ in range(3)]
+    plain = [Part(i, "w", "F64", rows) for i, rows in enumerate(maps)]
+    parts = tuple(replace(p, owners=tuple(plain)) for p in plain)
+    expected = np.zeros((9, wide))
+    for row in range(9):
+        owners = [k for k in range(3) if maps[k][row] >= 0]
+        for k in range(3):
+            for one in [k] if k in owners else owners:
+                expected[row] += tables[one][maps[one][row]] / (3 if k in owners else 3 * len(owners))
+    models = [Counting({"w": torch.from_numpy(t)}) for t in tables]
+    out = Memory({"w": torch.empty(shape, dtype=torch.float64)})
+    made = Made("w", "F64", 8, shape, None, parts, "weighting", Linear())
+    run([made], models, out, tile=tile)
+    np.testing.assert_allclose(out.tensors["w"].numpy().reshape(9, wide), expected, atol=1e-15)
+    assert sum(m.bytes for m in models) == bytes_read([made], {"F64": 8})
+
+
+def test_rows_that_lie_together_are_read_together() -> None:
+    rows = np.array([5, 6, 7, 8, 9, 0, 1, 2, 3, 4])
+    model = Counting({"w": torch.arange(40.0).view(10, 4)})
+    out = Memory({"w": torch.empty(10, 4)})
+    made = Made("w", "F32", 4, (10, 4), None, (Part(0, "w", "F32", rows),), "weighting", Linear())
+    run([made], [model], out)
+    assert torch.equal(out.tensors["w"], model.tensors["w"][rows])
+    assert model.questions == 2
 
 
 def test_an_error_in_one_thread_stops_all_and_reaches_the_caller() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .layouts import bytes_on_disk, largest
 
 if TYPE_CHECKING:
-    from headstart.numerics.stream import Made
+    from headstart.numerics.stream import Made, Part
 
     from .plans import Plan
 
@@ -97,9 +97,20 @@ def _pieces(made: list[Made], entries: int) -> list[Made]:
             break
         row = prod(one.shape[1:]) if one.shape else 1
         rows = min(one.shape[0], max(1, left // row)) if one.shape else 1
-        out.append(dataclasses.replace(one, shape=(rows, *one.shape[1:]) if one.shape else ()))
+        parts = [_first(p, one.shape, rows) for p in (one.base, *one.tuned)]
+        tuned = tuple(p for p in parts[1:] if p is not None)
+        shape = (rows, *one.shape[1:]) if one.shape else ()
+        out.append(dataclasses.replace(one, shape=shape, base=parts[0], tuned=tuned))
         left -= rows * row
     return out
+
+
+def _first(part: Part | None, shape: tuple[int, ...], rows: int) -> Part | None:
+    """The part of as many first rows, where its rows are those of the tensor's first axis."""
+    if part is None or part.rows is None or len(part.rows) != shape[0]:
+        return part
+    owners = tuple(p for o in part.owners if (p := _first(o, shape, rows)) is not None)
+    return dataclasses.replace(part, rows=part.rows[:rows], owners=owners)
 
 
 def _writing_a_byte(place: Path | None) -> float:

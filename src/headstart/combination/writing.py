@@ -126,7 +126,9 @@ def said_of(method: Any) -> dict[str, Any]:
 
 
 def _rows(part: Part) -> list[Any] | None:
-    return None if part.rows is None else [part.rows.tolist(), [[o.model, o.name, _rows(o)] for o in part.owners]]
+    if part.rows is None:
+        return None
+    return [hashlib.sha256(part.rows.tobytes()).hexdigest(), [[o.model, o.name, _rows(o)] for o in part.owners]]
 
 
 def _state(folder: ModelFolder) -> list[Any]:

@@ -11,7 +11,7 @@ import torch
 
 from headstart.core import TensorContext
 
-from .stream import Combine, Made, _key
+from .stream import Combine, Made, Part, _key
 
 Array = np.ndarray[Any, Any]
 
@@ -80,10 +80,11 @@ def bytes_read(made: Sequence[Made], widths: dict[str, int]) -> int:
 
 
 def _of_one(made: Made, widths: dict[str, int], surveys: dict[Any, int]) -> int:
-    tuned = sum(made.size * widths[p.dtype] for p in made.tuned)
-    base = made.size * widths[made.base.dtype] if made.base is not None else 0
+    each = [_of_part(made, p, widths) for p in made.tuned]
+    tuned = sum(each)
+    base = _of_part(made, made.base, widths) if made.base is not None else 0
     if made.method is None or not made.size:
-        return base or made.size * widths[made.tuned[0].dtype]
+        return base or each[0]
     if made.kind == "merging":
         return base + tuned
     if made.kind == "trimming":
@@ -97,6 +98,18 @@ def _of_one(made: Made, widths: dict[str, int], surveys: dict[Any, int]) -> int:
     used: Array = np.asarray(np.atleast_2d(said.values).any(axis=0))
     if inner.weights_asked or inner.changes_asked:
         used[:] = True
-    last = sum(made.size * widths[p.dtype] for p, u in zip(made.tuned, used, strict=True) if u)
+    last = sum(size for size, u in zip(each, used, strict=True) if u)
     last += base if said.of == "changes" else 0
     return last + tuned * inner.weights_asked + (tuned + base) * inner.changes_asked
+
+
+def _of_part(made: Made, part: Part, widths: dict[str, int]) -> int:
+    """One reading of a part; rows that it lacks are read of all their owners."""
+    if part.rows is None:
+        return made.size * widths[part.dtype]
+    lacks = part.rows < 0
+    read = int((~lacks).sum()) * widths[part.dtype]
+    for owner in part.owners:
+        has = lacks if owner.rows is None else lacks & (owner.rows >= 0)
+        read += int(has.sum()) * widths[owner.dtype]
+    return read * (made.size // max(1, len(part.rows)))

@@ -9,6 +9,7 @@ over fixed blocks or counted in whole numbers: neither the size of tiles, nor th
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -345,11 +346,12 @@ class Tensors:
             yield out
 
     def _by_rows(self, part: Part, start: int, stop: int, room: Room, key: Any, dtype: Any) -> Array:
-        """Entries of rows that lie elsewhere in the part, or with its owners."""
+        """Entries of rows that lie elsewhere in the part, or with its owners; what lies together is read together."""
+        assert part.rows is not None
         out = room.of((key, "rows"), (stop - start,), dtype)
-        wide = prod(self.made.shape[1:])
-        for row in range(start // wide, -(-stop // wide)):
-            first, last = max(start, row * wide), min(stop, (row + 1) * wide)
+        wide = self.made.size // len(part.rows)
+        for row, end in _runs((part, *part.owners), start // wide, -(-stop // wide)):
+            first, last = max(start, row * wide), min(stop, end * wide)
             having = [p for p in (part, *part.owners) if p.rows is None or p.rows[row] >= 0]
             having = having[:1] if having and having[0] is part else having
             into = out[first - start : last - start]
@@ -357,7 +359,11 @@ class Tensors:
             for one in having:
                 shift = 0 if one.rows is None else (int(one.rows[row]) - row) * wide
                 raw = self.raw(one, first + shift, last + shift, room, (key, "row"))
-                into += self._as_floats(raw, one.dtype, room, (key, "row"), dtype) / dtype(len(having))
+                found = self._as_floats(raw, one.dtype, room, (key, "row"), dtype)
+                if len(having) == 1:  # zeros keep their signs
+                    into[:] = found
+                else:
+                    into += found / dtype(len(having))
         return out
 
     def torch(self, start: int, stop: int, room: Room) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
@@ -381,6 +387,19 @@ class Tensors:
         for one in found:  # room of our own
             one[odd] = 0
         return found[0], found[1:], odd
+
+
+def _runs(parts: Sequence[Part], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Rows [first, last) cut where in one of the parts a row does not follow the one before it."""
+    cut = np.zeros(last - first, bool)
+    cut[0] = True
+    for part in parts:
+        if part.rows is not None:
+            rows = part.rows[first:last]
+            moved = np.where(rows < 0, -last - 1, rows - np.arange(first, last))
+            cut[1:] |= moved[1:] != moved[:-1]
+    starts = [*(first + np.flatnonzero(cut)).tolist(), last]
+    yield from itertools.pairwise(starts)
 
 
 def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], Any]:
