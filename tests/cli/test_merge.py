@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,17 @@ def test_a_dry_run_writes_nothing_and_its_document_fits_its_schema(shelf: Path, 
     document = fits(shell(*words, "--dry-run", "--json", "--out", tmp_path / "out"), "merge-plan")
     assert document["settings"]["density"] == 0.3
     assert document["labels"] == ["low", "mid", "high"]
+    assert document["vocabulary"]["said"] == "the same in all (64 rows)"
     assert not (tmp_path / "out").exists()
     said = shell(*words, "--dry-run")
     assert said.code == 0
-    for word in ("density=0.3", "reads", "memory at most", "the mean, as `base` has no such tensor"):
+    for word in (
+        "density=0.3",
+        "vocabulary       the same in all (64 rows)",
+        "reads",
+        "memory at most",
+        "the mean, as `base` has no such tensor",
+    ):
         assert word in said.out
 
 
@@ -123,3 +131,20 @@ def test_auto_says_what_it_wants(shelf: Path, shell: Shell, tmp_path: Path) -> N
     assert "add --target FILE" in said.err
     said = shell("merge", "regmean", shelf / "mails", shelf / "chats", "--out", tmp_path / "out")
     assert "`regmean` reads rows, and none are named" in said.err
+
+
+def test_whose_vocabulary_it_is_can_be_said(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    other = tiny_models.save_model(tmp_path / "other", "bert", seed=5, head=True)
+    said = json.loads((other / "tokenizer.json").read_text())
+    said["model"]["vocab"]["zebra"] = said["model"]["vocab"].pop("cat")
+    (other / "tokenizer.json").write_text(json.dumps(said))
+    words = ["merge", "linear", shelf / "mails", other]
+    refused = shell(*words, "--dry-run")
+    assert refused.code == 1
+    assert "2 tokens are of `mails` or `other` alone, such as `cat`" in refused.err
+    assert "--vocabulary union, base or first" in refused.err
+    document = fits(shell(*words, "--vocabulary", "union", "--out", tmp_path / "out", "--json"), "merge")
+    assert document["vocabulary"]["tokens"] == 30
+    shown = shell(*words, "--vocabulary", "first", "--dry-run")
+    assert "those of `mails`, 29 tokens" in shown.out
+    assert shell("merge", "recipe.yaml", "out", "--vocabulary", "union").code == 1

@@ -53,6 +53,15 @@ class UnmatchedRule(StrEnum):
     DROP = "drop"
 
 
+class VocabularyRule(StrEnum):
+    """Whose tokens the result has where those of the models differ."""
+
+    REFUSE = "refuse"
+    UNION = "union"
+    BASE = "base"
+    FIRST = "first"
+
+
 class SavedHeads(StrEnum):
     """What becomes of modules that adapters keep whole."""
 
@@ -558,6 +567,7 @@ def merge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and its cost, and write nothing")] = False,
     heads: Annotated[Optional[HeadsRule], typer.Option(help="separate: every model keeps its own")] = None,
     unmatched: Annotated[UnmatchedRule, typer.Option(help="tensors that not all have")] = UnmatchedRule.REFUSE,
+    vocabulary: Annotated[VocabularyRule, typer.Option(help="whose, where tokens differ")] = VocabularyRule.REFUSE,
     dtype: Annotated[Optional[str], typer.Option(help="of the result: bfloat16, float16, float32")] = None,
     shard: Annotated[str, typer.Option(help="the most of one file")] = "5GB",
     target: Annotated[
@@ -586,7 +596,9 @@ def merge(
     from headstart.core import Unfit, bytes_of
 
     method, *models = what
-    rules: dict[str, Any] = {"base": base, "unmatched": unmatched.value, "dtype": dtype, "seed": seed or 0}
+    rules: dict[str, Any] = {
+        "base": base, "unmatched": unmatched.value, "vocabulary": vocabulary.value, "dtype": dtype, "seed": seed or 0,
+    }  # fmt: skip
     options = {"label": label, "image": image, "metric": metric, "seed": seed or 0, **_columns(text, pair)}
 
     def read(data: str) -> Any:
@@ -607,7 +619,8 @@ def merge(
         )  # fmt: skip
         return
     if method.endswith((".yaml", ".yml")):
-        if len(models) > 1 or (models and out is not None) or base or settings or dtype:
+        ruled = heads or (unmatched, vocabulary) != (UnmatchedRule.REFUSE, VocabularyRule.REFUSE)
+        if len(models) > 1 or (models and out is not None) or base or settings or dtype or ruled:
             raise Unfit("a recipe says all of this itself", where="merge", fix=f"type: headstart merge {method} OUT")
         out = Path(models[0]) if models else out
         plan = planned_recipe(method, seed=seed)

@@ -36,6 +36,7 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
         ("base", said["base"] or "none"),
         ("models", ", ".join(said["models"])),
         *_labels(said["folders"]),
+        ("vocabulary", said["vocabulary"]["said"] if said["vocabulary"] else "none"),
         ("reads", size(cost.bytes_read)),
         ("writes", size(cost.bytes_written)),
         ("memory at most", size(cost.peak_bytes)),
@@ -281,6 +282,7 @@ def _described(found: Plan) -> dict[str, Any]:
         "models": [m.name for m in found.models],
         "labels": list(found.labels) if found.labels else None,
         "folders": folders_of(found),
+        "vocabulary": found.words.facts if found.words is not None else None,
         "seed": found.seed,
     }
 

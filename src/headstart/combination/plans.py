@@ -13,8 +13,11 @@ from headstart.core import Refused, Unfit
 
 from .heads import head_of, is_label_wise, kept, places_of
 from .slices import depths
+from .vocabularies import VOCABULARY, VocabularyRule, Words, filled, is_input, is_output, related
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headstart.io.model_folders import ModelFolder
     from headstart.io.safetensors_files import Entry
     from headstart.numerics.stream import Kind, Made, Part
@@ -23,9 +26,6 @@ Heads = Literal["average", "concatenate", "separate", "refuse"]
 Unmatched = Literal["refuse", "drop"]
 HEADS: tuple[str, ...] = get_args(Heads)
 UNMATCHED: tuple[str, ...] = get_args(Unmatched)
-# output embeddings that are not stored where they are the input embedding, and names that this has
-OUTPUTS = frozenset({"lm_head.weight", "cls.predictions.decoder.weight", "embed_out.weight", "output.weight"})
-INPUTS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight")
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 TAKEN = ("merge.json", "README.md", "written.txt")  # what lies beside the models' folders
 STATISTICS = ("running_mean", "running_var")
@@ -51,8 +51,8 @@ class Plan:
 
     folders: what is read, by the parts' numbers. method, settings: as a receipt says them.
     fates: by tensor of the result; lost: (model, tensor) of those that are not in it.
-    config: what the donor's configuration gets beside the labels. files: of other folders than the donor, name ->
-    folder; texts: files with a text of their own.
+    config: what the donor's configuration gets beside the labels. files: of other folders than the donor, by name;
+    texts: files with a text of their own. words: how the vocabularies of the models relate, None without any.
     apart: where every model keeps its own head, a folder of the result for each, in their order, with the tensors of
     the result that are its head; empty where one model is made.
     before: models that are made first, by name, and name: that of this one; again: the plan, once those before it lie
@@ -75,8 +75,9 @@ class Plan:
     seed: int
     warnings: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, ModelFolder] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    words: Words | None = None
     apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     before: tuple[tuple[str, Plan], ...] = ()
     name: str = ""
@@ -98,39 +99,43 @@ class Plan:
 
 def plan(
     models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, kind: Kind, *, heads: Heads = "average",
-    unmatched: Unmatched = "refuse", dtype: str | None = None, seed: int = 0,
+    unmatched: Unmatched = "refuse", vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0,
 ) -> Plan:  # fmt: skip
     """One method for all tensors. Raises `Refused` where the models do not fit together, naming the tensor."""
     from headstart import catalogue
 
-    check(models, base, method, heads, unmatched, dtype)
+    check(models, base, method, heads, unmatched, vocabulary, dtype)
 
     def always(*_: Any) -> tuple[Kind, Any]:
         return kind, method
 
-    found = planned_by(always, models, base, heads, unmatched, dtype)
+    found = planned_by(always, models, base, heads, unmatched, vocabulary, dtype)
     return replace(found, method=catalogue.name_of(method), settings=catalogue.settings(method), seed=seed)
 
 
 def planned_by(
     choose: Choice, models: Sequence[ModelFolder], base: ModelFolder | None, heads: Heads, unmatched: Unmatched,
-    dtype: str | None,
+    vocabulary: VocabularyRule, dtype: str | None,
 ) -> Plan:  # fmt: skip
     """A plan in which every tensor has the method that is chosen for it; the plan's own name is still to be given."""
     folders = (*([base] if base is not None else []), *models)
-    planner = Planner(folders, base, models[0], choose, heads, unmatched, dtype)
+    words = related(models, base, vocabulary, models if heads == "separate" else models[:1])
+    planner = Planner(folders, base, models[0], choose, heads, unmatched, dtype, words)
     made = tuple(planner.made())
+    warnings = (*planner.warnings, *(words.warnings if words is not None else ()))
     return Plan(
         folders, models[0], base, tuple(models), "", {}, made, planner.fates, planner.lost, planner.labels, dtype, 0,
-        tuple(planner.warnings), apart=planner.apart,
+        warnings, words=words, apart=planner.apart,
     )  # fmt: skip
 
 
 def check(
-    models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, heads: str, unmatched: str, dtype: str | None
-) -> None:
+    models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, heads: str, unmatched: str, vocabulary: str,
+    dtype: str | None,
+) -> None:  # fmt: skip
     name = _name(method)
-    for said, value, known in (("heads", heads, HEADS), ("unmatched", unmatched, UNMATCHED)):
+    rules = (("heads", heads, HEADS), ("unmatched", unmatched, UNMATCHED), ("vocabulary", vocabulary, VOCABULARY))
+    for said, value, known in rules:
         if value not in known:
             raise Unfit(f"{said} is `{value}`", where=f"--{said}", fix=f"use one of: {', '.join(known)}")
     if dtype is not None and dtype not in DTYPES:
@@ -171,10 +176,12 @@ class Planner:
     def __init__(
         self, folders: Sequence[ModelFolder], base: ModelFolder | None, donor: ModelFolder, choose: Choice,
         heads: Heads = "average", unmatched: Unmatched = "refuse", dtype: str | None = None,
+        words: Words | None = None,
     ) -> None:  # fmt: skip
         self.folders, self.base, self.donor, self.choose = folders, base, donor, choose
         self.models = folders[1:] if base is not None else folders
         self.heads, self.unmatched, self.dtype = heads, unmatched, dtype
+        self.words = None if words is None or words.as_they_are else words
         self.names = [names_in(folder, self.donor) for folder in folders]
         self.depths = depths(donor.tensors)
         self.fates: dict[str, Fate] = {}
@@ -215,12 +222,31 @@ class Planner:
             )
         if is_label_wise(self.donor, name):
             return self._head(name, entry)
+        shape = self.words.shape(name, self.donor, entry.shape) if self.words is not None else None
+        if shape is not None:
+            return self._of_words(name, entry, shape)
         self._check_shapes(name, entry)
         self._check_names(name)
         parts = [self._part(i, name) for i in range(len(self.folders))]
         return self._merged(name, entry, entry.shape, parts)
 
-    def _merged(self, name: str, entry: Entry, shape: tuple[int, ...], parts: Sequence[Part | None]) -> Made:
+    def _of_words(self, name: str, entry: Entry, shape: tuple[int, ...]) -> Made:
+        """Rows by their tokens; one that a model lacks is the base's, else what the others make of it."""
+        assert self.words is not None
+        parts: list[Part | None] = []
+        for i, folder in enumerate(self.folders):
+            part = self._part(i, name)
+            if part is not None:
+                theirs = folder.tensors[part.name].shape
+                if self.words.shape(part.name, folder, theirs) != shape:
+                    raise self._shapes_differ(name, entry, folder, theirs)
+                part = self.words.placed(part, folder)
+            parts.append(part)
+        return self._merged(name, entry, shape, filled(parts, parts[0] if self.base is not None else None), "by token")
+
+    def _merged(
+        self, name: str, entry: Entry, shape: tuple[int, ...], parts: Sequence[Part | None], how: str = ""
+    ) -> Made:
         from headstart.combination.weighting.linear import Linear
         from headstart.io.safetensors_files import WIDTHS
         from headstart.numerics.stream import Made, Part
@@ -233,7 +259,7 @@ class Planner:
         if base is None and self.base is not None:  # what the base has not cannot have changed
             kind, method, rule = "weighting", Linear(), f"the mean, as `{self.base.name}` has no such tensor"
         dtype = DTYPES[self.dtype] if self.dtype else (base.dtype if base is not None else entry.dtype)
-        self.fates[name] = Fate("merged", rule)
+        self.fates[name] = Fate("merged", f"{rule}, rows {how}" if how else rule)
         return Made(name, dtype, WIDTHS[dtype], shape, base, tuned, kind, method, self.depths.get(name))
 
     def _copied(self, name: str, entry: Entry, lacking: Sequence[str]) -> Made:
@@ -270,18 +296,16 @@ class Planner:
     def _check_shapes(self, name: str, entry: Entry) -> None:
         for folder, names in zip(self.folders, self.names, strict=True):
             theirs = folder.tensors[names[name]] if name in names else entry
-            if theirs.shape == entry.shape:
-                continue
-            rest = theirs.shape[1:] == entry.shape[1:]
-            words = name.endswith(INPUTS) or name in OUTPUTS
-            raise Refused(
-                f"tensor `{name}` has shape {_shape(entry.shape)} in `{self.donor.name}` and "
-                f"{_shape(theirs.shape)} in `{folder.name}`",
-                where="merge",
-                fix="their vocabularies differ: merge models of one tokenizer"
-                if rest and words
-                else "merge fine-tunes of one architecture and one base",
-            )
+            if theirs.shape != entry.shape:
+                raise self._shapes_differ(name, entry, folder, theirs.shape)
+
+    def _shapes_differ(self, name: str, entry: Entry, folder: ModelFolder, theirs: Sequence[int]) -> Refused:
+        return Refused(
+            f"tensor `{name}` has shape {_shape(entry.shape)} in `{self.donor.name}` and "
+            f"{_shape(theirs)} in `{folder.name}`",
+            where="merge",
+            fix="merge fine-tunes of one architecture and one base",
+        )
 
     def _no_tensor(self, name: str, model: str) -> Refused:
         return Refused(
@@ -419,9 +443,9 @@ def names_in(folder: ModelFolder, donor: ModelFolder) -> dict[str, str]:
         if len(found) > len(best):
             best = found
     for name in donor.tensors:
-        if name in OUTPUTS and name not in best and folder.tied:
-            tied = [real for real in folder.tensors if real.endswith(INPUTS)]
-            if len(tied) == 1 and folder.tensors[tied[0]].shape == donor.tensors[name].shape:
+        if is_output(name) and name not in best and folder.tied:
+            tied = [real for real in folder.tensors if is_input(real)]
+            if len(tied) == 1 and folder.tensors[tied[0]].shape[1:] == donor.tensors[name].shape[1:]:
                 best[name] = tied[0]
     return best
 

@@ -49,6 +49,7 @@ class Recipe(_Strict):
     rules: list[Rule] = []  # the first that matches a tensor holds for it
     heads: Literal["average", "concatenate", "separate", "refuse"] = "average"
     unmatched: Literal["refuse", "drop"] = "refuse"
+    vocabulary: Literal["refuse", "union", "base", "first"] = "refuse"  # of models whose tokens differ
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
     seed: int = 0
 

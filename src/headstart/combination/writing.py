@@ -264,6 +264,7 @@ def _receipt(plan: Plan, threads: int, seconds: float, how: Twin, loaded: Sequen
             "models": [m.address for m in plan.models],
             "states": [_state(f) for f in plan.folders],
             "labels": list(plan.labels) if plan.labels else None,
+            "vocabulary": plan.words.facts if plan.words is not None else None,
             "tensors": by_rule,
             "learned": plan.learned,
             "lost": [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(plan.lost.items())],
@@ -291,20 +292,31 @@ def _files(plan: Plan, staging: Path) -> None:
 
     with writing(staging):
         for place, model, labels in plan.results:
-            carry(model, staging / place)
+            changes = plan.words.changes.get(model.where) if plan.words is not None else None
+            carry(model, staging / place, without=changes.left if changes is not None else ())
+            if changes is not None:
+                _brought(changes.files, changes.texts, staging / place)
             if model.config:
                 config = dumps(config_of(plan, model, labels))
                 (staging / place / model.main / "config.json").write_text(config, encoding="utf-8")
-        for name, folder in plan.files.items():
-            shutil.copyfile(folder.where / name, staging / name)
-        for name, text in plan.texts.items():
-            (staging / name).write_text(text, encoding="utf-8")
+        _brought(plan.files, plan.texts, staging)
         (staging / "README.md").write_text(_card(plan), encoding="utf-8")
+
+
+def _brought(files: Mapping[str, Path], texts: Mapping[str, str], place: Path) -> None:
+    """Files of others, and texts of their own; by their names below the place."""
+    for name, path in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place / name)
+    for name, text in texts.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text, encoding="utf-8")
 
 
 def config_of(plan: Plan, model: ModelFolder, labels: tuple[str, ...] | None) -> dict[str, Any]:
     """A model's configuration with the labels and the type of the result."""
-    config = {**model.config, **plan.config}
+    changes = plan.words.changes.get(model.where) if plan.words is not None else None
+    config = {**model.config, **(changes.config if changes is not None else {}), **plan.config}
     if labels is not None and labels != model.labels:
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}
         config["label2id"] = {label: i for i, label in enumerate(labels)}

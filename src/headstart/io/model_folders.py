@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,9 +160,11 @@ def _carried(folder: Path) -> list[str]:
     return found
 
 
-def carry(folder: ModelFolder, place: Path) -> None:
+def carry(folder: ModelFolder, place: Path, *, without: Collection[str] = ()) -> None:
     """Copies the folder's files without weights to where a model made from it is written."""
     for name in folder.carried:
+        if name in without:
+            continue
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder.where / name, place / name)
 

@@ -10,6 +10,8 @@ from headstart.combination import recipes
 from headstart.core import Refused, Unfit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headstart.combination.references import Folders
     from headstart.io.model_folders import ModelFolder
 
@@ -18,15 +20,15 @@ TOKENIZER_FILES = re.compile(r"tokenizer|vocab|merges|spiece|sentencepiece|speci
 
 def words(
     document: recipes.Mergekit, folders: Folders, base: ModelFolder | None
-) -> tuple[dict[str, ModelFolder], dict[str, str]]:
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Whose tokenizer the result gets, and which chat template."""
     source = document.tokenizer_source
-    files: dict[str, ModelFolder] = {}
+    files: dict[str, Path] = {}
     if source is not None and source != "union":
         owner = base if source == "base" else folders.of(source)
         if owner is None:
             raise Unfit("tokenizer_source is `base`, and there is no base_model", where="recipe", fix="add base_model")
-        files = {n: owner for n in owner.carried if TOKENIZER_FILES.search(n)}
+        files = {n: owner.where / n for n in owner.carried if TOKENIZER_FILES.search(n)}
     template = document.chat_template
     if template is None:
         return files, {}

@@ -17,6 +17,7 @@ from headstart.io.shards import SHARD_BYTES
 if TYPE_CHECKING:
     from headstart.combination.plans import Heads, Plan, Unmatched
     from headstart.combination.recipes import Recipe
+    from headstart.combination.vocabularies import VocabularyRule
     from headstart.combination.writing import Report
     from headstart.io.model_folders import ModelFolder
     from headstart.numerics.stream import Kind
@@ -45,7 +46,7 @@ class Merged:
 def planned(
     models: Sequence[str | Path], method: Any = "linear", *, base: str | Path | None = None,
     settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
-    dtype: str | None = None, seed: int = 0,
+    vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0,
 ) -> Plan:  # fmt: skip
     """What `merge` would do; headers and configurations are read, and no weights.
 
@@ -53,8 +54,9 @@ def planned(
     any kind of merge, or an instance. base: what the models were fine-tuned from. settings: of the method.
     heads: of classifiers: `average` by the names of the labels, `concatenate` one after the other, `separate` for a
     folder with its own head for each model and one body for all, or `refuse` heads that differ. unmatched: what becomes
-    of tensors that not all models have. dtype: of the result; else that of the base, or of the first model. seed: of
-    methods that draw.
+    of tensors that not all models have. vocabulary: whose tokens the result has where those of the models differ: the
+    `union` of all, the `base`'s, those of the `first` model, or `refuse`; rows are matched by token. dtype: of the
+    result; else that of the base, or of the first model. seed: of methods that draw.
 
     Raises `Refused` where the models do not fit together.
     """
@@ -64,30 +66,46 @@ def planned(
     chosen = _instance(kind, method, settings or {})
     folders, root = _opened(models, base)
     if kind in READ_ROWS:
-        return _until_rows_are_read(chosen, plan, folders, root, heads, unmatched, dtype, seed)
-    return plan(folders, root, chosen, STREAMS[kind], heads=heads, unmatched=unmatched, dtype=dtype, seed=seed)
+        return _until_rows_are_read(chosen, folders, root, heads, unmatched, vocabulary, dtype, seed)
+    return plan(
+        folders, root, chosen, STREAMS[kind], heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
+        seed=seed,
+    )  # fmt: skip
 
 
 def _until_rows_are_read(
-    method: Any, plan: Any, folders: list[ModelFolder], root: ModelFolder | None, heads: Heads, unmatched: Unmatched,
-    dtype: str | None, seed: int,
+    method: Any, folders: list[ModelFolder], root: ModelFolder | None, heads: Heads, unmatched: Unmatched,
+    vocabulary: VocabularyRule, dtype: str | None, seed: int,
 ) -> Plan:  # fmt: skip
     """The plan of a mean, or of task arithmetic where there is a base, which stands in for what rows will tell."""
-    from headstart.combination.plans import check
+    from headstart.combination.plans import check, plan
 
-    check(folders, root, method, heads, unmatched, dtype)
+    check(folders, root, method, heads, unmatched, vocabulary, dtype)
     stand_in = catalogue.make("combination.weighting", "linear" if root is None else "task_arithmetic")
-    found: Plan = plan(folders, root, stand_in, "weighting", heads=heads, unmatched=unmatched, dtype=dtype, seed=seed)
+    found = plan(
+        folders, root, stand_in, "weighting", heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
+        seed=seed,
+    )  # fmt: skip
     name, rule = catalogue.name_of(method), f"`{found.method}`"
-    fates = {n: dataclasses.replace(f, rule=f"`{name}`") if f.rule == rule else f for n, f in found.fates.items()}
+    if found.words is not None and folders[0].where in found.words.rows:
+        raise Refused(
+            f"`{name}` reads rows with the tokenizer of `{folders[0].name}`, and the result would have another",
+            where="merge",
+            fix="keep the tokens of the first model: --vocabulary first",
+        )
+    fates = {
+        n: dataclasses.replace(f, rule=f"`{name}`{f.rule.removeprefix(rule)}") if f.rule.startswith(rule) else f
+        for n, f in found.fates.items()
+    }
     return dataclasses.replace(found, method=name, settings=catalogue.settings(method), fates=fates, reads=method)
 
 
 def merge(
     models: Sequence[str | Path], method: Any = "linear", *, out: str | Path, base: str | Path | None = None,
     settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
-    dtype: str | None = None, seed: int = 0, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
-    overwrite: bool = False, load: bool = False, report: Report | None = None, targets: Targets = (),
+    vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0, shard_bytes: int = SHARD_BYTES,
+    threads: int | None = None, overwrite: bool = False, load: bool = False,
+    report: Report | None = None, targets: Targets = (),
 ) -> Merged:  # fmt: skip
     """One model of several, written as a new folder; the inputs stay as they are.
 
@@ -101,8 +119,9 @@ def merge(
     too little room, `Unreadable` for damaged files.
     """
     plan = planned(
-        models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, dtype=dtype, seed=seed
-    )
+        models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, vocabulary=vocabulary,
+        dtype=dtype, seed=seed,
+    )  # fmt: skip
     plan = with_rows(plan, targets)
     return carried_out(
         plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
@@ -138,9 +157,10 @@ def _number(plan: Plan, name: str) -> int:
 def merge_auto(
     models: Sequence[str | Path], targets: Targets, *, out: str | Path, base: str | Path | None = None,
     methods: Sequence[str] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
-    dtype: str | None = None, budget: Budget | None = None, started: float | None = None, seeds: int = 3, seed: int = 0,
-    shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False,
-    load: bool = False, page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Tell | None = None,
+    vocabulary: VocabularyRule = "refuse", dtype: str | None = None, budget: Budget | None = None,
+    started: float | None = None, seeds: int = 3, seed: int = 0, shard_bytes: int = SHARD_BYTES,
+    threads: int | None = None, overwrite: bool = False, load: bool = False,
+    page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Tell | None = None,
     report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """The merge that does best on rows of the targets, chosen among all methods that fit, and written as a new folder.
@@ -170,7 +190,8 @@ def merge_auto(
         )
     plan = planned(
         models, "linear" if base is None else "task_arithmetic", base=base,
-        heads=heads or ("separate" if several else "average"), unmatched=unmatched, dtype=dtype, seed=seed,
+        heads=heads or ("separate" if several else "average"), unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
+        seed=seed,
     )  # fmt: skip
     if load:
         check_loadable(plan)
@@ -225,18 +246,18 @@ def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
     base = found_at(said.base, place) if said.base is not None else None
     folders, root = _opened(models, base)
     kind, method = made_of(said.method, said.settings)
-    check(folders, root, method, said.heads, said.unmatched, said.dtype)
+    check(folders, root, method, said.heads, said.unmatched, said.vocabulary, said.dtype)
     rules = []
     for rule in said.rules:
         other = said.method if rule.method is None else rule.method
         settings = {**said.settings, **rule.settings} if rule.method is None else rule.settings
         rules.append((rule.tensors, made_of(other, settings)))
-        check(folders, root, rules[-1][1][1], said.heads, said.unmatched, said.dtype)
+        check(folders, root, rules[-1][1][1], said.heads, said.unmatched, said.vocabulary, said.dtype)
 
     def choose(name: str, *_: Any) -> tuple[Kind, Any]:
         return next((found for patterns, found in rules if any(fnmatchcase(name, p) for p in patterns)), (kind, method))
 
-    plan = planned_by(choose, folders, root, said.heads, said.unmatched, said.dtype)
+    plan = planned_by(choose, folders, root, said.heads, said.unmatched, said.vocabulary, said.dtype)
     unused = [r.tensors for r in said.rules if not any(fnmatchcase(m.name, p) for m in plan.made for p in r.tensors)]
     if unused:
         raise Unfit(
