@@ -3,8 +3,8 @@
     PYTHON benchmarks/mergekit_reference.py --out tests/data/mergekit.json
 
 PYTHON is an interpreter with mergekit 0.1.5. The models are drawn from a seed, so that the file holds results alone:
-each tensor's float32 bytes in base64. Random masks are drawn as `headstart.numerics.chance` draws them and put in place
-of mergekit's own.
+each tensor's float32 bytes in base64, and the tokens where vocabularies differ. Random masks are drawn as
+`headstart.numerics.chance` draws them and put in place of mergekit's own.
 """
 
 from __future__ import annotations
@@ -134,23 +134,63 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "parameters": {"t": [0.2, 0.8]}, "dtype": "float32",
     },
 }  # fmt: skip
+# tokens of models whose vocabularies differ: those of a word level, and those that are added to them
+TOKENS = {
+    "base": (["<unk>", "a", "b", "c", "d", "e", "f", "g"], []),
+    "one": (["<unk>", "g", "f", "e", "d", "c", "b", "a"], ["<|user|>", "<|bot|>"]),
+    "two": (["<unk>", "a", "b", "c", "d", "h", "i"], ["<tool>", "<|user|>"]),
+}
+UNION = {"tokenizer_source": "union", "dtype": "float32"}
+CHOSEN = {
+    "a": {"source": {"kind": "zero"}, "force": True}, "g": {"source": "one"},
+    "<|user|>": {"source": "two", "force": True}, "<|bot|>": {"source": {"kind": "zero"}},
+    "<new>": {"source": {"kind": "model_token", "model": "one", "token": "b"}},
+    "<newer>": {"source": {"kind": "model_token", "model": "two", "token_id": 2}},
+}  # fmt: skip
+SPOKEN: dict[str, dict[str, Any]] = {
+    "linear": {"merge_method": "linear", "models": weighed(0.2, 0.5), **UNION},
+    "linear, with a base": {
+        "merge_method": "linear",
+        "models": [*weighed(0.2, 0.5), {"model": "base", "parameters": {"weight": 0.3}}], "base_model": "base", **UNION,
+    },
+    "task_arithmetic": {
+        "merge_method": "task_arithmetic", "models": weighed(0.3, 0.7), "base_model": "base", **UNION,
+    },
+    "slerp": {
+        "merge_method": "slerp", "models": [{"model": "one"}, {"model": "two"}], "base_model": "one",
+        "parameters": {"t": 0.3}, **UNION,
+    },
+    "ties, the base's": {
+        "merge_method": "ties", "models": weighed(0.3, 0.7, density=0.4), **BASED, "tokenizer_source": "base",
+    },
+    "task_arithmetic, one's": {
+        "merge_method": "task_arithmetic", "models": weighed(0.3, 0.7), **BASED, "tokenizer": {"source": "one"},
+    },
+    "task_arithmetic, chosen": {
+        "merge_method": "task_arithmetic", "models": weighed(0.3, 0.7), **BASED, "tokenizer": {"tokens": CHOSEN},
+    },
+    "linear, padded": {
+        "merge_method": "linear", "models": weighed(0.2, 0.5), "dtype": "float32",
+        "tokenizer": {"source": "union", "tokens": CHOSEN, "pad_to_multiple_of": 8},
+    },
+}  # fmt: skip
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (WORDS, WIDTH)}
+def shapes(words: int = WORDS) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (words, WIDTH)}
     for layer in range(LAYERS):
         at = f"model.layers.{layer}"
         found |= {f"{at}.self_attn.{n}_proj.weight": (WIDTH, WIDTH) for n in "qkvo"}
         found |= {f"{at}.mlp.{n}_proj.weight": (INNER, WIDTH) for n in ("gate", "up")}
         found[f"{at}.mlp.down_proj.weight"] = (WIDTH, INNER)
         found |= {f"{at}.{n}_layernorm.weight": (WIDTH,) for n in ("input", "post_attention")}
-    return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (WORDS, WIDTH)}
+    return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (words, WIDTH)}
 
 
-def weights(model: str) -> dict[str, np.ndarray[Any, Any]]:
+def weights(model: str, words: int = WORDS) -> dict[str, np.ndarray[Any, Any]]:
     """The base's numbers, or those with a fine-tune's changes."""
     draw = np.random.default_rng(0)
-    found = {n: draw.standard_normal(s).astype(np.float32) for n, s in shapes().items()}
+    found = {n: draw.standard_normal(s).astype(np.float32) for n, s in shapes(words).items()}
     if model != "base":
         change = np.random.default_rng(1 + MODELS.index(model))
         found = {n: (w + 0.1 * change.standard_normal(w.shape)).astype(np.float32) for n, w in found.items()}
@@ -159,18 +199,22 @@ def weights(model: str) -> dict[str, np.ndarray[Any, Any]]:
 
 def save(folder: Path) -> None:
     """The four models, as folders."""
+    for model in MODELS:
+        save_one(folder / model, model, WORDS)
+    save_adapter(folder / "lora")
+
+
+def save_one(folder: Path, model: str, words: int) -> None:
     from safetensors.numpy import save_file
 
-    for model in MODELS:
-        (folder / model).mkdir(parents=True)
-        save_file(weights(model), folder / model / "model.safetensors", metadata={"format": "pt"})
-        config = {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": WIDTH,
-            "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 2,
-            "num_key_value_heads": 2, "vocab_size": WORDS, "tie_word_embeddings": False, "dtype": "float32",
-        }  # fmt: skip
-        (folder / model / "config.json").write_text(json.dumps(config))
-    save_adapter(folder / "lora")
+    folder.mkdir(parents=True)
+    save_file(weights(model, words), folder / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": WIDTH,
+        "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "vocab_size": words, "tie_word_embeddings": False, "dtype": "float32",
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def save_adapter(folder: Path) -> None:
@@ -192,36 +236,67 @@ def save_adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
+def save_spoken(folder: Path) -> None:
+    """The models whose vocabularies differ."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    for model, (tokens, added) in TOKENS.items():
+        save_one(folder / model, model, len(tokens) + len(added))
+        made = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token="<unk>"))
+        made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        made.add_special_tokens(added)
+        made.save(str(folder / model / "tokenizer.json"))
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
+        (folder / model / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+PLACES = ("model", "base_model", "path", "source", "tokenizer_source")  # keys that name a model, where it is one
+NAMES = (*MODELS, "lora")
+
+
 def placed(document: Any, folder: Path) -> Any:
     """The document with the folders of its models."""
     if isinstance(document, str) and "+" in document:
         return "+".join(str(folder / part) for part in document.split("+"))
     if isinstance(document, dict):
-        names = ("model", "base_model", "path")
-        return {
-            k: str(folder / v) if k in names and isinstance(v, str) and "+" not in v else placed(v, folder)
-            for k, v in document.items()
-        }
+        names = {k for k, v in document.items() if k in PLACES and isinstance(v, str) and v in NAMES}
+        names -= {"tokenizer_source"} if document.get("tokenizer_source") == "base" else set()
+        return {k: str(folder / v) if k in names else placed(v, folder) for k, v in document.items()}
     return [placed(v, folder) for v in document] if isinstance(document, list) else document
 
 
 def main() -> None:
-    from safetensors.numpy import load_file
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     out = parser.parse_args().out
-    results = {}
+    results, spoken = {}, {}
     with tempfile.TemporaryDirectory() as held:
         merge = theirs(f"{held}/adapted")
-        save(Path(held))
+        save(Path(held) / "models")
+        save_spoken(Path(held) / "spoken")
         for name, document in DOCUMENTS.items():
-            merge(placed(document, Path(held)), f"{held}/out-{len(results)}")
-            files = sorted(Path(f"{held}/out-{len(results)}").glob("*.safetensors"))
-            tensors = {n: t for file in files for n, t in load_file(file).items()}
-            results[name] = {n: base64.b64encode(t.tobytes()).decode() for n, t in sorted(tensors.items())}
-    said = {"made by": "mergekit 0.1.5, benchmarks/mergekit_reference.py", "results": results}
+            results[name] = merged(merge, placed(document, Path(held) / "models"), Path(f"{held}/{len(results)}"))
+        for name, document in SPOKEN.items():
+            place = Path(f"{held}/spoken-{len(spoken)}")
+            tensors = merged(merge, placed(document, Path(held) / "spoken"), place)
+            spoken[name] = {"tokens": tokens_of(place), "tensors": tensors}
+    said = {"made by": "mergekit 0.1.5, benchmarks/mergekit_reference.py", "results": results, "spoken": spoken}
     out.write_text(json.dumps(said, indent=0) + "\n")
+
+
+def merged(merge: Any, document: dict[str, Any], place: Path) -> dict[str, str]:
+    from safetensors.numpy import load_file
+
+    merge(document, str(place))
+    tensors = {n: t for file in sorted(place.glob("*.safetensors")) for n, t in load_file(file).items()}
+    return {n: base64.b64encode(t.tobytes()).decode() for n, t in sorted(tensors.items())}
+
+
+def tokens_of(place: Path) -> dict[str, int]:
+    from transformers import AutoTokenizer
+
+    found = AutoTokenizer.from_pretrained(place).get_vocab()
+    return dict(sorted(found.items(), key=lambda one: one[1]))
 
 
 def theirs(cache: str) -> Any:

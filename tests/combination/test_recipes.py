@@ -25,7 +25,8 @@ from headstart.combination.recipes import Conditional, parsed
 from headstart.core import Problem, Refused, Unfit, Unreadable
 
 ROOT = Path(__file__).parents[2]
-REFERENCE = json.loads((ROOT / "tests" / "data" / "mergekit.json").read_text())["results"]
+HELD = json.loads((ROOT / "tests" / "data" / "mergekit.json").read_text())
+REFERENCE, SPOKEN = HELD["results"], HELD["spoken"]
 SCHEMA = ROOT / "docs" / "schemas" / "merge-recipe.json"
 
 
@@ -41,6 +42,14 @@ def reference() -> Iterator[Any]:
 def shelf(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llamas")
     reference.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spoken(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models whose vocabularies differ."""
+    folder = tmp_path_factory.mktemp("spoken")
+    reference.save_spoken(folder)
     return folder
 
 
@@ -66,6 +75,46 @@ def test_a_document_of_mergekit_gives_what_mergekit_gives(
             # rows whose changes point apart are sent far out: float32 angles, theirs, are off by more there
             loose = 2e-5 if name == "model_stock, by rows" else 5e-7
             np.testing.assert_allclose(ours[tensor], theirs, atol=loose, rtol=0)
+
+
+@pytest.mark.parametrize("name", list(SPOKEN))
+def test_vocabularies_become_what_mergekit_makes_of_them(
+    name: str, reference: Any, spoken: Path, tmp_path: Path
+) -> None:
+    """Rows are compared by token, for ids follow the order of models, which is chance there without a base_model."""
+    from transformers import AutoTokenizer
+
+    made = merge_recipe(write(spoken, reference.SPOKEN[name]), out=tmp_path / "out")
+    ours = load_file(made.where / "model.safetensors")
+    tokens = AutoTokenizer.from_pretrained(made.where, local_files_only=True).get_vocab()
+    wanted = SPOKEN[name]["tokens"]
+    assert set(tokens) == set(wanted)
+    ids, theirs_at = [tokens[t] for t in wanted], list(wanted.values())
+    for tensor, held in SPOKEN[name]["tensors"].items():
+        shape = ours[tensor].shape
+        theirs = np.frombuffer(base64.b64decode(held), np.float32).reshape(shape)
+        if tensor in ("model.embed_tokens.weight", "lm_head.weight"):
+            np.testing.assert_allclose(ours[tensor][ids], theirs[theirs_at], atol=5e-7, rtol=0)
+            np.testing.assert_allclose(ours[tensor][len(ids) :], theirs[len(ids) :], atol=5e-7, rtol=0)
+        else:
+            np.testing.assert_allclose(ours[tensor], theirs, atol=5e-7, rtol=0)
+    assert json.loads((made.where / "config.json").read_text())["vocab_size"] == len(ours["lm_head.weight"])
+
+
+def test_rows_that_cannot_be_given_are_named(spoken: Path) -> None:
+    linear = {"merge_method": "linear", "models": [{"model": m, "parameters": {"weight": 1}} for m in ("one", "two")]}
+    token = {"kind": "model_token", "model": "two"}
+    for source, what in (
+        ({**token, "token": "g"}, "`two` has no row for `g`"),
+        ({**token, "token_id": 99}, "`two` has no row for `99`"),
+        ("two", "`two` has no row for `g`"),
+        ({"kind": "model_token", "model": "base", "token": "a"}, "`base` is named for its tokens"),
+    ):
+        with pytest.raises(Problem) as caught:
+            planned_recipe(write(spoken, {**linear, "tokenizer": {"tokens": {"g": {"source": source}}}}))
+        assert what in str(caught.value)
+    with pytest.raises(Refused, match="tokens are of `one` or `two` alone"):
+        planned_recipe(write(spoken, linear))
 
 
 def test_slices_change_the_number_of_layers(reference: Any, shelf: Path, tmp_path: Path) -> None:
@@ -170,7 +219,12 @@ SLIPS: list[tuple[type[Problem], Any, str]] = [
     (Unfit, {"merge_method": "passthrough", "slices": [{"sources": [{"model": "one", "layer_range": [2, 2]}]}]},
      "holds no layer"),
     (Refused, {**LINEAR, "merge_method": "ties"}, "needs a base_model"),
-    (Refused, {**LINEAR, "tokenizer": {"source": "union"}}, "`tokenizer` is not here yet"),
+    (Unfit, {**LINEAR, "tokenizer": {"source": "union"}, "tokenizer_source": "one"}, "cannot both be there"),
+    (Unfit, {**LINEAR, "tokenizer": {"sauce": "union"}}, "did you mean `source`?"),
+    (Unfit, {**LINEAR, "tokenizer": {"tokens": {"x": {"forse": True}}}}, "did you mean `force`?"),
+    (Unfit, {**LINEAR, "tokenizer": {"tokens": {"x": {"force": True}}}}, "a token that is forced needs a source"),
+    (Refused, {**LINEAR, "tokenizer": {"tokens": {"x": {"source": "one"}}}}, "`one` has no tokenizer files"),
+    (Refused, {**LINEAR, "tokenizer_source": "two"}, "`two` is named for its tokens, and is not among the models"),
     (Refused, {**LINEAR, "models": [{"model": "org/name", "parameters": {"weight": 1}}]}, "write hub:org/name"),
     (Refused, {**LINEAR, "models": [{"model": "one+adapter", "parameters": {"weight": 1}}]}, "no folder `adapter`"),
     (Unreadable, {**LINEAR, "models": [{"model": "one+two", "parameters": {"weight": 1}}]}, "no `adapter_config.json`"),

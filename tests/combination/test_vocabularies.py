@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from headstart.combination import forecasts
 from headstart.combination.merging import merge, merge_recipe, planned
 from headstart.core import Problem, Refused, Unfit, Unreadable
-from headstart.io import shards
+from headstart.io import adapted
 from tiny_models import config_for
 
 Rows = dict[str, torch.Tensor]
@@ -536,7 +536,7 @@ def test_the_forecast_of_bytes_counts_rows_from_elsewhere(tmp_path: Path, monkey
     ]
     plan = planned(folders[1:], "ties", base=folders[0], vocabulary="union")
     cost = forecasts.forecast(plan, tmp_path / "out")
-    monkeypatch.setattr(shards, "Checkpoint", Counting)
+    monkeypatch.setattr(adapted, "Checkpoint", Counting)
     Counting.count = 0
     merge(folders[1:], "ties", base=folders[0], vocabulary="union", out=tmp_path / "out")
     assert Counting.count == cost.bytes_read

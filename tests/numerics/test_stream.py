@@ -113,6 +113,19 @@ def test_rows_in_any_order_are_what_rows_one_by_one_are(seed: int, shape: tuple[
     assert sum(m.bytes for m in models) == bytes_read([made], {"F64": 8})
 
 
+@pytest.mark.parametrize("tile", [1, 5, 13, 1000])
+def test_rows_that_pad_are_the_mean_of_the_others(tile: int) -> None:
+    table = np.random.default_rng(0).standard_normal((9, 4))
+    rows = np.array([8, 7, 0, 1, -1, 4, -1, -1])
+    part = Part(0, "w", "F64", rows, padded=6)
+    model = Memory({"w": torch.from_numpy(table)})
+    out = Memory({"w": torch.empty(8, 4, dtype=torch.float64)})
+    run([Made("w", "F64", 8, (8, 4), None, (part,), "weighting", Linear())], [model], out, tile=tile)
+    known = np.concatenate([table[[8, 7, 0, 1]], np.zeros((1, 4)), table[[4]]])
+    expected = np.concatenate([known, np.tile(known.mean(axis=0), (2, 1))])
+    np.testing.assert_allclose(out.tensors["w"].numpy(), expected, atol=1e-15)
+
+
 def test_rows_that_lie_together_are_read_together() -> None:
     rows = np.array([5, 6, 7, 8, 9, 0, 1, 2, 3, 4])
     model = Counting({"w": torch.arange(40.0).view(10, 4)})

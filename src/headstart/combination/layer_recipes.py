@@ -18,6 +18,7 @@ from .recipes import LayerRecipe, LayerSlice, Swap
 from .references import Folders
 from .slices import LAYER, Slice, Source, config_of, layers_of
 from .stacking import stacked
+from .tokens import Asked, agreed
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
@@ -37,15 +38,20 @@ def plan_of(said: LayerRecipe, place: Path, *, seed: int) -> Plan:
         sliced = [s.folder for s in sources]
         planner = _OneModel if part.method is None and len(part.sources) == 1 else Planner
         choose = _chosen(part, *methods[number])
-        return planner(sliced, sliced[0] if root else None, sliced[1 if root else 0], choose, dtype=said.dtype)
+        return planner(
+            sliced, sliced[0] if root else None, sliced[1 if root else 0], choose, dtype=said.dtype, words=spoken
+        )
 
+    models = folders.all()
+    spoken = agreed(models, Asked(slices[0].sources[0][0], "refuse", base))
     stack = stacked(slices, way)
     donor = next(f for f in folders.all() if f.name == stack.donor.name)
     return Plan(
         stack.folders, donor, base, tuple(f for f in folders.all() if f is not base),
         "slices" if said.swap is None else "swap", said.model_dump(mode="json", exclude_defaults=True), stack.made,
-        stack.fates, stack.lost, stack.labels, said.dtype, seed, stack.warnings,
-        config_of(donor, slices, stack.layers),
+        stack.fates, stack.lost, stack.labels, said.dtype, seed,
+        (*stack.warnings, *(spoken.warned([donor]) if spoken is not None else ())),
+        config_of(donor, slices, stack.layers), words=spoken,
     )  # fmt: skip
 
 
@@ -80,7 +86,8 @@ class _OneModel(Planner):
 
     def made(self) -> Iterator[Made]:
         for one in super().made():
-            copied = one.method is not None and one.method.normalize and one.tuned[0].dtype == one.dtype
+            plain = one.tuned and one.tuned[0].dtype == one.dtype and one.tuned[0].rows is None
+            copied = one.method is not None and one.method.normalize and plain
             if one.method is not None:
                 rule = "" if one.method.normalize else f" times {one.method.weights[0]:g}"
                 self.fates[one.name] = Fate("copied", f"of `{self.donor.name}`{rule}")

@@ -13,11 +13,10 @@ from headstart.core import Refused, Unfit
 
 from .heads import head_of, is_label_wise, kept, places_of
 from .slices import depths
-from .vocabularies import VOCABULARY, VocabularyRule, Words, filled, is_input, is_output, related
+from .tokens import related
+from .vocabularies import VOCABULARY, VocabularyRule, Words, is_input, is_output
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from headstart.io.model_folders import ModelFolder
     from headstart.io.safetensors_files import Entry
     from headstart.numerics.stream import Kind, Made, Part
@@ -51,8 +50,8 @@ class Plan:
 
     folders: what is read, by the parts' numbers. method, settings: as a receipt says them.
     fates: by tensor of the result; lost: (model, tensor) of those that are not in it.
-    config: what the donor's configuration gets beside the labels. files: of other folders than the donor, by name;
-    texts: files with a text of their own. words: how the vocabularies of the models relate, None without any.
+    config: what the donor's configuration gets beside the labels. texts: files with a text of their own, by name.
+    words: how the vocabularies of the models relate, None without any.
     apart: where every model keeps its own head, a folder of the result for each, in their order, with the tensors of
     the result that are its head; empty where one model is made.
     before: models that are made first, by name, and name: that of this one; again: the plan, once those before it lie
@@ -75,7 +74,6 @@ class Plan:
     seed: int
     warnings: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, Path] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     words: Words | None = None
     apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -104,7 +102,7 @@ def plan(
     """One method for all tensors. Raises `Refused` where the models do not fit together, naming the tensor."""
     from headstart import catalogue
 
-    check(models, base, method, heads, unmatched, vocabulary, dtype)
+    check(models, base, method, heads, unmatched, dtype, vocabulary)
 
     def always(*_: Any) -> tuple[Kind, Any]:
         return kind, method
@@ -119,10 +117,11 @@ def planned_by(
 ) -> Plan:  # fmt: skip
     """A plan in which every tensor has the method that is chosen for it; the plan's own name is still to be given."""
     folders = (*([base] if base is not None else []), *models)
-    words = related(models, base, vocabulary, models if heads == "separate" else models[:1])
+    words = related(models, base, vocabulary)
     planner = Planner(folders, base, models[0], choose, heads, unmatched, dtype, words)
     made = tuple(planner.made())
-    warnings = (*planner.warnings, *(words.warnings if words is not None else ()))
+    givers = models if planner.apart else models[:1]
+    warnings = (*planner.warnings, *(words.warned(givers) if words is not None else ()))
     return Plan(
         folders, models[0], base, tuple(models), "", {}, made, planner.fates, planner.lost, planner.labels, dtype, 0,
         warnings, words=words, apart=planner.apart,
@@ -130,8 +129,8 @@ def planned_by(
 
 
 def check(
-    models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, heads: str, unmatched: str, vocabulary: str,
-    dtype: str | None,
+    models: Sequence[ModelFolder], base: ModelFolder | None, method: Any, heads: str, unmatched: str,
+    dtype: str | None, vocabulary: str = "refuse",
 ) -> None:  # fmt: skip
     name = _name(method)
     rules = (("heads", heads, HEADS), ("unmatched", unmatched, UNMATCHED), ("vocabulary", vocabulary, VOCABULARY))
@@ -181,7 +180,7 @@ class Planner:
         self.folders, self.base, self.donor, self.choose = folders, base, donor, choose
         self.models = folders[1:] if base is not None else folders
         self.heads, self.unmatched, self.dtype = heads, unmatched, dtype
-        self.words = None if words is None or words.as_they_are else words
+        self.words = words
         self.names = [names_in(folder, self.donor) for folder in folders]
         self.depths = depths(donor.tensors)
         self.fates: dict[str, Fate] = {}
@@ -222,7 +221,8 @@ class Planner:
             )
         if is_label_wise(self.donor, name):
             return self._head(name, entry)
-        shape = self.words.shape(name, self.donor, entry.shape) if self.words is not None else None
+        moved = self.words is not None and not self.words.as_they_are
+        shape = self.words.shape(name, self.donor, entry.shape) if self.words is not None and moved else None
         if shape is not None:
             return self._of_words(name, entry, shape)
         self._check_shapes(name, entry)
@@ -240,9 +240,8 @@ class Planner:
                 theirs = folder.tensors[part.name].shape
                 if self.words.shape(part.name, folder, theirs) != shape:
                     raise self._shapes_differ(name, entry, folder, theirs)
-                part = self.words.placed(part, folder)
             parts.append(part)
-        return self._merged(name, entry, shape, filled(parts, parts[0] if self.base is not None else None), "by token")
+        return self._merged(name, entry, shape, self.words.placed(parts, self.folders), "by token")
 
     def _merged(
         self, name: str, entry: Entry, shape: tuple[int, ...], parts: Sequence[Part | None], how: str = ""

@@ -190,6 +190,48 @@ class Module(_Strict):
         return self
 
 
+class TokenOfModel(_Strict):
+    """A row of another token of a model."""
+
+    kind: Literal["model_token"]
+    model: Reference
+    token: str | None = None
+    token_id: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> TokenOfModel:
+        if (self.token is None) == (self.token_id is None):
+            raise ValueError("exactly one of token and token_id is meant")
+        return self
+
+
+class Zeros(_Strict):
+    """A row of zeros."""
+
+    kind: Literal["zero"]
+
+
+class TokenRow(_Strict):
+    """What a token's row is where models lack it, or in all if it is forced."""
+
+    source: TokenOfModel | Zeros | Reference | None = None
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _from(self) -> TokenRow:
+        if self.force and self.source is None:
+            raise ValueError("a token that is forced needs a source")
+        return self
+
+
+class Tokenizer(_Strict):
+    """Whose vocabulary the result has."""
+
+    source: Reference = "union"
+    tokens: dict[str, TokenRow] | None = None
+    pad_to_multiple_of: int | None = Field(default=None, ge=1)
+
+
 class Mergekit(_Strict):
     """A document of mergekit 0.1.5."""
 
@@ -201,7 +243,7 @@ class Mergekit(_Strict):
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: Reference | None = None
-    tokenizer: dict[str, Any] | None = None
+    tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     name: str | None = None
     modules: dict[str, Module] | None = None
@@ -210,7 +252,7 @@ class Mergekit(_Strict):
     def _one_form(self) -> Mergekit:
         if bool(self.models) + bool(self.slices) + bool(self.modules) != 1:
             raise ValueError("exactly one of models, slices and modules is meant")
-        if self.tokenizer and self.tokenizer_source:
+        if self.tokenizer is not None and self.tokenizer_source is not None:
             raise ValueError("tokenizer and tokenizer_source cannot both be there")
         if self.name is not None and not NAME.fullmatch(self.name):
             raise ValueError(f"the name {self.name!r} is no plain one of letters, digits and -_.")
@@ -356,6 +398,7 @@ def _keys(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     forms: dict[str, type[BaseModel]] = {
         "models": InputModel, "slices": LayerSlice if kind is LayerRecipe else OutputSlice, "sources": InputSlice,
         "rules": Rule, "model": ModelReference, "modules": Module, "swap": Swap,
+        "tokenizer": Tokenizer, "tokens": TokenRow,
     }  # fmt: skip
     names = [p for p in place if isinstance(p, str) and p in forms]
     form = forms[names[-1]] if names else kind

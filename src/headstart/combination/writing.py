@@ -128,7 +128,8 @@ def said_of(method: Any) -> dict[str, Any]:
 def _rows(part: Part) -> list[Any] | None:
     if part.rows is None:
         return None
-    return [hashlib.sha256(part.rows.tobytes()).hexdigest(), [[o.model, o.name, _rows(o)] for o in part.owners]]
+    rows = hashlib.sha256(part.rows.tobytes()).hexdigest()
+    return [rows, part.padded, [[o.model, o.name, _rows(o)] for o in part.owners]]
 
 
 def _state(folder: ModelFolder) -> list[Any]:
@@ -292,14 +293,14 @@ def _files(plan: Plan, staging: Path) -> None:
 
     with writing(staging):
         for place, model, labels in plan.results:
-            changes = plan.words.changes.get(model.where) if plan.words is not None else None
+            changes = plan.words.changes.get(model.name) if plan.words is not None else None
             carry(model, staging / place, without=changes.left if changes is not None else ())
             if changes is not None:
                 _brought(changes.files, changes.texts, staging / place)
             if model.config:
                 config = dumps(config_of(plan, model, labels))
                 (staging / place / model.main / "config.json").write_text(config, encoding="utf-8")
-        _brought(plan.files, plan.texts, staging)
+        _brought({}, plan.texts, staging)
         (staging / "README.md").write_text(_card(plan), encoding="utf-8")
 
 
@@ -315,7 +316,7 @@ def _brought(files: Mapping[str, Path], texts: Mapping[str, str], place: Path) -
 
 def config_of(plan: Plan, model: ModelFolder, labels: tuple[str, ...] | None) -> dict[str, Any]:
     """A model's configuration with the labels and the type of the result."""
-    changes = plan.words.changes.get(model.where) if plan.words is not None else None
+    changes = plan.words.changes.get(model.name) if plan.words is not None else None
     config = {**model.config, **(changes.config if changes is not None else {}), **plan.config}
     if labels is not None and labels != model.labels:
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}

@@ -104,7 +104,7 @@ def _of_one(made: Made, widths: dict[str, int], surveys: dict[Any, int]) -> int:
 
 
 def _of_part(made: Made, part: Part, widths: dict[str, int]) -> int:
-    """One reading of a part; rows that it lacks are read of all their owners."""
+    """One reading of a part; rows that it lacks are read of all owners, and all once more for a mean that pads."""
     if part.rows is None:
         return made.size * widths[part.dtype]
     lacks = part.rows < 0
@@ -112,4 +112,4 @@ def _of_part(made: Made, part: Part, widths: dict[str, int]) -> int:
     for owner in part.owners:
         has = lacks if owner.rows is None else lacks & (owner.rows >= 0)
         read += int(has.sum()) * widths[owner.dtype]
-    return read * (made.size // max(1, len(part.rows)))
+    return read * (made.size // max(1, len(part.rows))) * (1 if part.padded is None else 2)

@@ -57,7 +57,8 @@ class Part:
     """A tensor to read. model: its number among the readers. dtype: as safetensors calls it.
 
     rows: for each row of the tensor that is made, which row of this one it is, -1 for none; None where they are the
-    same. A row that it has not is the mean of the owners' that have it, zeros where none has.
+    same. A row that it has not is the mean of the owners' that have it, zeros where none has. padded: the first of the
+    last rows that are the mean of all before, None without any; needs rows.
     """
 
     model: int
@@ -65,6 +66,7 @@ class Part:
     dtype: str
     rows: Array | None = None
     owners: tuple[Part, ...] = ()
+    padded: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -275,6 +277,7 @@ class Tensors:
 
     def __init__(self, made: Made, readers: Sequence[Reads], seed: int = 0) -> None:
         self.made, self._readers, self._seed = made, readers, seed
+        self._means: dict[Part, Array] = {}
 
     def context(self, start: int) -> TensorContext:
         made = self.made
@@ -350,8 +353,11 @@ class Tensors:
         assert part.rows is not None
         out = room.of((key, "rows"), (stop - start,), dtype)
         wide = self.made.size // len(part.rows)
-        for row, end in _runs((part, *part.owners), start // wide, -(-stop // wide)):
-            first, last = max(start, row * wide), min(stop, end * wide)
+        whole = stop if part.padded is None else max(start, min(stop, part.padded * wide))
+        if whole < stop:
+            out[whole - start :] = self._mean(part, wide)[np.arange(whole, stop) % wide]
+        for row, end in _runs((part, *part.owners), start // wide, -(-whole // wide)):
+            first, last = max(start, row * wide), min(whole, end * wide)
             having = [p for p in (part, *part.owners) if p.rows is None or p.rows[row] >= 0]
             having = having[:1] if having and having[0] is part else having
             into = out[first - start : last - start]
@@ -365,6 +371,18 @@ class Tensors:
                 else:
                     into += found / dtype(len(having))
         return out
+
+    def _mean(self, part: Part, wide: int) -> Array:
+        """The mean of the rows before those that pad, summed in float64 over fixed blocks of rows."""
+        if part not in self._means:
+            assert part.padded is not None
+            total, many, room = np.zeros(wide), max(1, PIECE // wide), Room()
+            for row in range(0, part.padded, many):
+                last = min(row + many, part.padded)
+                rows = self._by_rows(part, row * wide, last * wide, room, "mean", np.float64)
+                total += rows.reshape(-1, wide).sum(axis=0)
+            self._means[part] = total / part.padded
+        return self._means[part]
 
     def torch(self, start: int, stop: int, room: Room) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
         """Entries of the base and of the models.
@@ -392,14 +410,14 @@ class Tensors:
 def _runs(parts: Sequence[Part], first: int, last: int) -> Iterator[tuple[int, int]]:
     """Rows [first, last) cut where in one of the parts a row does not follow the one before it."""
     cut = np.zeros(last - first, bool)
-    cut[0] = True
+    cut[:1] = True
     for part in parts:
         if part.rows is not None:
             rows = part.rows[first:last]
             moved = np.where(rows < 0, -last - 1, rows - np.arange(first, last))
             cut[1:] |= moved[1:] != moved[:-1]
     starts = [*(first + np.flatnonzero(cut)).tolist(), last]
-    yield from itertools.pairwise(starts)
+    yield from itertools.pairwise(starts)  # none where there are no rows
 
 
 def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], Any]:

@@ -16,9 +16,10 @@ from headstart.core import Refused, Unfit
 
 from .methods import SPECS, Resolved, Spec, not_here
 from .parameters import resolved
-from .words import words
+from .words import template, words
 
 if TYPE_CHECKING:
+    from headstart.combination.vocabularies import Words
     from headstart.io.model_folders import ModelFolder
     from headstart.numerics.stream import Kind
 
@@ -34,21 +35,23 @@ def plan_of(
     folders = Folders(place, made)
     base = folders.of(document.base_model) if document.base_model is not None else None
     dtype = (document.out_dtype or document.dtype or "").removeprefix("torch.") or None
+    modules = list(_modules(document, folders, base))
+    spoken = words(document, folders, base)
     parts = [
-        (slices, stacked(slices, _way(document, parameters, spec, slices, dtype), within))
-        for within, slices, parameters in _modules(document, folders, base)
+        (slices, stacked(slices, _way(document, parameters, spec, slices, dtype, spoken), within))
+        for within, slices, parameters in modules
     ]
     stack = joined([one for _, one in parts])
     originals = {f.name: f for f in folders.all()}
     donor = originals[stack.donor.name]
     if document.modules:
         _check_whole(donor, stack)
-    files, texts = words(document, folders, base)
     return Plan(
         stack.folders, donor, base, tuple(f for f in folders.all() if f is not base), document.merge_method,
         document.model_dump(mode="json", exclude_defaults=True), stack.made, stack.fates, stack.lost, stack.labels,
-        dtype, seed, stack.warnings, config_of(donor, parts[0][0], stack.layers) if len(parts) == 1 else {}, files,
-        texts,
+        dtype, seed, (*stack.warnings, *(spoken.warned([donor]) if spoken is not None else ())),
+        config_of(donor, parts[0][0], stack.layers) if len(parts) == 1 else {}, template(document, folders.all()),
+        spoken,
     )  # fmt: skip
 
 
@@ -101,8 +104,6 @@ def _check(document: recipes.Mergekit) -> None:
             where="recipe, `merge_method`",
             fix=f"did you mean `{near[0]}`?" if near else f"use one of: {', '.join(SPECS)}",
         )
-    if document.tokenizer:
-        raise not_here("tokenizer")
     known = {**SPECS[name].shared, **SPECS[name].each}
     places = [document.parameters]
     parts: list[recipes.Module | recipes.Mergekit] = [document, *(document.modules or {}).values()]
@@ -121,19 +122,20 @@ def _check(document: recipes.Mergekit) -> None:
 
 
 def _way(
-    document: recipes.Mergekit, parameters: recipes.Settings, spec: Spec, slices: Sequence[Slice], dtype: str | None
-) -> Way:
+    document: recipes.Mergekit, parameters: recipes.Settings, spec: Spec, slices: Sequence[Slice], dtype: str | None,
+    spoken: Words | None,
+) -> Way:  # fmt: skip
     def way(number: int, sources: Sequence[Source], first: int, layers: int) -> Planner:
         one = slices[number]
         outer = (one.parameters, parameters, document.parameters)
-        return _planner(document.merge_method, outer, spec, sources, one.base, first, layers, dtype)
+        return _planner(document.merge_method, outer, spec, sources, one.base, first, layers, dtype, spoken)
 
     return way
 
 
 def _planner(
     name: str, outer: Sequence[recipes.Settings], spec: Spec, sources: Sequence[Source], base: ModelFolder | None,
-    first: int, layers: int, dtype: str | None,
+    first: int, layers: int, dtype: str | None, spoken: Words | None,
 ) -> Planner:  # fmt: skip
     """What one slice needs, by the role that the base has in the method. outer: settings, the nearest first."""
     named = [s.folder.name for s in sources]
@@ -168,4 +170,4 @@ def _planner(
     folders = [s.folder for s in ordered]
     same = root is not None and set(root.folder.tensors) == set(tuned[0].folder.tensors)
     donor = root.folder if root is not None and same else tuned[0].folder
-    return Planner(folders, folders[0] if root else None, donor, choose, "average", "refuse", dtype)
+    return Planner(folders, folders[0] if root else None, donor, choose, "average", "refuse", dtype, spoken)

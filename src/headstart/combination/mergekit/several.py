@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.combination import recipes
 from headstart.combination.plans import Plan
-from headstart.core import Unfit
+from headstart.core import Refused, Unfit
 
 from . import documents
 
@@ -27,17 +27,30 @@ def plan_of(several: recipes.Several, place: Path, *, seed: int = 0) -> Plan:
     """
     to_be: dict[str, ModelFolder] = {}
     plans: list[tuple[str, Plan]] = []
-    for document in _ordered(several.documents):
+    ordered = _ordered(several.documents)
+    for document in ordered:
 
         def again(made: Mapping[str, ModelFolder], document: recipes.Mergekit = document) -> Plan:
             return documents.plan_of(document, place, seed=seed, made=made)
 
         name = document.name or ""
         plan = dataclasses.replace(again(to_be), again=again)
+        if document is not ordered[-1]:
+            _check_words(name, plan)
         plans.append((name, plan))
         to_be[name] = _to_be(plan, name)
     *before, (name, last) = plans
     return dataclasses.replace(last, before=tuple(before), name=name)
+
+
+def _check_words(name: str, plan: Plan) -> None:
+    """What is made on the way is planned with the tokenizer files of its donor, whose vocabulary it must have."""
+    if plan.words is not None and plan.donor.name in plan.words.rows:
+        raise Refused(
+            f"`{name}` gets a vocabulary of its own, and other documents need it before it is written",
+            where=f"recipe, document `{name}`",
+            fix="merge it by itself first, and name its folder in the others",
+        )
 
 
 def _ordered(given: Sequence[recipes.Mergekit]) -> list[recipes.Mergekit]:

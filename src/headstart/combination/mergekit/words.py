@@ -1,47 +1,75 @@
-"""Whose words the result of a mergekit document speaks: its tokenizer's files and its chat template."""
+"""Whose words the result of a mergekit document speaks: its vocabulary and its chat template."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headstart.combination import recipes
-from headstart.core import Refused, Unfit
+from headstart.combination.tokens import Asked, Wish, agreed
+from headstart.core import Refused
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from headstart.combination.references import Folders
+    from headstart.combination.vocabularies import Words
     from headstart.io.model_folders import ModelFolder
 
-TOKENIZER_FILES = re.compile(r"tokenizer|vocab|merges|spiece|sentencepiece|special_tokens|added_tokens|\.model$")
+
+def words(document: recipes.Mergekit, folders: Folders, base: ModelFolder | None) -> Words | None:
+    """The vocabulary of the result. Without a word about it in the document, tokens must be the same in all models."""
+    said = document.tokenizer
+    if document.tokenizer_source is not None:
+        said = recipes.Tokenizer(source=document.tokenizer_source)
+    models = folders.all()
+    if said is None:
+        return agreed(models, Asked(models[0], "refuse", base))
+    wishes = {token: _wish(one, folders) for token, one in (said.tokens or {}).items()}
+    owner = _owner(said.source, folders, base)
+    rule = said.source if said.source in ("union", "base") else "model"
+    if folders.all() != models:
+        raise _not_merged(folders.all()[len(models)])
+    asked = Asked(owner, str(rule), base, exact=True, wishes=wishes, multiple=said.pad_to_multiple_of or 1)
+    return agreed(models, asked)
 
 
-def words(
-    document: recipes.Mergekit, folders: Folders, base: ModelFolder | None
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Whose tokenizer the result gets, and which chat template."""
-    source = document.tokenizer_source
-    files: dict[str, Path] = {}
-    if source is not None and source != "union":
-        owner = base if source == "base" else folders.of(source)
-        if owner is None:
-            raise Unfit("tokenizer_source is `base`, and there is no base_model", where="recipe", fix="add base_model")
-        files = {n: owner.where / n for n in owner.carried if TOKENIZER_FILES.search(n)}
-    template = document.chat_template
-    if template is None:
-        return files, {}
-    if template == "auto":
-        found = Counter(t for f in folders.all() if (t := _template(f)))
-        return files, {"chat_template.jinja": found.most_common(1)[0][0]} if found else {}
-    if "{" not in template or len(template) < 20:
+def _owner(source: recipes.Reference, folders: Folders, base: ModelFolder | None) -> ModelFolder:
+    """Without a base_model, the first model named stands in for it."""
+    return (base or folders.all()[0]) if source in ("union", "base") else folders.of(source)
+
+
+def _wish(said: recipes.TokenRow, folders: Folders) -> Wish:
+    source = said.source
+    if isinstance(source, recipes.Zeros):
+        return Wish(zero=True, force=said.force)
+    if isinstance(source, recipes.TokenOfModel):
+        return Wish(folders.of(source.model), source.token, source.token_id, force=said.force)
+    return Wish(folders.of(source) if source is not None else None, force=said.force)
+
+
+def _not_merged(folder: ModelFolder) -> Refused:
+    return Refused(
+        f"`{folder.name}` is named for its tokens, and is not among the models",
+        where="recipe, `tokenizer`",
+        fix="name one of the models that are merged",
+    )
+
+
+def template(document: recipes.Mergekit, models: Sequence[ModelFolder]) -> dict[str, str]:
+    """The chat template as a file of the result; none where its tokenizer's own stays."""
+    said = document.chat_template
+    if said is None:
+        return {}
+    if said == "auto":
+        found = Counter(t for f in models if (t := _template(f)))
+        return {"chat_template.jinja": found.most_common(1)[0][0]} if found else {}
+    if "{" not in said or len(said) < 20:
         raise Refused(
-            f"the chat template `{template}` is not here",
+            f"the chat template `{said}` is not here",
             where="recipe, `chat_template`",
             fix="write the template itself, in Jinja, or `auto`",
         )
-    return files, {"chat_template.jinja": template}
+    return {"chat_template.jinja": said}
 
 
 def _template(folder: ModelFolder) -> str | None:

@@ -80,14 +80,14 @@ def _until_rows_are_read(
     """The plan of a mean, or of task arithmetic where there is a base, which stands in for what rows will tell."""
     from headstart.combination.plans import check, plan
 
-    check(folders, root, method, heads, unmatched, vocabulary, dtype)
+    check(folders, root, method, heads, unmatched, dtype, vocabulary)
     stand_in = catalogue.make("combination.weighting", "linear" if root is None else "task_arithmetic")
     found = plan(
         folders, root, stand_in, "weighting", heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
         seed=seed,
     )  # fmt: skip
     name, rule = catalogue.name_of(method), f"`{found.method}`"
-    if found.words is not None and folders[0].where in found.words.rows:
+    if found.words is not None and folders[0].name in found.words.rows:
         raise Refused(
             f"`{name}` reads rows with the tokenizer of `{folders[0].name}`, and the result would have another",
             where="merge",
@@ -246,13 +246,13 @@ def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
     base = found_at(said.base, place) if said.base is not None else None
     folders, root = _opened(models, base)
     kind, method = made_of(said.method, said.settings)
-    check(folders, root, method, said.heads, said.unmatched, said.vocabulary, said.dtype)
+    check(folders, root, method, said.heads, said.unmatched, said.dtype, said.vocabulary)
     rules = []
     for rule in said.rules:
         other = said.method if rule.method is None else rule.method
         settings = {**said.settings, **rule.settings} if rule.method is None else rule.settings
         rules.append((rule.tensors, made_of(other, settings)))
-        check(folders, root, rules[-1][1][1], said.heads, said.unmatched, said.vocabulary, said.dtype)
+        check(folders, root, rules[-1][1][1], said.heads, said.unmatched, said.dtype, said.vocabulary)
 
     def choose(name: str, *_: Any) -> tuple[Kind, Any]:
         return next((found for patterns, found in rules if any(fnmatchcase(name, p) for p in patterns)), (kind, method))
