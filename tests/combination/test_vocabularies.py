@@ -549,3 +549,14 @@ def test_a_recipe_says_it_too(tmp_path: Path) -> None:
     made = merge_recipe(tmp_path / "r.yaml", out=tmp_path / "out")
     assert load_file(made.where / "model.safetensors")["embed_tokens.weight"].shape == (5, 3)
     assert np.all([m["tokens"] for m in made.receipt.facts["vocabulary"]["models"]] == [4, 3])
+
+
+def test_a_method_that_reads_rows_keeps_the_first_models_tokens(tmp_path: Path) -> None:
+    folders = [
+        write(tmp_path / n, len(n), {"tokenizer.json": vocabulary("WordLevel", list(n)).to_str()}, seed=i)
+        for i, n in enumerate(("abcd", "abe"))
+    ]
+    with pytest.raises(Refused, match="rows are read with the tokenizer of `abcd`"):
+        planned(folders, "fisher", vocabulary="union")
+    plan = planned(folders, "fisher", vocabulary="first")
+    assert plan.fates["embed_tokens.weight"].rule == "`fisher`, rows by token"

@@ -23,7 +23,7 @@ from headstart.io.stored_heads import Whole
 from headstart.numerics import stream
 from headstart.numerics.passes import Called, Link, looked
 
-from .plans import Plan, names_in
+from .plans import Plan, check_words, names_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -304,6 +304,7 @@ def _inputs(tasks: Sequence[TaskRows], labels: bool) -> list[pa.Table]:
 
 
 def _whole(plan: Plan) -> Whole:
+    check_words(plan)
     recipe = recipes.read(plan.donor.where)
     if recipe.head is None:
         raise Refused(

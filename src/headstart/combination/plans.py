@@ -160,6 +160,16 @@ def check(
         )
 
 
+def check_words(plan: Plan) -> None:
+    """Rows of text can be read for a merge only with the tokenizer that its result has."""
+    if plan.words is not None and plan.donor.name in plan.words.rows:
+        raise Refused(
+            f"rows are read with the tokenizer of `{plan.donor.name}`, and the result would have another vocabulary",
+            where="merge by a method that reads rows",
+            fix="keep the tokens of the first model: --vocabulary first",
+        )
+
+
 def _name(method: Any) -> str:
     from headstart import catalogue
 

@@ -78,7 +78,7 @@ def _until_rows_are_read(
     vocabulary: VocabularyRule, dtype: str | None, seed: int,
 ) -> Plan:  # fmt: skip
     """The plan of a mean, or of task arithmetic where there is a base, which stands in for what rows will tell."""
-    from headstart.combination.plans import check, plan
+    from headstart.combination.plans import check, check_words, plan
 
     check(folders, root, method, heads, unmatched, dtype, vocabulary)
     stand_in = catalogue.make("combination.weighting", "linear" if root is None else "task_arithmetic")
@@ -87,12 +87,7 @@ def _until_rows_are_read(
         seed=seed,
     )  # fmt: skip
     name, rule = catalogue.name_of(method), f"`{found.method}`"
-    if found.words is not None and folders[0].name in found.words.rows:
-        raise Refused(
-            f"`{name}` reads rows with the tokenizer of `{folders[0].name}`, and the result would have another",
-            where="merge",
-            fix="keep the tokens of the first model: --vocabulary first",
-        )
+    check_words(found)
     fates = {
         n: dataclasses.replace(f, rule=f"`{name}`{f.rule.removeprefix(rule)}") if f.rule.startswith(rule) else f
         for n, f in found.fates.items()
