@@ -489,6 +489,7 @@ def test_what_cannot_be_read_or_matched_is_said(tmp_path: Path) -> None:
         (Unreadable, "it holds no vocabulary", {"tokenizer.json": {"model": {"vocab": 7}}}),
         (Unreadable, "it holds no vocabulary", {"tokenizer.json": {"model": []}}),
         (Unreadable, "cannot be read as JSON", {"tokenizer.json": "{"}),
+        (Unreadable, "'None' is no id of a token", {"tokenizer.json": {"model": {"vocab": {}}, "added_tokens": [{}]}}),
     ]
     for number, (problem, what, files) in enumerate(cases):
         b = write(tmp_path / f"b{number}", 4, files)
@@ -514,6 +515,36 @@ def test_what_cannot_be_read_or_matched_is_said(tmp_path: Path) -> None:
     for folder in (a, c):
         (folder / "config.json").write_text(json.dumps({"vocab_size": 4, "hidden_size": 4}))
     assert planned([a, c]).made[-2].name == "odd.weight"
+
+
+def test_hostile_tokenizers_do_not_join(tmp_path: Path) -> None:
+    plain = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
+    bpe = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a"]]}
+    more = {"vocab": {"a": 0, "c": 1}}
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"model": {**plain, "unk_token": 7}}, {"model": {**plain, "unk_token": 7, **more}}, "cannot be read"),
+        ({"model": bpe}, {"model": {**bpe, **more}}, "are no pairs"),
+        ({"model": plain, "added_tokens": ["x"]}, {"model": {**plain, **more}}, "cannot be read"),
+        ({"model": {"vocab": {"a": 0}}}, {"model": {"vocab": {"c": 0}}}, "the tokenizers are None and None"),
+    ]
+    for number, (mine, theirs, what) in enumerate(cases):
+        one = write(tmp_path / f"one{number}", 2, {"tokenizer.json": mine})
+        two = write(tmp_path / f"two{number}", 2, {"tokenizer.json": theirs})
+        with pytest.raises(Refused, match=what):
+            planned([one, two], vocabulary="union")
+
+
+def test_sizes_in_parts_of_a_configuration_change_with_them(tmp_path: Path) -> None:
+    parts = {"text_config": {"vocab_size": 3, "bos_token_id": 1}, "speech_config": {"vocab_size": 99}}
+    one = write(
+        tmp_path / "one", 3, {"tokenizer.json": vocabulary("WordLevel", list("abc")).to_str()}, **parts, **SHAPE
+    )
+    two = write(tmp_path / "two", 4, {"tokenizer.json": vocabulary("WordLevel", list("bcde")).to_str()})
+    made = merge([one], "task_arithmetic", base=two, vocabulary="base", out=tmp_path / "out").where
+    said = json.loads((made / "config.json").read_text())
+    assert said["vocab_size"] == said["text_config"]["vocab_size"] == 4
+    assert said["text_config"]["bos_token_id"] == 0  # of `b`
+    assert said["speech_config"]["vocab_size"] == 99
 
 
 def test_an_embedding_along_the_second_axis(tmp_path: Path) -> None:
@@ -560,3 +591,38 @@ def test_a_method_that_reads_rows_keeps_the_first_models_tokens(tmp_path: Path) 
         planned(folders, "fisher", vocabulary="union")
     plan = planned(folders, "fisher", vocabulary="first")
     assert plan.fates["embed_tokens.weight"].rule == "`fisher`, rows by token"
+
+
+@pytest.mark.parametrize("form", ["ours", "mergekit's"])
+def test_layers_of_models_with_other_orders_have_one_vocabulary(form: str, tmp_path: Path) -> None:
+    """The input embedding is the first model's and the output embedding the second's, in the order of the first."""
+    one, two = save(tmp_path / "one", ANIMALS, seed=1), save(tmp_path / "two", ANIMALS[::-1], seed=2)
+    ours = "slices: [{model: one, layers: [0, 1]}, {model: two, layers: [1, 2]}]"
+    theirs = """
+merge_method: passthrough
+slices:
+- sources: [{model: one, layer_range: [0, 1]}]
+- sources: [{model: two, layer_range: [1, 2]}]
+"""
+    (tmp_path / "r.yaml").write_text(ours if form == "ours" else theirs)
+    made = merge_recipe(tmp_path / "r.yaml", out=tmp_path / "out").where
+    for which, whose in (("input", one), ("output", two)):
+        out, wanted = rows_of(made, which), rows_of(whose, which)
+        assert all(torch.equal(out[t], wanted[t]) for t in [*SPECIAL, *ANIMALS])
+    assert (made / "tokenizer.json").read_bytes() == (one / "tokenizer.json").read_bytes()
+
+
+def test_a_made_model_with_a_vocabulary_of_its_own_is_no_input(tmp_path: Path) -> None:
+    save(tmp_path / "one", ANIMALS, seed=1)
+    save(tmp_path / "two", [*ANIMALS, "emu"], seed=2)
+    (tmp_path / "r.yaml").write_text("""
+merge_method: linear
+name: both
+models: [{model: one, parameters: {weight: 1}}, {model: two, parameters: {weight: 1}}]
+tokenizer_source: union
+---
+merge_method: linear
+models: [{model: both, parameters: {weight: 1}}, {model: two, parameters: {weight: 1}}]
+""")
+    with pytest.raises(Refused, match="`both` gets a vocabulary of its own"):
+        merge_recipe(tmp_path / "r.yaml", out=tmp_path / "out")

@@ -282,7 +282,7 @@ class _Relation:
 
         mine, owned = self._vocabulary(folder), self._vocabulary(self.owner)
         place = mine.folder.relative_to(folder.where)
-        config = _resized(_renumbered(folder.config, mine.tokens, ids), size)
+        config = _resized(_renumbered(folder.config, mine.tokens, ids), self.sizes[folder.name], size)
         changed = {k: v for k, v in config.items() if v != folder.config.get(k)}
         said = _generation(folder)
         generation = _renumbered(said, mine.tokens, ids)
@@ -329,13 +329,14 @@ def _cut_as(first: str, model: str, tokens: int, kind: str) -> str:
     )
 
 
-def _resized(config: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """A configuration that says how many rows there are."""
+def _resized(config: Mapping[str, Any], old: int, size: int) -> dict[str, Any]:
+    """A configuration that says how many rows there are, also for a part of the model that had as many."""
     out = dict(config)
     if SIZE in out:
         out[SIZE] = size
-    if isinstance(out.get("text_config"), dict):
-        out["text_config"] = _resized(out["text_config"], size)
+    for key, inner in out.items():
+        if isinstance(inner, dict) and inner.get(SIZE, old) == old:
+            out[key] = _resized(inner, old, size)
     return out
 
 

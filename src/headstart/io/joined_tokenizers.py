@@ -37,7 +37,7 @@ def joined(first: Vocabulary, others: Sequence[Vocabulary], ids: Mapping[str, in
     said = first.json(WHOLE)
     if not said:
         raise _refused(f"`{first.model}` has no {WHOLE}")
-    model, added = said["model"], [dict(t) for t in said.get("added_tokens") or []]
+    model, added = said["model"], said.get("added_tokens")
     kind = str(model.get("type"))
     ordinary: dict[str, int] = {}
     placed = set(first.tokens)
@@ -53,7 +53,7 @@ def joined(first: Vocabulary, others: Sequence[Vocabulary], ids: Mapping[str, in
             if kind == "BPE":
                 model["merges"] = _merges(model, other, ids)
     new.sort(key=lambda t: int(t["id"]))
-    said["added_tokens"] = [*added, *new]
+    said["added_tokens"] = [*(added if isinstance(added, list) else []), *new]
     if ordinary:  # all, for the ids of added tokens are counted from those of the others where they are not here
         model["vocab"] = dict(ids)
     text = json.dumps(said, ensure_ascii=False, indent=2)

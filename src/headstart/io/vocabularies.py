@@ -84,7 +84,8 @@ class Vocabulary:
                 lines = inside(self.folder, self.file, root=self.root).read_text(encoding="utf-8").split("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise self._damaged("it is no text in UTF-8") from error
-            yield from ((line.removesuffix("\r"), i) for i, line in enumerate(lines) if line or i < len(lines) - 1)
+            last = {line.removesuffix("\r"): i for i, line in enumerate(lines) if line or i < len(lines) - 1}
+            yield from last.items()  # of a token that is there twice the last counts, as for transformers
         else:
             said = self.json(self.file)
             yield from self._listed(_model(said).get("vocab") if self.file == WHOLE else said)
