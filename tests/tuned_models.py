@@ -23,8 +23,7 @@ GROUPS = {
 LABELS = {"animals": ("calm", "wild"), "places": ("near", "far"), "times": ("past", "present")}
 ROWS = {"train": 400, "valid": 150, "test": 300}
 SIZES = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-    "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
 }  # fmt: skip
 
 
@@ -49,8 +48,9 @@ def sentences(task: str, count: int, seed: int) -> list[tuple[str, str]]:
     return out
 
 
-def family(folder: Path, seed: int = 0) -> Family:
-    """Trained and saved below the folder."""
+def family(folder: Path, seed: int = 0, *, width: int = 32, epochs: int = 8, learning_rate: float = 1e-3) -> Family:
+    """Trained and saved below the folder. epochs, learning_rate: of the fine-tunes."""
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width}
     tables = {}
     for task in GROUPS:
         tables[task] = {split: folder / f"{task}-{split}.csv" for split in ROWS}
@@ -60,23 +60,24 @@ def family(folder: Path, seed: int = 0) -> Family:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         words = sorted(w for groups in GROUPS.values() for group in groups for w in group)
-        base = _model(words, problem_type="multi_label_classification")
+        base = _model(words, problem_type="multi_label_classification", **sizes)
         texts = [t for task in GROUPS for t, _ in sentences(task, 400, 99)]
         held = torch.tensor([[float(w in t.split()) for w in words] for t in texts])
         save_tokenizer(folder / "base", longest=20)
         _trained(base, folder / "base", texts, held, epochs=12, learning_rate=3e-3)
         base.save_pretrained(folder / "base")
-        return Family(folder / "base", {t: _tuned(t, base, folder, tables[t]["train"]) for t in GROUPS}, tables)
+        tuned = {t: _tuned(t, base, folder, tables[t]["train"], epochs, learning_rate, **sizes) for t in GROUPS}
+        return Family(folder / "base", tuned, tables)
 
 
-def _tuned(task: str, base: Any, folder: Path, table: Path) -> Path:
-    model, where = _model(LABELS[task]), folder / task
+def _tuned(task: str, base: Any, folder: Path, table: Path, epochs: int, learning_rate: float, **sizes: int) -> Path:
+    model, where = _model(LABELS[task], **sizes), folder / task
     model.bert.load_state_dict(base.bert.state_dict())
     with table.open() as file:
         _, *rows = csv.reader(file)
     y = torch.tensor([LABELS[task].index(label) for _, label in rows])
     save_tokenizer(where, longest=20)
-    _trained(model, where, [text for text, _ in rows], y, epochs=8, learning_rate=1e-3)
+    _trained(model, where, [text for text, _ in rows], y, epochs=epochs, learning_rate=learning_rate)
     model.save_pretrained(where)
     return where
 
