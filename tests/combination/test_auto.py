@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import headstart as hs
@@ -17,7 +18,7 @@ from headstart.combination.entrants import entrants
 from headstart.combination.merging import merge, planned
 from headstart.core import Budget, Refused, Target
 from headstart.evidence import merge_report
-from tiny_models import save_tokenizer
+from tiny_models import save_model, save_tokenizer
 from tuned_models import Family
 
 FEW = ["task_arithmetic", "ties", "regmean", "dare"]
@@ -206,3 +207,21 @@ def test_the_page_escapes_what_comes_from_outside(result: Any) -> None:
     assert "<script>" not in page
     assert "<b>x</b>" not in page
     assert merge_report.render("x", facts) == merge_report.render("x", facts)
+
+
+@pytest.mark.parametrize("model_type", ["vit", "resnet"])
+def test_models_of_images_too(model_type: str, tmp_path: Path) -> None:
+    """Also those with running statistics, which have no gradients."""
+    draw = np.random.default_rng(0)
+    for shade, label in enumerate(("low", "mid", "high")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(24):
+            pixels = draw.integers(80 * shade, 90 + 80 * shade, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    models = [save_model(tmp_path / f"m{seed}", model_type, seed=seed, head=True) for seed in (0, 1)]
+    base = save_model(tmp_path / "base", model_type, seed=5)
+    rows = hs.read_target(tmp_path / "photos")
+    methods = ["regmean", "fisher", "adamerging"]
+    made = hs.merge_auto(models, [rows], base=base, out=tmp_path / "out", methods=methods, budget=Budget(trials=3))
+    facts = made.receipt.facts["learned"]["choice"]
+    assert [len(c["scores"]) for c in facts["candidates"]] == [1, 1, 1]

@@ -249,10 +249,16 @@ class LiveMerge:
 
     def _placed(self, weights: Weights, own: int | None) -> dict[str, torch.Tensor]:
         """By the module's names, with the head of the model that a task comes from where each keeps its own."""
-        placed = {self._names[n]: w for n, w in {**self._fixed, **weights}.items() if n in self._names}
+        known = ((self._names[n], w) for n, w in {**self._fixed, **weights}.items() if n in self._names)
+        placed = {n: w.detach() if n in self._statistics else w for n, w in known}
         if self.plan.apart and own is not None:
             placed |= self._heads[own]
         return placed
+
+    @cached_property
+    def _statistics(self) -> set[str]:
+        """Buffers, such as running means, which have no gradients."""
+        return {n for n, _ in self._whole.module.named_buffers()}
 
     @cached_property
     def _heads(self) -> list[dict[str, torch.Tensor]]:

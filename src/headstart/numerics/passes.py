@@ -69,7 +69,8 @@ class _Watch:
     def __init__(self, module: nn.Module, weights: Weights, asks: Sequence[Seen]) -> None:
         self._asks, self._sites = asks, {n: s for n, s in sites(module).items() if n in weights}
         backward = any(a != "inputs" for a in asks)
-        self.weights = {n: w.detach().requires_grad_(backward and w.is_floating_point()) for n, w in weights.items()}
+        learnt = {n for n, _ in module.named_parameters()}  # running statistics have no gradients
+        self.weights = {n: w.detach().requires_grad_(backward and n in learnt) for n, w in weights.items()}
         self.mask: torch.Tensor | None = None
         self._outputs: list[tuple[str, torch.Tensor]] = []
         self._inputs: dict[str, torch.Tensor] = {}
