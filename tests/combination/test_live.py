@@ -123,6 +123,32 @@ def test_learning_from_labels_beats_an_equal_share(tuned: Family, tmp_path: Path
     assert right(tmp_path / "learned") > right(tmp_path / "plain") + 0.05
 
 
+def body(folder: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a folder whose heads are kept apart, without the head."""
+    found: dict[str, torch.Tensor] = {}
+    for file in folder.glob("*.safetensors"):
+        found |= {n: t for n, t in load_file(file).items() if not n.startswith("classifier")}
+    return found
+
+
+def test_a_graft_changes_few_entries_and_keeps_much(tuned: Family, tmp_path: Path) -> None:
+    made = merge(
+        [tuned.models["animals"]], "graft", base=tuned.base, heads="separate", out=tmp_path / "out",
+        settings={"share": 0.1, "steps": 30}, targets={"animals": target(tuned, "animals")},
+    )  # fmt: skip
+    base, one, out = (body(f) for f in (tuned.base, tuned.models["animals"], tmp_path / "out" / "animals"))
+    differs = {n: out[n] != base[n] for n in out}
+    entries = sum(t.numel() for t in out.values())
+    assert 0.09 < sum(int(d.sum()) for d in differs.values()) / entries <= 0.1
+    assert all(torch.allclose(out[n][d], one[n][d], atol=1e-6) for n, d in differs.items())
+    logits, labels = theirs(tmp_path / "out" / "animals", tuned.tables["animals"]["test"])
+    right = [LABELS["animals"][i] == label for i, label in zip(logits.argmax(1).tolist(), labels, strict=True)]
+    assert np.mean(right) > 0.85  # the base with this head is right half the time
+    learned = made.receipt.facts["learned"]
+    assert learned["kept"] == [pytest.approx(0.1, abs=1e-4)]
+    assert learned["gates"]
+
+
 def grams(folder: Path, table: Path, rows: list[int]) -> dict[str, torch.Tensor]:
     """Of what goes into each linear layer, by hooks of our own on transformers' model."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -96,10 +96,11 @@ def _is_merged(plan: Plan, made: Made) -> bool:
 
 
 def digest(gates: Mapping[str, Array]) -> str:
-    """Of all gates, by name."""
+    """Of all gates, by name and shape."""
     found = hashlib.sha256()
     for name in sorted(gates):
-        found.update(name.encode() + b"\0" + np.ascontiguousarray(gates[name], dtype="<f4").tobytes())
+        found.update(f"{name}\0{gates[name].shape}\0".encode())
+        found.update(np.ascontiguousarray(gates[name], dtype="<f4").tobytes())
     return found.hexdigest()[:16] if gates else ""
 
 
@@ -120,16 +121,18 @@ class Matched:
 
 
 class Gated:
-    """Shares of the changes, behind a gate that is as large as the tensor, or as its first axis."""
+    """Shares of the changes, each entry's times its gate: (models or 1, …), as large as the tensor or repeated."""
 
     needs = Needs(same_base=True, copies=4)
 
-    def __init__(self, shares: Sequence[float], gate: Array) -> None:
-        self._shares, self._gate = shares, gate
+    def __init__(self, shares: Sequence[float], gates: Array) -> None:
+        self._shares, self._gates = shares, gates
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
-        whole = np.broadcast_to(self._gate, context.shape).reshape(-1)[context.offset : context.offset + base.numel()]
+        each = np.broadcast_to(self._gates, (len(self._shares), *context.shape))
+        tile = slice(context.offset, context.offset + base.numel())
         total = torch.zeros_like(base)
-        for share, one in zip(self._shares, tuned, strict=True):
-            total += share * (one - base)
-        return base + torch.from_numpy(np.ascontiguousarray(whole)).to(base.dtype).view(base.shape) * total
+        for share, gate, one in zip(self._shares, each, tuned, strict=True):
+            factors = torch.from_numpy(gate.flat[tile]).to(base.dtype).view(base.shape)
+            total += share * factors * (one - base)
+        return base + total

@@ -387,9 +387,10 @@ class MergeView(Protocol):
 class Learned:
     """What a merge learned: shares of the models, or another merge with the settings that were found.
 
-    shares: (T, M) how much of each model's change goes into each tensor. gates: by tensor, factors that its shape can
-    be multiplied with, on the sum of the changes; where a tensor has none, it is taken whole. method, settings: of the
-    other merge. curve: (step, value of the objective, lower is better). facts: JSON values for the receipt.
+    shares: (T, M) how much of each model's change goes into each tensor. gates: by tensor, factors on the changes of
+    its entries, that can be repeated to (M, …): for each model its own, or (1, …) for all; where a tensor has none, its
+    changes are taken whole. method, settings: of the other merge. curve: (step, value of the objective, lower is
+    better). facts: JSON values for the receipt.
     """
 
     shares: Array | None = None

@@ -73,11 +73,14 @@ def gradient(
     view: MergeView, weights: Weights, batches: Sequence[Sequence[int]],
     objective: Callable[[int, torch.Tensor], torch.Tensor],
 ) -> tuple[float, dict[str, torch.Tensor]]:  # fmt: skip
-    """Mean objective over the tasks on one batch each, and its gradient in the weights."""
+    """Mean objective over the tasks on one batch each, and its gradient in the weights.
+
+    batches: of all tasks, in order; one without rows is left out.
+    """
     leaves = {n: w.detach().requires_grad_() for n, w in weights.items()}
-    total = 0.0
-    for task, rows in enumerate(batches):
-        value = objective(task, view.logits(leaves, task, rows)) / len(batches)
+    total, chosen = 0.0, [(task, rows) for task, rows in enumerate(batches) if len(rows)]
+    for task, rows in chosen:
+        value = objective(task, view.logits(leaves, task, rows)) / len(chosen)
         value.backward()  # type: ignore[no-untyped-call]
         total += float(value.detach())
     return total, {n: w.grad if w.grad is not None else torch.zeros_like(w) for n, w in leaves.items()}
@@ -108,11 +111,11 @@ def score(view: MergeView, weights: Weights) -> float:
     return float(np.mean(found))
 
 
-def mean_loss(view: MergeView, weights: Weights) -> float:
-    """Mean over the tasks of the loss on all rows."""
+def mean_loss(view: MergeView, weights: Weights, tasks: Sequence[int] | None = None) -> float:
+    """Mean over the tasks of the loss on all rows. tasks: numbers of those that count; else all."""
     found = [
         loss(outputs(view, weights, t), view.labels(t, range(view.rows(t))), view.link(t))
-        for t in range(len(view.tasks))
+        for t in (range(len(view.tasks)) if tasks is None else tasks)
     ]
     return float(torch.stack(found).mean())
 

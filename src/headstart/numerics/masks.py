@@ -1,11 +1,15 @@
-"""Masks over weights: how far two of them overlap beyond chance."""
+"""Masks over weights: of the largest values of a whole model, and how far two masks overlap beyond chance."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+
+from .order import order
 
 Array = np.ndarray[Any, Any]
 
@@ -45,3 +49,34 @@ def overlap(one: Array, other: Array, sizes: Array) -> Overlap:
         excess / room if room > 0 else 0.0,
         excess / spread if spread > 0 else 0.0,
     )
+
+
+def largest(values: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+    """Which entries of all tensors together have the `count` largest values; of equal ones, those that come first.
+
+    >>> largest({"a": torch.tensor([1.0, 3.0]), "b": torch.tensor([-2.0, 3.0])}, 1)
+    {'a': tensor([False,  True]), 'b': tensor([False, False])}
+    """
+    total = sum(v.numel() for v in values.values())
+    if count <= 0 or count >= total:
+        return {n: torch.full(v.shape, count > 0) for n, v in values.items()}
+    lowest = min(float(v.min()) for v in values.values() if v.numel())
+
+    def flat() -> Iterator[Array]:
+        """From 0 on, as order statistics want them."""
+        return ((v - lowest).float().flatten().numpy() for v in values.values())
+
+    def counted(count_in: Callable[[int, Array, Any], None], room: Callable[[], Any]) -> list[Any]:
+        held = room()
+        for v in flat():
+            count_in(0, v, held)
+        return [held]
+
+    (cut,) = order(counted, [(0, total - count)], 1)
+    left = cut.upto - (total - count)  # of those that equal the smallest one kept
+    out = {}
+    for (name, one), v in zip(values.items(), flat(), strict=True):
+        equal = v == np.float32(cut.value)
+        out[name] = torch.from_numpy((v > np.float32(cut.value)) | (equal & (np.cumsum(equal) <= left))).view(one.shape)
+        left -= min(left, int(equal.sum()))
+    return out

@@ -88,12 +88,13 @@ def weights_of(view: LinearTasks, learned: Learned) -> dict[str, torch.Tensor]:
     if learned.method is not None:
         return view.made(learned.method, learned.settings)
     assert learned.shares is not None
-    plain = view.shared(learned.shares)
-    return {
-        n: view.base(n) + torch.as_tensor(np.broadcast_to(learned.gates.get(n, np.ones(())), w.shape).copy()).float()
-        * (w - view.base(n))
-        for n, w in plain.items()
-    }  # fmt: skip
+    out = {}
+    for shares, name in zip(learned.shares, view.tensors, strict=True):
+        base, changes = view.base(name), torch.stack(list(view.changes(name)))
+        gates = np.broadcast_to(learned.gates.get(name, np.ones(())), changes.shape)
+        factors = torch.tensor(shares).view(-1, *[1] * base.dim()) * torch.tensor(gates)
+        out[name] = (base + (factors * changes).sum(0)).float()
+    return out
 
 
 def _view(method: Any, seed: int, **settings: Any) -> LinearTasks:
