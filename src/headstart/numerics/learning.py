@@ -86,13 +86,37 @@ def gradient(
     return total, {n: w.grad if w.grad is not None else torch.zeros_like(w) for n, w in leaves.items()}
 
 
-def slopes(view: MergeView, gradients: Weights) -> Array:
-    """(tensors, models) derivatives in the shares."""
+def gated(view: MergeView, shares: Array, gates: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    """The base and the sum of shares times changes, those of tensors with gates each times its gate."""
+    rest = shares.copy()
+    rest[[i for i, n in enumerate(view.tensors) if n in gates]] = 0
+    out = view.shared(rest)
+    for i, name in enumerate(view.tensors):
+        for share, factors, change in _behind(view, shares[i], name, gates):
+            out[name] += float(share) * factors * change
+    return out
+
+
+def slopes(view: MergeView, gradients: Weights, gates: Mapping[str, Array] | None = None) -> Array:
+    """(tensors, models) derivatives in the shares. gates: as in `core.Learned`, on the changes."""
     out = np.zeros((len(view.tensors), len(view.models)))
     for i, name in enumerate(view.tensors):
         flat = gradients[name].flatten()
-        out[i] = [float(flat @ change.flatten()) for change in view.changes(name)]
+        if gates and name in gates:
+            out[i] = [float(flat @ (f * c).flatten()) for _, f, c in _behind(view, out[i], name, gates)]
+        else:
+            out[i] = [float(flat @ change.flatten()) for change in view.changes(name)]
     return out
+
+
+def _behind(
+    view: MergeView, shares: Array, name: str, gates: Mapping[str, Array]
+) -> Iterator[tuple[float, torch.Tensor, torch.Tensor]]:
+    """Share, gate and change of each model, where the tensor has gates."""
+    if name in gates:
+        each = np.broadcast_to(gates[name], (len(shares), *view.base(name).shape))
+        for share, factors, change in zip(shares, each, view.changes(name), strict=True):
+            yield share, torch.tensor(factors), change
 
 
 def outputs(view: MergeView, weights: Weights, task: int) -> torch.Tensor:

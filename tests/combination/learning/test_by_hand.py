@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from headstart.combination.learning.adamerging import AdaMerging
 from headstart.combination.learning.atlas import Atlas
@@ -46,6 +47,43 @@ def test_balance_keeps_classes_apart() -> None:
         return float(np.bincount(classes.numpy(), minlength=3).max() / 60)
 
     assert largest(2.0) <= largest(0.0)
+
+
+def trimmed_by_hand(view: LinearTasks, density: float) -> list[np.ndarray]:
+    """Of each model all entries end to end: the changes that trimming and electing signs leave of it."""
+    whole = [np.concatenate([view.changes(n)[m].numpy().ravel() for n in view.tensors]) for m in range(3)]
+    for one in whole:
+        one[np.argsort(-np.abs(one), kind="stable")[round(density * len(one)) :]] = 0
+    sign = np.sign(sum(whole[1:], whole[0]))
+    return [np.where(np.sign(one) == sign, one, 0) for one in whole]
+
+
+def test_adamerging_of_trimmed_changes_begins_at_their_sum() -> None:
+    view = LinearTasks(8, labels=False)
+    found = weights_of(view, AdaMerging(density=0.3)(view, Steps(horizon=0)))
+    left = trimmed_by_hand(view, 0.3)
+    base = np.concatenate([view.base(n).numpy().ravel() for n in view.tensors])
+    whole = np.concatenate([found[n].numpy().ravel() for n in view.tensors])
+    np.testing.assert_allclose(whole, base + 0.3 * sum(left[1:], left[0]), rtol=1e-5, atol=1e-6)
+    assert 0 < sum(int((one != 0).sum()) for one in left) < 3 * 8
+
+
+def test_adamerging_of_trimmed_changes_is_adamerging_of_models_that_were_trimmed() -> None:
+    one, other = LinearTasks(9, labels=False), LinearTasks(9, labels=False)
+    for changes, left in zip(other._changes, trimmed_by_hand(one, 0.5), strict=True):
+        changes["weight"], changes["bias"] = torch.from_numpy(left[:24]).view(3, 8), torch.from_numpy(left[24:])
+    trimmed = AdaMerging(density=0.5, learning_rate=0.05)(one, Steps(horizon=20))
+    plain = AdaMerging(learning_rate=0.05)(other, Steps(horizon=20))
+    np.testing.assert_allclose(trimmed.shares, plain.shares, rtol=1e-3)  # type: ignore[arg-type]
+    for name, weights in weights_of(one, trimmed).items():
+        torch.testing.assert_close(weights, weights_of(other, plain)[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_density_of_one_still_elects_signs() -> None:
+    view = LinearTasks(10, labels=False)
+    gates = AdaMerging(density=1.0)(view, Steps(horizon=0)).gates
+    assert 0.4 < np.mean([g.mean() for g in gates.values()]) < 0.95
+    assert not AdaMerging()(view, Steps(horizon=0)).gates
 
 
 def test_atlas_begins_at_the_base() -> None:
@@ -127,7 +165,13 @@ def test_ranges(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("method", "wrong"),
-    [(AdaMerging, {"start": 2.0}), (Atlas, {"batch": 0}), (LearnedSoup, {"steps": -1}), (LoraHub, {"most": 0.0})],
+    [
+        (AdaMerging, {"start": 2.0}),
+        (AdaMerging, {"density": 0.0}),
+        (Atlas, {"batch": 0}),
+        (LearnedSoup, {"steps": -1}),
+        (LoraHub, {"most": 0.0}),
+    ],
 )
 def test_settings(method: type, wrong: dict[str, object]) -> None:
     with pytest.raises(Unfit):
