@@ -149,13 +149,16 @@ def test_a_graft_changes_few_entries_and_keeps_much(tuned: Family, tmp_path: Pat
     assert learned["gates"]
 
 
-def grams(folder: Path, table: Path, rows: list[int]) -> dict[str, torch.Tensor]:
-    """Of what goes into each linear layer, by hooks of our own on transformers' model."""
+def grams(
+    folder: Path, table: Path, rows: list[int], merged: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """Of what goes into each linear layer, by hooks of our own on transformers' model. merged: in place of its own."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     with table.open() as file:
         _, *all_rows = csv.reader(file)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model.load_state_dict(merged or {}, strict=False)
     tokenizer, sums, counts = AutoTokenizer.from_pretrained(folder), {}, {}
 
     def see(name: str) -> Any:
@@ -192,6 +195,27 @@ def test_regmean_against_hooks_of_our_own(tuned: Family, tmp_path: Path) -> None
     torch.testing.assert_close(written[name].double(), wanted, rtol=1e-4, atol=1e-5)
     bias = "bert.encoder.layer.1.intermediate.dense.bias"
     torch.testing.assert_close(written[bias], torch.stack([e[bias] for e in each]).mean(0))
+
+
+def test_regmean_pp_against_hooks_on_merged_layers(tuned: Family, tmp_path: Path) -> None:
+    models = list(tuned.models.values())
+    merge(models, "regmean_pp", base=tuned.base, heads="separate", out=tmp_path / "out", targets=targets(tuned))
+    written, each = body(tmp_path / "out" / "animals"), [load_file(f / "model.safetensors") for f in models]
+    before = {n: t for n, t in written.items() if ".embeddings." in n or ".layer.0." in n}
+    assert torch.equal(
+        before["bert.embeddings.LayerNorm.bias"],
+        torch.stack([e["bert.embeddings.LayerNorm.bias"] for e in each]).mean(0),
+    )
+    seen = [grams(f, tuned.tables[t]["valid"], list(range(150)), before) for t, f in tuned.models.items()]
+    own = [grams(f, tuned.tables[t]["valid"], list(range(150))) for t, f in tuned.models.items()]
+    for name in ("bert.encoder.layer.1.intermediate.dense.weight", "bert.encoder.layer.1.attention.self.query.weight"):
+        fits = []
+        for found in (seen, own):
+            small = [0.95 * g[name] + 0.05 * torch.diag(g[name].diagonal()) for g in found]
+            pulls = [g @ e[name].T.double() for g, e in zip(small, each, strict=True)]
+            fits.append(torch.linalg.solve(sum(small[1:], small[0]), sum(pulls[1:], pulls[0])).T)
+        torch.testing.assert_close(written[name].double(), fits[0], rtol=1e-4, atol=1e-5)
+        assert float((written[name] - fits[1]).abs().max()) > 1e-3
 
 
 def test_one_target_for_models_of_one_task(tuned: Family, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from headstart.core import Learned, Needs, Passes, Refused, Steps, TensorContext
 
+from .alternating import in_turn, layers_of
 from .live import LiveMerge, TaskRows, alive
 from .plans import Plan
 
@@ -46,13 +47,23 @@ def learned_from(
 
 def matched(plan: Plan, method: Any, view: LiveMerge, rows: int = ROWS) -> Plan:
     """The plan of a merge by what passes show."""
-    passes = view.passes(method.asks, rows, seed=plan.seed)
-    made = [
-        m if not _is_merged(plan, m) or (method.needs.same_base and m.base is None)
-        else replace(m, kind="merging", method=Matched(method, [p.get(m.name, Passes()) for p in passes]))
-        for m in plan.made
-    ]  # fmt: skip
-    return replace(plan, made=tuple(made), reads=None, learned={"rows": rows, "tasks": list(view.fingerprints)})
+
+    def with_passes(made: Made, passes: Sequence[Mapping[str, Passes]]) -> Made:
+        return replace(made, kind="merging", method=Matched(method, [p.get(made.name, Passes()) for p in passes]))
+
+    change = {
+        m.name: m for m in plan.made if _is_merged(plan, m) and not (method.needs.same_base and m.base is None)
+    }  # fmt: skip
+    if "merged_inputs" in method.asks:
+        passes = in_turn(
+            layers_of(list(change), view.called()), len(plan.models),
+            lambda model, names, merged: view.inputs(model, names, merged, rows, seed=plan.seed),
+            lambda names, found: view.merged([with_passes(change[n], found) for n in names]),
+        )  # fmt: skip
+    else:
+        passes = view.passes(method.asks, rows, seed=plan.seed)
+    made = tuple(with_passes(m, passes) if m.name in change else m for m in plan.made)
+    return replace(plan, made=made, reads=None, learned={"rows": rows, "tasks": list(view.fingerprints)})
 
 
 def settled(plan: Plan, view: LiveMerge, learned: Learned) -> Plan:

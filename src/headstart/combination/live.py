@@ -21,7 +21,7 @@ from headstart.io.encoders import batches
 from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
 from headstart.numerics import stream
-from headstart.numerics.passes import Called, Link, looked
+from headstart.numerics.passes import Called, Link, called, looked
 
 from .plans import Plan, check_words, names_in
 
@@ -221,7 +221,22 @@ class LiveMerge:
             self._passes[key] = [self._seen(m, asks, rows, draws, seed) for m in range(len(self.models))]
         return self._passes[key]
 
-    def _seen(self, model: int, asks: Sequence[Seen], rows: int, draws: int, seed: int) -> dict[str, Passes]:
+    def inputs(
+        self, model: int, tensors: Sequence[str], merged: Weights, rows: int, seed: int = 0
+    ) -> dict[str, Passes]:  # fmt: skip
+        """Passes of one model, of what goes into some tensors' layers. merged: takes the place of its own weights."""
+        return self._seen(model, ("inputs",), rows, 1, seed, merged, tensors)
+
+    def called(self) -> list[str]:
+        """Weights of linear layers, in the order in which a pass calls them."""
+        placed = self._placed(self.shared(np.zeros((len(self.tensors), len(self.models)))), self._tasks[0].own)
+        order = called(self._whole.module, placed, next(self._calls([0], 1, True, 0)))
+        return [self._back[n] for n in order if n in self._back]
+
+    def _seen(
+        self, model: int, asks: Sequence[Seen], rows: int, draws: int, seed: int, merged: Weights | None = None,
+        tensors: Sequence[str] | None = None,
+    ) -> dict[str, Passes]:  # fmt: skip
         tasks = [t for t in range(len(self._tasks)) if self._tasks[t].own in (None, model)]
         if not tasks:
             raise Refused(
@@ -231,12 +246,18 @@ class LiveMerge:
             )
         one_hot = np.zeros((len(self.tensors), len(self.models)))
         one_hot[:, model] = 1
-        placed = self._placed(self.shared(one_hot), self._tasks[tasks[0]].own)
-        single = any(a != "inputs" for a in asks)
-        calls = self._calls(tasks, rows, single, seed)
-        found = looked(self._whole.module, placed, calls, asks, link=self.link(tasks[0]), draws=draws, seed=seed)
-        back = {theirs: ours for ours, theirs in self._names.items()}
-        return {back[n]: p for n, p in found.items() if n in back}
+        placed = self._placed({**self.shared(one_hot), **(merged or {})}, self._tasks[tasks[0]].own)
+        calls = self._calls(tasks, rows, any(a != "inputs" for a in asks), seed)
+        only = None if tensors is None else {self._names[n] for n in tensors if n in self._names}
+        found = looked(
+            self._whole.module, placed, calls, asks, link=self.link(tasks[0]), draws=draws, seed=seed, only=only
+        )
+        return {self._back[n]: p for n, p in found.items() if n in self._back and (only is None or n in only)}
+
+    @cached_property
+    def _back(self) -> dict[str, str]:
+        """Our names of the module's tensors."""
+        return {theirs: ours for ours, theirs in self._names.items()}
 
     def _calls(self, tasks: Sequence[int], rows: int, single: bool, seed: int) -> Iterator[Called]:
         for task in tasks:

@@ -333,7 +333,7 @@ class Survey(Protocol):
     def sums(self, values: Sequence[Combine]) -> Array: ...
 
 
-Seen = Literal["squares", "inputs", "gradients"]
+Seen = Literal["squares", "inputs", "gradients", "merged_inputs"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -553,7 +553,8 @@ class Trimming(Method, Protocol):
 class Matching(Method, Protocol):
     """One whole tensor at a time, with what each model's passes over its own rows showed there; float32 in and out.
 
-    asks: what the passes must look at. Where there is no base, it is zeros.
+    asks: what the passes must look at; `merged_inputs`, which stands alone, are inputs where all layers before are
+    merged already. Where there is no base, it is zeros.
     """
 
     @property

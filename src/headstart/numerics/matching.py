@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from headstart.core import Passes
+
 Apply = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -48,6 +50,20 @@ def by_inputs(models: Sequence[torch.Tensor], grams: Sequence[torch.Tensor]) -> 
     inverse: torch.Tensor = torch.where(values > small, 1 / values.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
     shift: torch.Tensor = (pull @ axes * inverse) @ axes.T
     return mean + shift.to(mean.dtype)
+
+
+def regression(tuned: Sequence[torch.Tensor], passes: Sequence[Passes], shrink: float) -> torch.Tensor:
+    """`by_inputs` with shrunken Gram matrices of what passes saw; the mean where not all of them saw inputs.
+
+    >>> regression([torch.tensor([1.0]), torch.tensor([3.0])], [Passes(), Passes()], 0.95)
+    tensor([2.])
+    """
+    grams = [shrunk(p.inputs, shrink) for p in passes if p.inputs is not None]
+    if len(grams) < len(tuned):
+        return torch.stack(list(tuned)).mean(0)
+    if passes[0].transposed:
+        return by_inputs([t.T for t in tuned], grams).T.contiguous()
+    return by_inputs(tuned, grams)
 
 
 def shrunk(gram: torch.Tensor, keep: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ so. A layer that is called several times counts as often.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,16 +41,35 @@ def sites(module: nn.Module) -> dict[str, tuple[nn.Module, bool]]:
     return found
 
 
+def called(module: nn.Module, weights: Weights, one: Called) -> list[str]:
+    """Names of the weights of linear layers, in the order in which a pass first calls them.
+
+    >>> pair = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    >>> called(pair, {}, Called({"input": torch.zeros(1, 2)}))
+    ['0.weight', '1.weight']
+    """
+    order: list[str] = []
+    hooks = [m.register_forward_hook(lambda *_, n=n: order.append(n)) for n, (m, _) in sites(module).items()]
+    try:
+        with torch.no_grad():
+            functional_call(module, dict(weights), (), dict(one.tensors))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(dict.fromkeys(order))
+
+
 def looked(
     module: nn.Module, weights: Weights, rows: Iterable[Called], asks: Sequence[Seen], *, link: Link = "softmax",
-    draws: int = 8, seed: int = 0,
+    draws: int = 8, seed: int = 0, only: Collection[str] | None = None,
 ) -> dict[str, Passes]:  # fmt: skip
     """What is seen at each of the weights, by name. The module's own weights are not touched.
 
+    only: names of weights at whose layers inputs and gradients are looked at; None is all.
     rows: of `squares` and `gradients`, one row each; of `inputs` alone, any number. draws: outputs that are drawn for a
     row from what the model predicts; all outputs, weighted by their probability, where there are no more.
     """
-    watch = _Watch(module, weights, asks)
+    watch = _Watch(module, weights, asks, only)
     generator = torch.Generator().manual_seed(seed)
     backward = any(a != "inputs" for a in asks)
     with watch, torch.set_grad_enabled(backward):
@@ -66,8 +85,11 @@ def looked(
 class _Watch:
     """Hooks at linear layers, and the sums that they fill."""
 
-    def __init__(self, module: nn.Module, weights: Weights, asks: Sequence[Seen]) -> None:
-        self._asks, self._sites = asks, {n: s for n, s in sites(module).items() if n in weights}
+    def __init__(
+        self, module: nn.Module, weights: Weights, asks: Sequence[Seen], only: Collection[str] | None = None
+    ) -> None:
+        wanted = weights if only is None else weights.keys() & set(only)
+        self._asks, self._sites = asks, {n: s for n, s in sites(module).items() if n in wanted}
         backward = any(a != "inputs" for a in asks)
         learnt = {n for n, _ in module.named_parameters()}  # running statistics have no gradients
         self.weights = {n: w.detach().requires_grad_(backward and n in learnt) for n, w in weights.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from headstart.core import Needs, Passes, Seen, TensorContext, Unfit
-from headstart.numerics.matching import by_inputs, shrunk
+from headstart.numerics.matching import regression
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,9 +45,4 @@ class RegMean:
         self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor], passes: Sequence[Passes]
     ) -> torch.Tensor:
         del context, base
-        grams = [shrunk(p.inputs, self.shrink) for p in passes if p.inputs is not None]
-        if len(grams) < len(tuned):
-            return torch.stack(list(tuned)).mean(0)
-        if passes[0].transposed:
-            return by_inputs([t.T for t in tuned], grams).T.contiguous()
-        return by_inputs(tuned, grams)
+        return regression(tuned, passes, self.shrink)
