@@ -101,6 +101,46 @@ def test_atlas_recovers_a_task_that_one_model_solves() -> None:
     assert score(view, weights_of(view, learned)) > 0.95
 
 
+def test_parts_of_matrices_have_shares_of_their_own() -> None:
+    view = LinearTasks(11, tasks=1)
+    learned = Atlas(parts=4, weight_decay=0.0)(view, Steps(horizon=20))
+    for model in range(3):
+        assert len(np.unique(learned.gates["weight"][model])) == 4
+        assert len(np.unique(learned.gates["bias"][model])) == 1
+    places = [np.unique(g, return_inverse=True)[1].reshape(g.shape) for g in learned.gates["weight"]]
+    pairs = {tuple(p) for p in np.stack([p.ravel() for p in places]).T.tolist()}
+    assert len(pairs) == 4  # the same parts in all models
+    assert not any(g.any() for g in Atlas(parts=4)(view, Steps(horizon=0)).gates.values())
+
+
+def test_the_first_step_of_parts_goes_down_their_slopes() -> None:
+    """By differences of the loss in each part's share; parts as the method dealt them."""
+    view = LinearTasks(12, tasks=1)
+    method = Atlas(parts=3, weight_decay=0.0, batch=60, learning_rate=1e-3)
+    gates = method(view, Steps(horizon=1)).gates
+    place = np.unique(Atlas(parts=3, batch=60)(view, Steps(horizon=30)).gates["weight"][0], return_inverse=True)[1]
+    for model in range(3):
+        for part in range(3):
+            mask = torch.from_numpy(place.reshape(3, 8) == part)
+
+            def at(share: float, model: int = model, mask: torch.Tensor = mask) -> float:
+                changed = view.base("weight") + share * mask * view.changes("weight")[model]
+                return mean_loss(view, {"weight": changed, "bias": view.base("bias")})
+
+            slope = at(0.01) - at(-0.01)
+            moved = gates["weight"][model][mask.numpy()]
+            assert np.ptp(moved) == 0
+            assert np.sign(moved[0]) == -np.sign(slope)
+            assert abs(moved[0]) == pytest.approx(1e-3, rel=1e-3)  # Adam's first step
+
+
+def test_more_parts_fit_a_new_task_better() -> None:
+    view = LinearTasks(13, tasks=1)
+    view._y[0] = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(0))
+    few, many = (Atlas(parts=p, weight_decay=0.0, batch=60)(view, Steps(horizon=150)) for p in (1, 8))
+    assert mean_loss(view, weights_of(view, many)) < mean_loss(view, weights_of(view, few)) - 0.02
+
+
 def test_a_learned_soup_begins_at_the_mean() -> None:
     learned = LearnedSoup()(LinearTasks(0), Steps(horizon=0))
     assert learned.shares == pytest.approx(1 / 3)
