@@ -97,7 +97,7 @@ class Made:
 
     @property
     def whole(self) -> bool:
-        return self.kind == "merging" and self.method is not None and bool(self.method.needs.whole_tensors)
+        return self.kind != "weighting" and self.method is not None and bool(self.method.needs.whole_tensors)
 
     @property
     def exact(self) -> bool:
@@ -583,7 +583,7 @@ class _Survey:
     def __init__(self, made: Sequence[Made], readers: Sequence[Reads], seed: int, threads: int, tile: int) -> None:
         self._made = sorted(made, key=lambda m: m.name)
         self._sources = [Tensors(m, readers, seed) for m in self._made]
-        self._threads, self._tile = threads, tile
+        self._threads, self._tile = 1 if any(m.whole for m in made) else threads, tile
 
     @property
     def models(self) -> int:
@@ -592,10 +592,11 @@ class _Survey:
     @cached_property
     def _cuts(self) -> list[tuple[int, int, int]]:
         """(tensor, start, stop) of all tiles, in the order in which equal values are chosen."""
+        steps = [max(1, made.size) if made.whole else self._tile for made in self._made]
         return [
-            (number, start, min(start + self._tile, made.size))
+            (number, start, min(start + steps[number], made.size))
             for number, made in enumerate(self._made)
-            for start in range(0, made.size, self._tile)
+            for start in range(0, made.size, steps[number])
         ]
 
     @property
