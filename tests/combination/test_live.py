@@ -17,8 +17,9 @@ import headstart as hs
 from headstart.combination.live import LiveMerge, alive, task_rows
 from headstart.combination.merging import merge, planned, with_rows
 from headstart.combination.plans import Plan
-from headstart.core import Refused, Target, Undeclared, Unfit
+from headstart.core import Refused, Steps, Target, Undeclared, Unfit
 from headstart.numerics.learning import outputs
+from headstart.testing.combination_learning import weights_of
 from tiny_models import save_tokenizer
 from tuned_models import LABELS, Family
 
@@ -147,6 +148,34 @@ def test_a_graft_changes_few_entries_and_keeps_much(tuned: Family, tmp_path: Pat
     learned = made.receipt.facts["learned"]
     assert learned["kept"] == [pytest.approx(0.1, abs=1e-4)]
     assert learned["gates"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("graft", {"share": 0.05, "steps": 2}), ("concrete", {"steps": 3, "learning_rate": 0.1}),
+        ("concrete", {"per": "entry", "final": "sample", "steps": 2, "learning_rate": 0.1}),
+        ("adamerging", {"density": 0.2, "steps": 3}), ("atlas", {"parts": 3, "epochs": 0, "least_steps": 3}),
+    ],
+)  # fmt: skip
+def test_gates_are_written_as_they_were_learned(
+    tuned: Family, tmp_path: Path, method: str, settings: dict[str, Any]
+) -> None:
+    models = list(tuned.models.values())
+    plan = planned(models, method, base=tuned.base, heads="separate", settings=settings)
+    assert plan.reads is not None
+    tasks = [task_rows(t, plan, i) for i, t in enumerate(targets(tuned).values())]
+    with alive(plan, tasks, labels=plan.reads.needs.labels) as view:
+        wanted = weights_of(view, plan.reads(view, Steps()))
+    made = merge(
+        models, method, base=tuned.base, heads="separate", settings=settings, out=tmp_path / "out",
+        targets=targets(tuned),
+    )  # fmt: skip
+    written = body(tmp_path / "out" / "animals")
+    assert set(wanted) <= set(written)
+    for name, weights in wanted.items():
+        torch.testing.assert_close(written[name], weights, rtol=1e-5, atol=1e-6)
+    assert made.receipt.facts["learned"]["gates"]
 
 
 def grams(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import ceil
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Graft:
     cites = "arXiv:2302.06600"
 
     share: float = 0.01
-    steps: int = 100
+    steps: int = 100  # of each model
     batch: int = 32  # rows of each task
     learning_rate: float = 0.1  # how far the score of a gate moves where the slope is that of the last one kept
     seed: int = 0
@@ -55,21 +56,23 @@ class Graft:
             )
 
     def __call__(self, view: MergeView, steps: Steps) -> Learned:
-        horizon = self.steps if steps.horizon is None else steps.horizon
+        models = range(len(view.models))
+        own = [[t for t in range(len(view.tasks)) if view.own(t) in (None, m)] for m in models]
+        # steps that are given are those of all models together: each sees its own tasks alone
+        given = None if steps.horizon is None else ceil(steps.horizon * len(view.tasks) / sum(map(len, own)))
         gates, curves = [], []
-        for model in range(len(view.models)):
-            gate, curve = self._refined(view, model, horizon)
+        for model in models:
+            gate, curve = self._refined(view, model, own[model], self.steps if given is None else given)
             gates.append(gate)
             curves += [curve] if curve else []
         mean = [(points[0][0], float(np.mean([value for _, value in points]))) for points in zip(*curves, strict=True)]
         shares = np.array([[float(g[n].any()) for g in gates] for n in view.tensors])
         return Learned(shares, _union(gates), curve=tuple(mean), facts=_facts(view, gates))
 
-    def _refined(self, view: MergeView, model: int, horizon: int) -> tuple[Gate, Curve]:
+    def _refined(self, view: MergeView, model: int, own: Sequence[int], horizon: int) -> tuple[Gate, Curve]:
         sizes = {n: view.changes(n)[model].abs() for n in view.tensors}
         count = round(self.share * sum(s.numel() for s in sizes.values()))
         gate = best = largest(sizes, count)
-        own = [t for t in range(len(view.tasks)) if view.own(t) in (None, model)]
         if not own:
             return gate, []
         scores = {n: g.float() for n, g in gate.items()}

@@ -80,7 +80,8 @@ class Opcm:
         rest = part.clone()
         rest.diagonal().zero_()
         rest[:main, :main] = 0
-        return change - left @ (part - rest) @ right
+        along: torch.Tensor = left @ (part - rest) @ right
+        return change - along
 
 
 def _size_of(model: int) -> Combine:
