@@ -13,7 +13,7 @@ from headstart.combination.learning.greedy_soup import GreedySoup
 from headstart.combination.learning.learned_soup import LearnedSoup
 from headstart.combination.learning.lorahub import LoraHub
 from headstart.core import Steps, Unfit
-from headstart.numerics.learning import mean_loss, score
+from headstart.numerics.learning import draws, mean_loss, score
 from headstart.testing.combination_learning import LinearTasks, weights_of
 
 
@@ -216,3 +216,22 @@ def test_ranges(wrong: dict[str, object]) -> None:
 def test_settings(method: type, wrong: dict[str, object]) -> None:
     with pytest.raises(Unfit):
         method(**wrong)
+
+
+def test_adamerging_by_autograd_through_the_merged_weights() -> None:
+    """The published way: shares are parameters, all changes are in the graph, and Adam moves them."""
+    view = LinearTasks(8, labels=False)
+    ours = AdaMerging(learning_rate=0.01)(view, Steps(horizon=15)).shares
+    shares = torch.full((2, 3), 0.3, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([shares], lr=0.01)
+    batches = [draws(60, 16, t) for t in range(2)]
+    for _ in range(15):
+        merged = {
+            n: view.base(n) + sum(shares[i, m] * c for m, c in enumerate(view.changes(n)))
+            for i, n in enumerate(view.tensors)
+        }
+        logits = [view.logits(merged, t, next(b)) for t, b in enumerate(batches)]
+        adam.zero_grad()
+        torch.stack([-(x.softmax(1) * x.log_softmax(1)).sum(1).mean() for x in logits]).mean().backward()
+        adam.step()
+    np.testing.assert_allclose(ours, shares.detach().numpy(), atol=1e-5)
