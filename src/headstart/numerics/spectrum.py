@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 from scipy.linalg import eigh, eigvalsh_tridiagonal
 from scipy.linalg.lapack import dormqr, dptsv, dsytrd, dsytrd_lwork
 
-from headstart.core import View
+from headstart.core import Score, View
 
-from .held_out import cells
+from .held_out import cells, explained
 from .moments import Moments, targets_of
 
 Array = np.ndarray[Any, Any]
@@ -236,6 +236,30 @@ def fold_spectra(
         inner = inner - level - level[:, None] + level.mean()
         cross = cross - cross.mean(axis=1, keepdims=True) - level + level.mean()
         yield train, valid, Spectrum.of_kernel(inner, y[train] - y[train].mean(axis=0), features.shape[1]), cross
+
+
+def held_out_ridge(
+    features: Array, labels: Array, classes: int, folds: Array, penalties: Sequence[float],
+    moments: Moments | None = None,
+) -> Score:  # fmt: skip
+    """R² of ridge regression on held-out folds, and each row's squared error; the arguments are as for `fold_spectra`.
+
+    penalties: multiples of the mean squared length of a training row, of which generalised cross-validation takes one
+    in each fold's training rows.
+
+    >>> x = np.arange(12.0)[:, None]
+    >>> round(held_out_ridge(x, 2 * x[:, 0], 0, np.arange(12) % 3, (1e-6, 1.0)).value, 3)
+    1.0
+    """
+    y = targets_of(labels, classes)
+    losses, naive = np.full(len(y), np.nan), np.full(len(y), np.nan)
+    for train, valid, spectrum, along in fold_spectra(features, labels, classes, folds, moments):
+        scaled = np.array(penalties) * spectrum.level
+        penalty = float(scaled[spectrum.cross_validated(scaled).argmin()])
+        mean = y[train].mean(axis=0)
+        losses[valid] = np.square(y[valid] - mean - along @ spectrum.coefficients(penalty)).sum(axis=1)
+        naive[valid] = np.square(y[valid] - mean).sum(axis=1)
+    return explained(losses, naive)
 
 
 def _eigen(symmetric: Array, other_side: int) -> tuple[Array, Array]:

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from headstart.core import Needs, Score, Unfit, View
-from headstart.numerics.held_out import explained
-from headstart.numerics.moments import targets_of
-from headstart.numerics.spectrum import fold_spectra
+from headstart.numerics.spectrum import held_out_ridge
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,13 +43,6 @@ class RidgeProbe:
             )
 
     def __call__(self, view: View) -> Score:
-        features, y = view.features, targets_of(view.labels, view.classes)
+        features = view.features
         moments = view.moments if features.shape[0] >= features.shape[1] else None
-        losses, naive = np.full(len(y), np.nan), np.full(len(y), np.nan)
-        for train, valid, spectrum, along in fold_spectra(features, view.labels, view.classes, view.folds, moments):
-            penalties = np.array(self.penalties) * spectrum.level
-            penalty = float(penalties[spectrum.cross_validated(penalties).argmin()])
-            mean = y[train].mean(axis=0)
-            losses[valid] = np.square(y[valid] - mean - along @ spectrum.coefficients(penalty)).sum(axis=1)
-            naive[valid] = np.square(y[valid] - mean).sum(axis=1)
-        return explained(losses, naive)
+        return held_out_ridge(features, view.labels, view.classes, view.folds, self.penalties, moments)
