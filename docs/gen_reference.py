@@ -43,6 +43,7 @@ KIND_TITLES = {
     "combination.trimming": "Combination: merging by trimming",
     "combination.matching": "Combination: merging by what passes show",
     "combination.learning": "Combination: merging by what is learned",
+    "combination.loops": "Combination: merging and training in turns",
     "combination.fusion": "Combination: fusion",
     "evidence.checks": "Evidence: checks",
 }

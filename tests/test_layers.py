@@ -45,6 +45,7 @@ KIND_FOLDERS = (
     "combination/trimming",
     "combination/matching",
     "combination/learning",
+    "combination/loops",
     "combination/fusion",
     "evidence/checks",
 )

@@ -28,7 +28,7 @@ from headstart.numerics.metrics import value
 
 from .entrants import Entrant, entrants
 from .interference import measured
-from .learned import matched, settled
+from .learned import settled, told_by
 from .live import LiveMerge, TaskRows, alive, task_rows
 from .plans import Plan
 
@@ -234,12 +234,10 @@ class _Contest:
             made = [dataclasses.replace(m, kind=kind, method=method) if m.name in names else m for m in self.plan.made]
             return dataclasses.replace(plan, made=tuple(made))
         learn = view.on([s.learn for s in self.sides], labels=method.needs.labels)
-        if entrant.stage == "passes":
-            return matched(plan, method, learn)
-        learned = method(learn, Steps(horizon=self._horizon(learn, method)))
-        return settled(plan, learn, learned)
+        horizon = None if entrant.stage == "passes" else self._horizon(learn, method, entrant.stage)
+        return told_by(plan, method, learn, Steps(horizon=horizon))
 
-    def _horizon(self, view: LiveMerge, method: Any) -> int | None:
+    def _horizon(self, view: LiveMerge, method: Any, stage: str) -> int | None:
         """As many steps as a third of the time that is left allows; None for the method's own number."""
         most = self.steps
         if self.meter.remaining() == inf:
@@ -254,7 +252,7 @@ class _Contest:
                 for task in range(len(view.tasks)):
                     view.logits(weights, task, range(view.rows(task)))
         allowed = max(1, int(self.meter.remaining() / 3 / max(1e-3, self.meter.session() - began)))
-        own = getattr(method, "steps", getattr(method, "trials", None))
+        own = None if stage == "trained" else getattr(method, "steps", getattr(method, "trials", None))
         known = min(n for n in (allowed, most, own) if n is not None)
         return None if known == own else known
 
@@ -304,10 +302,11 @@ class _Contest:
                     return
                 self.tell("other seeds", one.name)
                 again = Tried(one.name, one.stage, tables=[[] for _ in self.sides])
-                if one.stage == "learned":
+                if one.stage in ("learned", "trained"):
                     learn = view.on([s.learn for s in self.sides], labels=one.method.needs.labels)
                     method = dataclasses.replace(one.method, seed=seed)
-                    again.plan = settled(self.plan, learn, method(learn, Steps(horizon=self._horizon(learn, method))))
+                    horizon = Steps(horizon=self._horizon(learn, method, one.stage))
+                    again.plan = told_by(self.plan, method, learn, horizon)
                 else:
                     again.plan = dataclasses.replace(one.plan, seed=self.plan.seed + seed)
                 self._seen(view, again, inf)
@@ -406,7 +405,7 @@ def _resampled(opened: Sequence[Opened], parts: Tables) -> tuple[Array, Array]:
 
 def _draws(one: Tried) -> bool:
     """Whether another seed gives another merge."""
-    if one.stage == "learned":
+    if one.stage in ("learned", "trained"):
         return any(f.name == "seed" for f in dataclasses.fields(one.method))
     return "seeds_differ" in getattr(one.method, "claims", ())
 

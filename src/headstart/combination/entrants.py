@@ -28,17 +28,18 @@ GRID: dict[str, tuple[Mapping[str, Any], ...]] = {
     "graft": tuple({"share": s} for s in (0.01, 0.1)),
     "evolve": ({"merge": "ties", "search": (("density", 0.1, 1.0), ("scale", 0.2, 2.0))}, {}),
 }
-# the same as another, or a question of one model
-LEFT_OUT = frozenset({"uniform_soup", "wise_ft", "ema", "linear"})
+# the same as another, or a question of one model; and those that train weights, which is more than a choice may cost
+LEFT_OUT = frozenset({"uniform_soup", "wise_ft", "ema", "linear", "atm", "cold_fusion", "forkmerge"})
 STAGES = {
     "combination.weighting": "data-free", "combination.trimming": "data-free", "combination.merging": "data-free",
     "combination.matching": "passes", "combination.learning": "learned",
+    "combination.loops": "trained",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """One method at one setting. stage: what it costs, from `data-free` over `passes` to `learned`."""
+    """One method at one setting. stage: what it costs, from `data-free` over `passes` and `learned` to `trained`."""
 
     kind: str
     method: str
@@ -80,7 +81,7 @@ def _check(plan: Plan, kind: str, name: str, labels: bool) -> None:
 
     method = catalogue.make(kind, name)
     check(plan.models, plan.base, method, "average", "refuse", plan.dtype)
-    if kind == "combination.learning" and method.needs.labels and not labels:
+    if kind in ("combination.learning", "combination.loops") and method.needs.labels and not labels:
         raise Refused(
             f"`{name}` reads labels, and there are none to learn from", where="merge auto", fix="name a label"
         )

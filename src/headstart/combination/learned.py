@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headstart.core import Learned, Needs, Passes, Refused, Steps, TensorContext
+from headstart.core import Learned, Looped, Needs, Passes, Refused, Steps, TensorContext
 
 from .alternating import in_turn, layers_of
 from .live import LiveMerge, TaskRows, alive
@@ -40,9 +40,19 @@ def learned_from(
             fix="add --target FILE and --label COLUMN, or use a method that reads none",
         )
     with alive(plan, tasks, labels=plan.reads.needs.labels, told=told) as view:
-        if hasattr(plan.reads, "asks"):
-            return matched(plan, plan.reads, view, rows)
-        return settled(plan, view, plan.reads(view, Steps(horizon=steps)))
+        return told_by(plan, plan.reads, view, Steps(horizon=steps), rows)
+
+
+def told_by(plan: Plan, method: Any, view: LiveMerge, steps: Steps, rows: int = ROWS) -> Plan:
+    """The plan, with what a method of any kind that reads rows makes of those of the view."""
+    from .merging import kind_of
+
+    kind = kind_of(method)
+    if kind == "combination.matching":
+        return matched(plan, method, view, rows)
+    if kind == "combination.loops":
+        return trained(plan, view, method(view, _begun(view, method.start), steps))
+    return settled(plan, view, method(view, steps))
 
 
 def matched(plan: Plan, method: Any, view: LiveMerge, rows: int = ROWS) -> Plan:
@@ -70,10 +80,7 @@ def settled(plan: Plan, view: LiveMerge, learned: Learned) -> Plan:
     """The plan of a merge that was learned."""
     from .merging import made_of
 
-    facts = {
-        **learned.facts, "tasks": list(view.fingerprints),
-        "curve": [[step, round(value, 6)] for step, value in learned.curve],
-    }  # fmt: skip
+    facts = _facts(view, learned)
     if learned.method is not None:
         kind, method = made_of(learned.method, learned.settings)
         change: dict[str, Any] = dict.fromkeys(view.tensors, (kind, method))
@@ -91,6 +98,29 @@ def settled(plan: Plan, view: LiveMerge, learned: Learned) -> Plan:
     return replace(plan, made=tuple(made), reads=None, learned=facts)
 
 
+def trained(plan: Plan, view: LiveMerge, looped: Looped) -> Plan:
+    """The plan of a merge whose weights were trained."""
+    found = looped.weights
+    made = [
+        replace(m, base=None, tuned=(), kind="merging", method=Trained(found[m.name])) if m.name in found else m
+        for m in plan.made
+    ]
+    facts = {**_facts(view, looped), "weights": digest({n: w.numpy() for n, w in found.items()})}
+    return replace(plan, made=tuple(made), reads=None, learned=facts)
+
+
+def _begun(view: LiveMerge, start: str) -> dict[str, torch.Tensor]:
+    """The weights at which a loop begins."""
+    if start in ("base", "models"):
+        return view.shared(np.zeros((len(view.tensors), len(view.models))))
+    return view.made(start, {})
+
+
+def _facts(view: LiveMerge, found: Learned | Looped) -> dict[str, Any]:
+    curve = [[step, round(value, 6)] for step, value in found.curve]
+    return {**found.facts, "tasks": list(view.fingerprints), "curve": curve}
+
+
 def _taken(plan: Plan, learned: Learned, name: str, shares: tuple[float, ...]) -> tuple[str, Any]:
     from .weighting.linear import Linear
     from .weighting.task_arithmetic import TaskArithmetic
@@ -106,13 +136,13 @@ def _is_merged(plan: Plan, made: Made) -> bool:
     return made.method is not None and not any(made.name in names for names in plan.apart.values())
 
 
-def digest(gates: Mapping[str, Array]) -> str:
-    """Of all gates, by name and shape."""
+def digest(arrays: Mapping[str, Array]) -> str:
+    """Of all of them, by name and shape."""
     found = hashlib.sha256()
-    for name in sorted(gates):
-        found.update(f"{name}\0{gates[name].shape}\0".encode())
-        found.update(np.ascontiguousarray(gates[name], dtype="<f4").tobytes())
-    return found.hexdigest()[:16] if gates else ""
+    for name in sorted(arrays):
+        found.update(f"{name}\0{arrays[name].shape}\0".encode())
+        found.update(np.ascontiguousarray(arrays[name], dtype="<f4").tobytes())
+    return found.hexdigest()[:16] if arrays else ""
 
 
 class Matched:
@@ -147,3 +177,16 @@ class Gated:
             factors = torch.from_numpy(gate.flat[tile]).to(base.dtype).view(base.shape)
             total += share * factors * (one - base)
         return base + total
+
+
+class Trained:
+    """A tensor as it was trained, whatever the models have there."""
+
+    needs = Needs(copies=1)
+
+    def __init__(self, weights: torch.Tensor) -> None:
+        self._weights = weights.reshape(-1)
+
+    def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+        del tuned
+        return self._weights[context.offset : context.offset + base.numel()].view(base.shape).clone()

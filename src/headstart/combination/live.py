@@ -21,7 +21,7 @@ from headstart.io.encoders import batches
 from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
 from headstart.numerics import stream
-from headstart.numerics.passes import Called, Link, called, looked
+from headstart.numerics.passes import Called, Link, called, looked, sites
 
 from .plans import Plan, check_words, names_in
 
@@ -201,18 +201,41 @@ class LiveMerge:
         return {n: t.float() for n, t in out.tensors.items()}
 
     def logits(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
+        parts, order = [], []
+        for some, found in self._answers(weights, task, rows):
+            parts.append(found)
+            order += some
+        found, columns = torch.cat(parts)[torch.argsort(torch.tensor(order))], self.columns(task)
+        return found[:, list(columns)] if columns else found
+
+    def features(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
+        """What goes into the last linear layer that is called."""
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def see(_: torch.nn.Module, x: tuple[torch.Tensor, ...], y: torch.Tensor) -> None:
+            seen[:] = [(x[0], y)]
+
+        hooks = [one.register_forward_hook(see) for one, _ in sites(self._whole.module).values()]
+        parts, order = [], []
+        try:
+            for some, logits in self._answers(weights, task, rows):
+                parts.append(_before_the_head(seen, logits))
+                order += some
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.cat(parts)[torch.argsort(torch.tensor(order))]
+
+    def _answers(self, weights: Weights, task: int, rows: Sequence[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Batch by batch: which of the rows, and all outputs."""
         one, at = self._tasks[task], list(rows)
         if task not in self._keys:
             self._keys[task] = self._whole.encoder.keys(self._inputs[task])
         placed = self._placed(weights, one.own)
-        parts, order = [], []
         for some in batches([self._keys[task][r] for r in at]):
             called = self._whole.called(self._inputs[task], [at[i] for i in some])
-            parts.append(functional_call(self._whole.module, placed, (), called).logits)
-            order += some
+            yield list(some), functional_call(self._whole.module, placed, (), called).logits
             self._told(len(some))
-        found = torch.cat(parts)[torch.argsort(torch.tensor(order))]
-        return found[:, list(one.columns)] if one.columns else found
 
     def passes(self, asks: Sequence[Seen], rows: int, draws: int = 8, seed: int = 0) -> list[dict[str, Passes]]:
         """What each model's passes over its own rows, or those of all tasks, show at each tensor. rows: the most."""
@@ -340,6 +363,17 @@ def _whole(plan: Plan) -> Whole:
             fix="name classifiers, or merge with a method that reads no rows",
         )
     return Whole(recipe)
+
+
+def _before_the_head(seen: Sequence[tuple[torch.Tensor, torch.Tensor]], logits: torch.Tensor) -> torch.Tensor:
+    """(rows, width) of what went into the layer that gave the logits. seen: the last layer's inputs and outputs."""
+    if not seen or seen[0][1].shape != logits.shape:
+        raise Refused(
+            "the last layer that is called is no linear one that gives the labels",
+            where="features of the models",
+            fix="use a method that reads logits only",
+        )
+    return seen[0][0]
 
 
 def _as_folder(module: torch.nn.Module) -> Any:

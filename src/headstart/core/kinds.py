@@ -361,8 +361,8 @@ class MergeView(Protocol):
     labels: (rows,) class numbers or values, or (rows, classes), in the order of the logits' columns. base, changes: of
     a tensor, float32; of all models; the base is zeros where there is none. shared: base + the sum of shares (T, M)
     times changes. made: the weights that a merge of another kind makes of the models, by name and settings.
-    logits: (rows, outputs), differentiable in the weights. own: the number of the model that a task comes from, None
-    where it is new to all of them.
+    logits: (rows, outputs), differentiable in the weights. features: (rows, width) what goes into the last layer of the
+    task's head. own: the number of the model that a task comes from, None where it is new to all of them.
     """
 
     @property
@@ -381,6 +381,7 @@ class MergeView(Protocol):
     def shared(self, shares: Array) -> dict[str, torch.Tensor]: ...
     def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]: ...
     def logits(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
+    def features(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -397,6 +398,19 @@ class Learned:
     gates: Mapping[str, Array] = field(default_factory=dict)
     method: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[tuple[int, float], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Looped:
+    """What rounds of training and merging made.
+
+    weights: float32, by tensor, of all that the models changed. curve: (round, what the method measures, lower is
+    better), from 0 for where it began. facts: JSON values for the receipt.
+    """
+
+    weights: Mapping[str, torch.Tensor]
     curve: tuple[tuple[int, float], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -573,6 +587,19 @@ class Learning(Method, Protocol):
     def __call__(self, view: MergeView, steps: Steps) -> Learned: ...
 
 
+class Looping(Method, Protocol):
+    """Trains copies of one body and merges them, round after round; no step in all trains nothing.
+
+    start: where the first round begins: at the `base`, at a merge of the models, by its name, or with `models`, which
+    is the base too, but what the first round merges are the models themselves. body: the weights there, of all tensors
+    of the view. Heads stay as they are.
+    """
+
+    @property
+    def start(self) -> str: ...
+    def __call__(self, view: MergeView, body: Mapping[str, torch.Tensor], steps: Steps) -> Looped: ...
+
+
 class Checking(Method, Protocol):
     """Judges tables of predictions on rows that no choice has seen.
 
@@ -614,6 +641,7 @@ KINDS: dict[str, str] = {
     "combination.trimming": "Trimming",
     "combination.matching": "Matching",
     "combination.learning": "Learning",
+    "combination.loops": "Looping",
     "combination.fusion": "Fusing",
     "evidence.checks": "Checking",
 }

@@ -83,6 +83,13 @@ class LinearTasks:
         self.calls += 1
         return self._x[task][list(rows)] @ weights["weight"].T + weights["bias"]
 
+    def inputs(self, task: int) -> torch.Tensor:
+        return self._x[task]
+
+    def features(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor:
+        """The logits, as though the heads were one more layer that changes nothing."""
+        return self.logits(weights, task, rows)
+
 
 def weights_of(view: LinearTasks, learned: Learned) -> dict[str, torch.Tensor]:
     if learned.method is not None:

@@ -30,7 +30,7 @@ STREAMS: dict[str, Kind] = {
 Tell = Callable[[str, str], None]
 Told = Callable[[int], None]
 Targets = Mapping[str, Target] | Sequence[Target]
-READ_ROWS = ("combination.matching", "combination.learning")
+READ_ROWS = ("combination.matching", "combination.learning", "combination.loops")
 KINDS = (*STREAMS, *READ_ROWS)
 
 
