@@ -221,7 +221,7 @@ def test_models_of_images_too(model_type: str, tmp_path: Path) -> None:
     models = [save_model(tmp_path / f"m{seed}", model_type, seed=seed, head=True) for seed in (0, 1)]
     base = save_model(tmp_path / "base", model_type, seed=5)
     rows = hs.read_target(tmp_path / "photos")
-    methods = ["regmean", "fisher", "adamerging"]
+    methods = ["regmean", "fisher", "learned_soup"]
     made = hs.merge_auto(models, [rows], base=base, out=tmp_path / "out", methods=methods, budget=Budget(trials=3))
     facts = made.receipt.facts["learned"]["choice"]
     assert [len(c["scores"]) for c in facts["candidates"]] == [1, 1, 1]
