@@ -184,7 +184,8 @@ def explained(errors: Sequence[Array]) -> float:
 def gained(before: Sequence[Array], after: Sequence[Array]) -> tuple[float, float]:
     """How much higher R² is after, on average over the tasks, and the standard error of that, by pairs of rows.
 
-    >>> gained([np.array([1.0, 1.0])], [np.array([0.5, 1.0])])
+    >>> gain, error = gained([np.array([1.0, 1.0])], [np.array([0.5, 1.0])])
+    >>> gain, round(error, 6)
     (0.25, 0.25)
     """
     fell = [b - a for b, a in zip(before, after, strict=True)]
