@@ -47,7 +47,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from headstart import catalogue
-from headstart.core import Fitted, Problem, Refused, Rows, Source, State, Steps, Target, Task, TensorContext, Unfit
+from headstart.core import Fitted, Problem, Refused, Rows, Source, State, Steps, Target, Task, Unfit
 from headstart.io import targets
 from headstart.numerics.chunks import standard_error
 
@@ -220,7 +220,7 @@ def _predict(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
 
 
 def _soup(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
-    from headstart.numerics.artifacts import Head, Model
+    from headstart.numerics.soups import soup
 
     from .fit import features
 
@@ -234,24 +234,12 @@ def _soup(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
                 raise Halted(0, {"folds": folds})
             models = [_model(one, cell, room) for one in spec["members"]]
             encoder = open_.opened.encoder()
-            tensors = {}
-            for name, base in encoder.module.state_dict().items():
-                tuned = [m.tensors[name] for m in models if name in m.tensors]
-                whole = len(tuned) == len(models) and base.is_floating_point()
-                context = TensorContext(name=name, shape=tuple(base.shape), seed=int(spec.get("seed", 0)))
-                merged = merge(context, base.float(), [t.float() for t in tuned]) if whole else (tuned or [base])[0]
-                tensors[name] = merged.to(base.dtype)
-            encoder.module.load_state_dict(tensors)
-            heads = [m.head for m in models]
-            head = Head(
-                np.stack([h.weight for h in heads]).mean(axis=0, dtype=np.float64).astype(np.float32),
-                np.stack([h.bias for h in heads]).mean(axis=0, dtype=np.float64).astype(np.float32),
-                heads[0].link,
-            )
+            made = soup(encoder.module.state_dict(), models, merge, int(spec.get("seed", 0)))
+            encoder.module.load_state_dict(made.tensors)
             scored = targets.load_rows(room.path(spec["test"])) if spec.get("test") else None
             valid = _valid(target, cell, scored)
-            predictions = head(features(encoder, valid.inputs))
-            folds.append(_saved(Fitted(Model(tensors, head), predictions), cell, len(valid), spec, room))
+            predictions = made.head(features(encoder, valid.inputs))
+            folds.append(_saved(Fitted(made, predictions), cell, len(valid), spec, room))
     return {"folds": folds, "artifact": "artifact" if spec["cells"] == "all" else None}
 
 

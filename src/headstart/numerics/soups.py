@@ -1,8 +1,8 @@
-"""Soups: which fine-tunes to average, and the average itself, one tensor at a time."""
+"""Soups: which fine-tunes to average, and the average itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,53 +26,21 @@ def greedy_soup(scores: Sequence[float], score: Callable[[tuple[int, ...]], floa
     if not scores:
         return ()
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-    soup: tuple[int, ...] = (order[0],)
-    best = score(soup)
+    taken: tuple[int, ...] = (order[0],)
+    best = score(taken)
     for i in order[1:]:
-        with_it = score((*soup, i))
+        with_it = score((*taken, i))
         if with_it >= best:
-            soup, best = (*soup, i), with_it
-    return soup
+            taken, best = (*taken, i), with_it
+    return taken
 
 
-def round_once(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A float32 result in the dtype of the weights that it replaces; the only rounding of a merge.
+def soup(base: Mapping[str, torch.Tensor], models: Sequence[Model], combine: Combine, seed: int = 0) -> Model:
+    """Fine-tunes of one encoder as one model: their tensors by a merging method, and the mean of their heads.
 
-    >>> round_once(torch.tensor([1.001953125]), torch.bfloat16).item()
-    1.0
-    """
-    return tensor.to(dtype)
-
-
-def merged(
-    base: Mapping[str, torch.Tensor], tuned: Sequence[Mapping[str, torch.Tensor]], combine: Combine
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) in the order of the base, one at a time: peak memory is that of the largest tensor.
-
-    combine: a merging method. Tensors of whole numbers (counters, positions) are the base's own. Running statistics
-    of batch normalisation are merged like weights; they are then of no data at all, and want a pass to renew them.
-    """
-    for i, one in enumerate(tuned):
-        for name, tensor in base.items():
-            if name not in one or one[name].shape != tensor.shape:
-                found = f"shape {tuple(one[name].shape)}" if name in one else "no such tensor"
-                raise Unfit(
-                    f"tensor `{name}` has shape {tuple(tensor.shape)} in the base and {found} in fine-tune {i + 1}",
-                    where=f"merge of {len(tuned)} fine-tunes",
-                    fix="merge only fine-tunes of one base",
-                )
-    for name, tensor in base.items():
-        if not tensor.dtype.is_floating_point:
-            yield name, tensor.clone()
-            continue
-        context = TensorContext(name=name, shape=tuple(tensor.shape))
-        yield name, round_once(combine(context, tensor.float(), [t[name].float() for t in tuned]), tensor.dtype)
-
-
-def merged_models(models: Sequence[Model], combine: Combine, base: Mapping[str, torch.Tensor] | None = None) -> Model:
-    """Models of one encoder as one, heads too. base: the source's tensors; without them, the first model's.
-
-    A head is merged from a base of zeros, as the source has none. All heads must have the same link.
+    base: the encoder's own tensors. What not all models have, and whole numbers such as counters, are the first model's
+    that has them, else the base's. Running statistics of batch normalisation are merged like weights; they are then of
+    no data at all, and want a pass to renew them. Tensors are combined in float32 and rounded once.
     """
     links = {m.head.link for m in models}
     if len(links) != 1:
@@ -81,10 +49,15 @@ def merged_models(models: Sequence[Model], combine: Combine, base: Mapping[str, 
             where=f"merge of {len(models)} models",
             fix="merge models of one task",
         )
-    tensors = dict(merged(models[0].tensors if base is None else base, [m.tensors for m in models], combine))
-    heads = [
-        {"weight": torch.from_numpy(m.head.weight), "bias": torch.from_numpy(np.atleast_1d(m.head.bias))}
-        for m in models
-    ]
-    head = dict(merged({n: torch.zeros_like(t) for n, t in heads[0].items()}, heads, combine))
-    return Model(tensors, Head(head["weight"].numpy(), head["bias"].numpy(), models[0].head.link))
+    tensors = {}
+    for name, own in base.items():
+        tuned = [m.tensors[name] for m in models if name in m.tensors]
+        context = TensorContext(name=name, shape=tuple(own.shape), seed=seed)
+        whole = len(tuned) == len(models) and own.is_floating_point()
+        merged = combine(context, own.float(), [t.float() for t in tuned]) if whole else (tuned or [own])[0]
+        tensors[name] = merged.to(own.dtype)
+    weight, bias = (
+        np.stack(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
+        for parts in ([m.head.weight for m in models], [m.head.bias for m in models])
+    )
+    return Model(tensors, Head(weight, bias, models[0].head.link))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from headstart.core import Learned, MergeView, Needs, Steps
 from headstart.numerics.learning import score
+from headstart.numerics.soups import greedy_soup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,14 +36,18 @@ class GreedySoup:
     def __call__(self, view: MergeView, steps: Steps) -> Learned:
         models = len(view.models)
         alone = [score(view, view.shared(_equal(view, [m]))) for m in range(models)]
-        order = sorted(range(models), key=lambda m: (-alone[m], m))
-        taken, best = order[:1], alone[order[0]]
-        curve = [(0, -best)]
-        for step, one in enumerate(order[1 : None if steps.horizon is None else 1 + steps.horizon], 1):
-            found = score(view, view.shared(_equal(view, [*taken, one])))
-            if found >= best:
-                taken, best = [*taken, one], found
-            curve.append((step, -best))
+        curve = [(0, -max(alone))]
+
+        def tried(soup: tuple[int, ...]) -> float:
+            if len(soup) == 1:
+                return alone[soup[0]]
+            if steps.horizon is not None and len(curve) > steps.horizon:
+                return -inf  # no more are tried
+            found = score(view, view.shared(_equal(view, soup)))
+            curve.append((len(curve), min(-found, curve[-1][1])))
+            return found
+
+        taken = greedy_soup(alone, tried)
         facts = {"taken": [view.models[m] for m in taken], "alone": alone}
         return Learned(_equal(view, taken), curve=tuple(curve), facts=facts)
 

@@ -14,7 +14,7 @@ import torch
 
 from headstart.core import Needs, Survey, TensorContext, Unfit
 from headstart.numerics.singular import is_matrix, rank_of
-from headstart.numerics.soups import Combine
+from headstart.numerics.stream import Combine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
