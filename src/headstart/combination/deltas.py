@@ -40,8 +40,8 @@ def diff(
 
     Raises `Refused` where the two are not of one architecture. Peak memory is the delta's, and one tensor's.
     """
-    from headstart.combination.plans import names_in
     from headstart.io import deltas, model_folders
+    from headstart.io.tensor_names import names_in
     from headstart.numerics.delta import Delta, Whole, difference
 
     root, model = model_folders.read(base), model_folders.read(tuned)

@@ -20,10 +20,11 @@ from headstart.io.adapted import reader
 from headstart.io.encoders import batches
 from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
+from headstart.io.tensor_names import names_in
 from headstart.numerics import stream
 from headstart.numerics.passes import Called, Link, called, looked, sites
 
-from .plans import Plan, check_words, names_in
+from .plans import Plan, check_words
 
 if TYPE_CHECKING:
     import pyarrow as pa

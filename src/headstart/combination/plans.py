@@ -10,11 +10,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headstart.core import Refused, Unfit
+from headstart.io.tensor_names import modern, names_in
 
 from .heads import head_of, is_label_wise, kept, places_of
 from .slices import depths
 from .tokens import related
-from .vocabularies import VOCABULARY, VocabularyRule, Words, is_input, is_output
+from .vocabularies import VOCABULARY, VocabularyRule, Words
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
@@ -389,7 +390,7 @@ class Planner:
     def _check_names(self, name: str) -> None:
         """Bodies that are stored once for all models have names that fit all of them."""
         for model, names in zip(self.models, self.names[len(self.folders) - len(self.models) :], strict=True):
-            if self.own and _modern(names[name]) != _modern(name):
+            if self.own and modern(names[name]) != modern(name):
                 raise Refused(
                     f"tensor `{name}` of `{self.donor.name}` is called `{names[name]}` in `{model.name}`",
                     where="--heads separate",
@@ -427,40 +428,6 @@ def _filled(part: Part | None, having: Sequence[Part]) -> Part | None:
     if part is None or part.rows is None:
         return part
     return replace(part, owners=tuple(o for o in having if o is not part))
-
-
-def names_in(folder: ModelFolder, donor: ModelFolder) -> dict[str, str]:
-    """Name in the donor -> name in the folder, for all tensors that both have.
-
-    A model may be stored alone or inside a bigger one (`bert.encoder…`): of all ways to add or take away a first part
-    of the names, the one counts by which most tensors fit. Output embeddings that are not stored are the input
-    embedding.
-    """
-    theirs = {_modern(n): n for n in folder.tensors}
-    wanted = {_modern(n): n for n in donor.tensors}
-    firsts = sorted({n.split(".")[0] for n in theirs if "." in n})
-    others = sorted({n.split(".")[0] for n in wanted if "." in n})
-    shifts = [("", ""), *((f"{p}.", "") for p in firsts), *(("", f"{p}.") for p in others)]
-    best: dict[str, str] = {}
-    for cut, put in shifts:
-        found = {}
-        for name, real in theirs.items():
-            moved = put + name[len(cut) :] if name.startswith(cut) else name
-            target = moved if moved in wanted else name  # a head stays where it is
-            if target in wanted:
-                found[wanted[target]] = real
-        if len(found) > len(best):
-            best = found
-    for name in donor.tensors:
-        if is_output(name) and name not in best and folder.tied:
-            tied = [real for real in folder.tensors if is_input(real)]
-            if len(tied) == 1 and folder.tensors[tied[0]].shape[1:] == donor.tensors[name].shape[1:]:
-                best[name] = tied[0]
-    return best
-
-
-def _modern(name: str) -> str:
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _shape(shape: Sequence[int]) -> str:

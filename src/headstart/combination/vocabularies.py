@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headstart.core import Refused
+from headstart.io.tensor_names import ALONE, is_input, of_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
 
 VocabularyRule = Literal["refuse", "union", "base", "first"]
 VOCABULARY: tuple[str, ...] = get_args(VocabularyRule)
-# the names that input embeddings of words have, and output embeddings with their biases
-INPUTS = ("embed_tokens.weight", "word_embeddings.weight", "wte.weight", "embed_in.weight", "shared.weight",
-          "tok_embeddings.weight", "word_embedding.weight", "token_embedding.weight", "tokens_embed.weight",
-          "embeddings.weight")  # fmt: skip
-OUTPUTS = ("lm_head.weight", "lm_head.bias", "lm_head.decoder.weight", "lm_head.decoder.bias", "embed_out.weight",
-           "predictions.decoder.weight", "predictions.decoder.bias", "predictions.bias", "vocab_projector.weight",
-           "vocab_projector.bias", "generator_lm_head.weight", "generator_lm_head.bias", "lm_loss.weight",
-           "lm_loss.bias", "pred_layer.proj.weight", "pred_layer.proj.bias", "final_logits_bias")  # fmt: skip
-ALONE = frozenset({"output.weight", "decoder.weight", "decoder.bias"})  # output embeddings where this is all the name
 SIZE = "vocab_size"
 
 
@@ -156,24 +148,6 @@ class Words:
                     rows[row] = number
             out.append(replace(at[place], rows=rows))
         return out
-
-
-def of_words(name: str) -> bool:
-    """Whether a tensor is called like an embedding of words, or what gives their logits.
-
-    >>> of_words("bert.embeddings.word_embeddings.weight"), of_words("attention.output.weight")
-    (True, False)
-    """
-    return name in ALONE or any(name == known or name.endswith(f".{known}") for known in (*INPUTS, *OUTPUTS))
-
-
-def is_output(name: str) -> bool:
-    """Whether a tensor is an output embedding, which is not stored where it is the input embedding."""
-    return name in ALONE - {"decoder.bias"} or (of_words(name) and name.endswith("weight") and not is_input(name))
-
-
-def is_input(name: str) -> bool:
-    return any(name == known or name.endswith(f".{known}") for known in INPUTS)
 
 
 def rows_of_words(folder: ModelFolder) -> int | None:
