@@ -44,6 +44,7 @@ KIND_TITLES = {
     "combination.matching": "Combination: merging by what passes show",
     "combination.learning": "Combination: merging by what is learned",
     "combination.loops": "Combination: merging and training in turns",
+    "combination.routing": "Combination: merging with parts that stay apart",
     "combination.fusion": "Combination: fusion",
     "evidence.checks": "Evidence: checks",
 }

@@ -46,6 +46,7 @@ KIND_FOLDERS = (
     "combination/matching",
     "combination/learning",
     "combination/loops",
+    "combination/routing",
     "combination/fusion",
     "evidence/checks",
 )

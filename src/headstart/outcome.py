@@ -229,11 +229,19 @@ def report_data(folder: Path) -> ReportData:
         ) from error
 
 
-def load(result: str | Path) -> Result:
-    """A saved result, ready to predict, from nothing but its folder."""
-    from headstart.inspection import read_rows
-    from headstart.io import results
+def load(result: str | Path, *, task: str | None = None) -> Result:
+    """A saved result, ready to predict, from nothing but its folder.
 
+    It may be a merge with parts that stay apart. task: of that, whose rows are to be predicted; None lets its router
+    say, row by row.
+    """
+    from headstart.inspection import read_rows
+    from headstart.io import results, routing_files
+
+    if routing_files.is_routed(Path(result)):
+        return _routed(Path(result), task)
+    if task is not None:
+        raise Unfit(f"the result has no task `{task}`: it has one only", where=f"`{result}`", fix="leave out the task")
     saved = results.read(result)
     classes = saved.task.classes
 
@@ -259,6 +267,37 @@ def load(result: str | Path) -> Result:
     )
 
 
+def _routed(folder: Path, task: str | None) -> Result:
+    """A merge with parts that stay apart, as a result. Raises `Unreadable` for what is damaged or newer."""
+    from headstart.core import RECEIPT_VERSION
+    from headstart.inspection import read_unlabelled
+    from headstart.io import artifacts
+    from headstart.io.routed import RoutedModel
+
+    model = RoutedModel(folder)
+    model.check_task(task)
+    classes = tuple(dict.fromkeys(label for head in model.heads for label in head.labels))
+    path = folder / "merge.json"
+    try:
+        receipt = Receipt.from_dict(artifacts.read_described(path, RECEIPT_VERSION, "version"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise artifacts.damaged(path, f"{type(error).__name__}: {error}") from error
+
+    def predict(rows: Any) -> Prediction:
+        if isinstance(rows, (list, tuple)) and not rows:
+            return Prediction(labels=(), classes=classes)
+        inputs = read_unlabelled(rows).inputs
+        table, tasks = model.table(inputs, classes, task)
+        labels = tuple(classes[i] for i in table.argmax(axis=1))
+        names = _names(rows, inputs) if "image" in inputs.column_names else ()
+        return Prediction(
+            labels=labels, probabilities=tuple(map(tuple, table.tolist())), classes=classes, names=names, tasks=tasks
+        )
+
+    summary = {"tasks": model.tasks, "router": model.parts.router is not None}
+    return Result(where=str(folder), verdict=None, summary=summary, receipt=receipt, predictor=predict)
+
+
 def _names(given: Any, inputs: pa.Table) -> tuple[str, ...]:
     """Paths of images, within the folder that was given where they lie in it; none where any image has no path."""
     paths = [row["path"] for row in inputs["image"].to_pylist()]
@@ -280,12 +319,14 @@ def admit_predictions(out: Path, *, overwrite: bool = False) -> None:
 
 
 def prediction_columns(found: Prediction) -> dict[str, list[Any]]:
-    """By column: the images' names where there are any, the labels, and the probabilities of each class.
+    """By column: the images' names and the tasks where there are any, the labels, and each class's probabilities.
 
     >>> list(prediction_columns(Prediction(labels=("label",), probabilities=((0.6, 0.4),), classes=("label", "b"))))
     ['label', 'p_label', 'b']
     """
     columns: dict[str, list[Any]] = {"image": list(found.names)} if found.names else {}
+    if found.tasks:
+        columns["task"] = list(found.tasks)
     columns["label"] = list(found.labels)
     for at, name in enumerate(found.classes):
         while name in columns:

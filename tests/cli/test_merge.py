@@ -56,6 +56,24 @@ def test_a_merge_is_one_document(shelf: Path, shell: Shell, tmp_path: Path) -> N
     assert sum(t["tensors"] for t in document["tensors"] if t["how"] != "dropped") == len(document_tensors(tmp_path))
 
 
+def test_parts_that_stay_apart_predict_by_task_and_by_router(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    for name, words in (("mails", "the red fox"), ("chats", "a small boat")):
+        lines = [f"{words} {i},{('low', 'mid', 'high')[i % 3]}" for i in range(12)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines, ""]))
+    words = ["merge", "twin_merge", shelf / "mails", shelf / "chats", "--base", shelf / "base", "--label", "label"]
+    rows = ["--target", "mails=mails.csv", "--target", "chats=chats.csv", "--set", "steps=20"]
+    made = fits(shell(*words, *rows, "--out", "out", "--json"), "merge")
+    assert [f["folder"] for f in made["folders"]] == ["mails", "chats"]
+    (tmp_path / "new.csv").write_text("text\nthe red fox\na small boat\n")
+    found = fits(shell("predict", "out", "new.csv", "--task", "chats", "--json"), "predict")
+    assert [p["task"] for p in found["predictions"]] == ["chats", "chats"]
+    by_router = fits(shell("predict", "out", "new.csv", "--json"), "predict")
+    assert [p["task"] for p in by_router["predictions"]] == ["mails", "chats"]
+    assert by_router["predictions"][1] == found["predictions"][1]
+    assert shell("predict", "out", "new.csv").out.startswith("task,label,low,mid,high\nmails,")
+    assert "there is no task `birds`" in shell("predict", "out", "new.csv", "--task", "birds").err
+
+
 def test_heads_that_stay_apart_are_folders(shelf: Path, shell: Shell, tmp_path: Path) -> None:
     words = ["merge", "linear", shelf / "mails", shelf / "chats", "--heads", "separate"]
     planned = fits(shell(*words, "--dry-run", "--json"), "merge-plan")

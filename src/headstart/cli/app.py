@@ -299,8 +299,11 @@ def solve(
 
 @app.command()
 def predict(
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="folder of a result")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="folder of a result, or of a merge with parts")],
     rows: Annotated[str, typer.Argument(metavar="ROWS", help="new rows: a table, or a folder of images")],
+    task: Annotated[
+        Optional[str], typer.Option(metavar="NAME", help="of a merge with parts that stay apart; else its router says")
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="CSV, JSONL or parquet file; stdout without it")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
     json: Json = False,
@@ -311,7 +314,7 @@ def predict(
 
     if out is not None:
         admit_predictions(out, overwrite=overwrite)
-    loaded = hs.load(result)
+    loaded = hs.load(result, task=task)
     show.predicted(loaded, loaded.predict(rows), out, overwrite=overwrite, machine=json)
 
 
@@ -626,7 +629,7 @@ def merge(
         plan = planned_recipe(method, seed=seed)
     else:
         plan = planned(
-            models, method, settings=show.settings(settings or []), heads=heads.value if heads else "average", **rules
+            models, method, settings=show.settings(settings or []), heads=heads.value if heads else None, **rules
         )
     if load:
         check_loadable(plan)

@@ -530,6 +530,7 @@ def predicted(result: Result, found: Prediction, out: Path | None, *, overwrite:
     rows = _count(len(found), "row")
     if machine:
         named = [{"image": name} for name in found.names] or [{} for _ in found.labels]
+        named = [{**n, "task": t} for n, t in zip(named, found.tasks, strict=True)] if found.tasks else named
         chances: list[Any] = [dict(zip(found.classes, p, strict=True)) for p in found.probabilities]
         lines = [
             {**name, "label": label, "probabilities": p}

@@ -80,6 +80,12 @@ def _check(plan: Plan, kind: str, name: str, labels: bool) -> None:
     from headstart.combination.plans import check
 
     method = catalogue.make(kind, name)
+    if kind not in STAGES:
+        raise Refused(
+            f"`{name}` keeps parts of the models apart, and makes no one model",
+            where="merge auto",
+            fix=f"type: headstart merge {name} MODEL… --target MODEL=FILE",
+        )
     check(plan.models, plan.base, method, "average", "refuse", plan.dtype)
     if kind in ("combination.learning", "combination.loops") and method.needs.labels and not labels:
         raise Refused(

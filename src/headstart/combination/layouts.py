@@ -58,10 +58,24 @@ def expected(plan: Plan) -> dict[str, Found]:
 
 
 def bytes_on_disk(plan: Plan, how: Twin) -> int:
-    """What the weights take: a body that several models share counts once, unless the disk can only copy it."""
+    """What the weights take: a body that several models share counts once, unless the disk can only copy it.
+
+    Parts that stay apart count too, once rows were read.
+    """
     heads = {n for names in plan.apart.values() for n in names}
     body = sum(m.bytes for m in plan.made if m.name not in heads)
-    return plan.bytes_written + (body * (len(plan.apart) - 1) if plan.apart and how == "copy" else 0)
+    copies = body * (len(plan.apart) - 1) if plan.apart and how == "copy" else 0
+    return plan.bytes_written + copies + sum(storage(plan).values())
+
+
+def storage(plan: Plan) -> dict[str, int]:
+    """Bytes of what a merge keeps apart; nothing where it keeps nothing."""
+    from headstart.numerics.delta import bytes_of
+
+    if plan.routed is None:
+        return {}
+    experts = sum(bytes_of(form) for expert in plan.routed.experts for form in expert.values())
+    return {"experts": experts, "router": plan.routed.router.bytes if plan.routed.router is not None else 0}
 
 
 def largest(plan: Plan) -> int:

@@ -31,25 +31,34 @@ def learned_from(
 
     rows: the most that passes look at, of each model. steps: in place of the method's own number.
     """
+    from . import parted
+    from .merging import ROUTING, kind_of
+
     if plan.reads is None:
         return plan
-    if not tasks:
+    apart = kind_of(plan.reads) == ROUTING
+    if not tasks and not (apart and "features" not in plan.reads.needs.gives):
         raise Refused(
             f"`{plan.method}` reads rows, and none are named",
             where="merge",
-            fix="add --target FILE and --label COLUMN, or use a method that reads none",
+            fix=f"add --target {'MODEL=' if apart else ''}FILE and --label COLUMN, or use a method that reads none",
         )
+    if apart:
+        parted.check(plan, plan.reads, tasks)
     with alive(plan, tasks, labels=plan.reads.needs.labels, told=told) as view:
         return told_by(plan, plan.reads, view, Steps(horizon=steps), rows)
 
 
 def told_by(plan: Plan, method: Any, view: LiveMerge, steps: Steps, rows: int = ROWS) -> Plan:
     """The plan, with what a method of any kind that reads rows makes of those of the view."""
-    from .merging import kind_of
+    from . import parted
+    from .merging import ROUTING, kind_of
 
     kind = kind_of(method)
     if kind == "combination.matching":
         return matched(plan, method, view, rows)
+    if kind == ROUTING:
+        return parted.parted(plan, method, view, steps)
     if kind == "combination.loops":
         return trained(plan, view, method(view, _begun(view, method.start), steps))
     return settled(plan, view, method(view, steps))

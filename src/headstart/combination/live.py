@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +19,10 @@ from headstart.io.adapted import reader
 from headstart.io.encoders import batches
 from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
-from headstart.io.tensor_names import names_in
+from headstart.io.tensor_names import names_in_module
 from headstart.numerics import stream
 from headstart.numerics.passes import Called, Link, called, looked, sites
+from headstart.numerics.states import state
 
 from .plans import Plan, check_words
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Weights = Mapping[str, torch.Tensor]
 Told = Callable[[int], None]
+Ask = Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], torch.Tensor]
 HELD_BYTES = 2 << 30  # of changes that are kept in memory; more are read again each time
 
 
@@ -110,7 +111,7 @@ class LiveMerge:
         self._made = {m.name: m for m in merged if plan.base is None or m.base is not None}
         self._fixed = self.merged([m for m in merged if m.name not in self._made])
         self._whole = _whole(plan)
-        self._names = names_in(_as_folder(self._whole.module), plan.donor)
+        self._names = names_in_module(self._whole.module, plan.donor)
         self._kept: dict[str, tuple[torch.Tensor, list[torch.Tensor]]] = {}
         self._inputs = _inputs(tasks, labels)
         self._keys: dict[int, Sequence[tuple[int, bytes]]] = {}
@@ -227,15 +228,25 @@ class LiveMerge:
                 hook.remove()
         return torch.cat(parts)[torch.argsort(torch.tensor(order))]
 
-    def _answers(self, weights: Weights, task: int, rows: Sequence[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Batch by batch: which of the rows, and all outputs."""
+    def states(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
+        module, parts, order = self._whole.module, [], []
+        for some, found in self._answers(weights, task, rows, lambda w, x: state(module, module.base_model, w, x)):
+            parts.append(found)
+            order += some
+        return torch.cat(parts)[torch.argsort(torch.tensor(order))]
+
+    def _answers(
+        self, weights: Weights, task: int, rows: Sequence[int], ask: Ask | None = None
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Batch by batch: which of the rows, and what is asked of the placed weights; else all outputs."""
+        ask = ask or (lambda placed, given: functional_call(self._whole.module, placed, (), given).logits)
         one, at = self._tasks[task], list(rows)
         if task not in self._keys:
             self._keys[task] = self._whole.encoder.keys(self._inputs[task])
         placed = self._placed(weights, one.own)
         for some in batches([self._keys[task][r] for r in at]):
             called = self._whole.called(self._inputs[task], [at[i] for i in some])
-            yield list(some), functional_call(self._whole.module, placed, (), called).logits
+            yield list(some), ask(placed, called)
             self._told(len(some))
 
     def passes(self, asks: Sequence[Seen], rows: int, draws: int = 8, seed: int = 0) -> list[dict[str, Passes]]:
@@ -375,8 +386,3 @@ def _before_the_head(seen: Sequence[tuple[torch.Tensor, torch.Tensor]], logits: 
             fix="use a method that reads logits only",
         )
     return seen[0][0]
-
-
-def _as_folder(module: torch.nn.Module) -> Any:
-    """A module's tensors as `names_in` reads those of a folder."""
-    return SimpleNamespace(tensors=dict(module.state_dict()), tied=False)

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from headstart.core import Refused, Unfit
+from headstart.core import Refused, Routed, Unfit
 from headstart.io.tensor_names import modern, names_in
 
 from .heads import head_of, is_label_wise, kept, places_of
@@ -27,7 +27,7 @@ Unmatched = Literal["refuse", "drop"]
 HEADS: tuple[str, ...] = get_args(Heads)
 UNMATCHED: tuple[str, ...] = get_args(Unmatched)
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-TAKEN = ("merge.json", "README.md", "written.txt")  # what lies beside the models' folders
+TAKEN = ("merge.json", "README.md", "written.txt", "routing")  # what lies beside the models' folders
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -58,7 +58,8 @@ class Plan:
     before: models that are made first, by name, and name: that of this one; again: the plan, once those before it lie
     on the disk.
     reads: a method that reads rows first; until then every tensor has what stands in for it. learned: what came of
-    that, for the receipt; it holds all that decides about bytes of the result and is in no method.
+    that, for the receipt; it holds all that decides about bytes of the result and is in no method. routed: what is kept
+    apart of the merged body, where a method keeps something.
     """
 
     folders: tuple[ModelFolder, ...]
@@ -83,6 +84,7 @@ class Plan:
     again: Callable[[Mapping[str, ModelFolder]], Plan] | None = None
     reads: Any = None
     learned: Mapping[str, Any] = field(default_factory=dict)
+    routed: Routed | None = None
 
     @property
     def results(self) -> list[tuple[str, ModelFolder, tuple[str, ...] | None]]:

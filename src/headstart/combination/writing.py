@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import __version__, catalogue
-from headstart.core import OverBudget, Problem, Receipt, Refused, Unreadable
+from headstart.core import OverBudget, Problem, Receipt, Refused, Routed, Unreadable
 from headstart.io.shards import SHARD_BYTES
 
-from .layouts import bytes_on_disk, expected, files_of
+from .layouts import bytes_on_disk, expected, files_of, storage
 from .plans import Plan, counted
 
 if TYPE_CHECKING:
@@ -273,9 +273,19 @@ def _receipt(plan: Plan, threads: int, seconds: float, how: Twin, loaded: Sequen
             "plan": fingerprint(plan),
             "folders": folders_of(plan),
             "shared_by": how if plan.apart else None,
+            "storage": _storage(plan),
             "loaded": list(loaded),
         },
     )
+
+
+def _storage(plan: Plan) -> dict[str, Any] | None:
+    """What parts that stay apart take, beside the bytes of all models whole."""
+    if plan.routed is None:
+        return None
+    apart, models = storage(plan), sum(m.bytes for m in plan.models)
+    share = (plan.bytes_written + sum(apart.values())) / models
+    return {"shared": plan.bytes_written, **apart, "models": models, "share": round(share, 6)}
 
 
 def folders_of(plan: Plan) -> list[dict[str, Any]]:
@@ -300,6 +310,8 @@ def _files(plan: Plan, staging: Path) -> None:
             if model.config:
                 config = dumps(config_of(plan, model, labels))
                 (staging / place / model.main / "config.json").write_text(config, encoding="utf-8")
+        if plan.routed is not None:
+            _parts(plan, plan.routed, staging)
         _brought({}, plan.texts, staging)
         (staging / "README.md").write_text(_card(plan), encoding="utf-8")
 
@@ -312,6 +324,20 @@ def _brought(files: Mapping[str, Path], texts: Mapping[str, str], place: Path) -
     for name, text in texts.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(text, encoding="utf-8")
+
+
+def _parts(plan: Plan, routed: Routed, staging: Path) -> None:
+    """What stays apart, beside the folders of the models."""
+    from headstart.io import routing_files
+
+    heads = {
+        place: [n.removeprefix(f"{place}/").removeprefix(m.main) for n in names]
+        for (place, names), m in zip(plan.apart.items(), plan.models, strict=True)
+    }
+    routing_files.write(
+        staging, method=plan.method, settings=plan.settings, heads=heads, names=[m.name for m in plan.models],
+        experts=routed.experts, router=routed.router,
+    )  # fmt: skip
 
 
 def config_of(plan: Plan, model: ModelFolder, labels: tuple[str, ...] | None) -> dict[str, Any]:
@@ -343,6 +369,8 @@ def _card(plan: Plan) -> str:
     if plan.apart:
         lines += ["", "| folder | head of |", "| --- | --- |"]
         lines += [f"| {_plain(p)} | {_plain(m.name)} |" for p, m in zip(plan.apart, plan.models, strict=True)]
+    if plan.routed is not None:
+        lines += ["", "What each task keeps beside the shared body is in `routing/`: `headstart predict` adds it."]
     return "\n".join([*lines, "", f"Every tensor is accounted for in `{RECEIPT}`.", ""])
 
 

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import torch
 
     from headstart.numerics.artifacts import Artifact
+    from headstart.numerics.delta import Form
     from headstart.numerics.moments import Moments
     from headstart.numerics.records import Records
+    from headstart.numerics.routers import Router
 
     Array = np.ndarray[Any, Any]
     Combine = Callable[["TensorContext", torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
@@ -362,7 +364,8 @@ class MergeView(Protocol):
     a tensor, float32; of all models; the base is zeros where there is none. shared: base + the sum of shares (T, M)
     times changes. made: the weights that a merge of another kind makes of the models, by name and settings.
     logits: (rows, outputs), differentiable in the weights. features: (rows, width) what goes into the last layer of the
-    task's head. own: the number of the model that a task comes from, None where it is new to all of them.
+    task's head. states: (rows, width) mean of the last states of the body over the tokens that count, which no head has
+    part in. own: the number of the model that a task comes from, None where it is new to all of them.
     """
 
     @property
@@ -382,6 +385,7 @@ class MergeView(Protocol):
     def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]: ...
     def logits(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
     def features(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
+    def states(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -413,6 +417,19 @@ class Looped:
     weights: Mapping[str, torch.Tensor]
     curve: tuple[tuple[int, float], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Routed:
+    """A merge that keeps parts of its models apart.
+
+    shared: the merge that everything goes through. experts: of each model, by tensor, what is added to that for inputs
+    of its task. router: tells whose task an input is of; None where only the caller can.
+    """
+
+    shared: Learned
+    experts: Sequence[Mapping[str, Form]]
+    router: Router | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -600,6 +617,16 @@ class Looping(Method, Protocol):
     def __call__(self, view: MergeView, body: Mapping[str, torch.Tensor], steps: Steps) -> Looped: ...
 
 
+class Routing(Method, Protocol):
+    """Makes one model that all tasks share, and what each of them keeps beside it.
+
+    Rows are of tasks, each with a model of its own. Where `needs.gives` has `features`, there must be rows of every
+    model's task; else of all or of none. needs.labels: whether it may read labels.
+    """
+
+    def __call__(self, view: MergeView, steps: Steps) -> Routed: ...
+
+
 class Checking(Method, Protocol):
     """Judges tables of predictions on rows that no choice has seen.
 
@@ -642,6 +669,7 @@ KINDS: dict[str, str] = {
     "combination.matching": "Matching",
     "combination.learning": "Learning",
     "combination.loops": "Looping",
+    "combination.routing": "Routing",
     "combination.fusion": "Fusing",
     "evidence.checks": "Checking",
 }

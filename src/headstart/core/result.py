@@ -16,13 +16,15 @@ class Prediction:
     """Predictions in the order of the rows given.
 
     labels: class names, or numbers for regression. probabilities: rows × classes, in the order of `classes`;
-    empty for regression. names: of images, their paths within what was given; else empty.
+    empty for regression. names: of images, their paths within what was given; else empty. tasks: of a merge with parts
+    that stay apart, whose expert predicted each row; its probabilities of other tasks' labels are 0.
     """
 
     labels: tuple[Any, ...]
     probabilities: tuple[tuple[float, ...], ...] = ()
     classes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

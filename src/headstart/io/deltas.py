@@ -163,6 +163,14 @@ def tensor(folder: ModelFolder, name: str) -> torch.Tensor:
         return found
 
 
+def check_fit(delta: Delta, folder: ModelFolder, path: Path) -> None:
+    """Raises `Unreadable` where a change has no tensor in the folder that it could be added to."""
+    for name, form in delta.changes.items():
+        entry = folder.tensors.get(name)
+        if entry is None or tuple(forms.shape_of(form)) != entry.shape:
+            raise _wrong(path, f"`{name}` is no tensor of `{folder.where.name}`, or has another shape there")
+
+
 def check_base(delta: Delta, folder: ModelFolder, *, cache: Path | None = None) -> None:
     """Raises `Refused` for a base that the delta was not made from."""
     mark = fingerprint(folder, cache=cache)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from .model_folders import ModelFolder
 
 # the names that input embeddings of words have, and output embeddings with their biases
@@ -50,6 +53,12 @@ def names_in(folder: ModelFolder, donor: ModelFolder) -> dict[str, str]:
 
 def modern(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def names_in_module(module: torch.nn.Module, donor: ModelFolder) -> dict[str, str]:
+    """As `names_in`, of a module in memory."""
+    alike: Any = SimpleNamespace(tensors=dict(module.state_dict()), tied=False)
+    return names_in(alike, donor)
 
 
 def of_words(name: str) -> bool:

@@ -316,6 +316,16 @@ def low_rank(change: torch.Tensor, rank: int) -> LowRank:
     return LowRank(tuple(change.shape), left[:, :rank] * root, root[:, None] * right[:rank])
 
 
+def smaller_of(change: torch.Tensor, rank: int) -> LowRank | Dense:
+    """The nearest change of that rank, or the change itself where its two factors would take as much room.
+
+    >>> smaller_of(torch.eye(4), 1).left.shape, type(smaller_of(torch.eye(4), 2)).__name__
+    (torch.Size([4, 1]), 'Dense')
+    """
+    high, wide = change.flatten(1).shape
+    return low_rank(change, rank) if rank * (high + wide) < high * wide else Dense(change)
+
+
 def truncated(form: LowRank, rank: int) -> LowRank:
     """The nearest low-rank change of a smaller rank, by a matrix of the two ranks alone."""
     if form.magnitude is not None:
@@ -377,6 +387,16 @@ def _packed(bits: torch.Tensor) -> torch.Tensor:
 def _unpacked(packed: torch.Tensor, count: int) -> torch.Tensor:
     rows = (packed[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
     return rows.flatten()[:count].bool()
+
+
+def narrowed(form: Form, dtype: torch.dtype) -> Form:
+    """The same change with its numbers in a narrower type; signs, places and codes stay."""
+    if isinstance(form, Sum):
+        return Sum(tuple(narrowed(p, dtype) for p in form.parts))
+    wide: dict[str, Any] = {
+        n: t.to(dtype) for n, t in tensors_of(form).items() if t.dtype in (torch.float32, torch.float64)
+    }
+    return replace(form, **wide) if wide else form
 
 
 # -- whole deltas ------------------------------------------------------------------------------------------------------

@@ -90,6 +90,11 @@ class LinearTasks:
         """The logits, as though the heads were one more layer that changes nothing."""
         return self.logits(weights, task, rows)
 
+    def states(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor:
+        """The inputs: all of the model is its head."""
+        del weights
+        return self._x[task][list(rows)]
+
 
 def weights_of(view: LinearTasks, learned: Learned) -> dict[str, torch.Tensor]:
     if learned.method is not None:

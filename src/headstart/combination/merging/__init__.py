@@ -30,7 +30,8 @@ STREAMS: dict[str, Kind] = {
 Tell = Callable[[str, str], None]
 Told = Callable[[int], None]
 Targets = Mapping[str, Target] | Sequence[Target]
-READ_ROWS = ("combination.matching", "combination.learning", "combination.loops")
+ROUTING = "combination.routing"
+READ_ROWS = ("combination.matching", "combination.learning", "combination.loops", ROUTING)
 KINDS = (*STREAMS, *READ_ROWS)
 
 
@@ -45,7 +46,7 @@ class Merged:
 
 def planned(
     models: Sequence[str | Path], method: Any = "linear", *, base: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
+    settings: Mapping[str, Any] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
     vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0,
 ) -> Plan:  # fmt: skip
     """What `merge` would do; headers and configurations are read, and no weights.
@@ -53,10 +54,11 @@ def planned(
     models: folders with safetensors, the first of which gives the result its configuration and files. method: a name of
     any kind of merge, or an instance. base: what the models were fine-tuned from. settings: of the method.
     heads: of classifiers: `average` by the names of the labels, `concatenate` one after the other, `separate` for a
-    folder with its own head for each model and one body for all, or `refuse` heads that differ. unmatched: what becomes
-    of tensors that not all models have. vocabulary: whose tokens the result has where those of the models differ: the
-    `union` of all, the `base`'s, those of the `first` model, or `refuse`; rows are matched by token. dtype: of the
-    result; else that of the base, or of the first model. seed: of methods that draw.
+    folder with its own head for each model and one body for all, or `refuse` heads that differ; None is `separate` for
+    methods that keep parts apart, and `average` for others. unmatched: what becomes of tensors that not all models
+    have. vocabulary: whose tokens the result has where those of the models differ: the `union` of all, the `base`'s,
+    those of the `first` model, or `refuse`; rows are matched by token. dtype: of the result; else that of the base, or
+    of the first model. seed: of methods that draw.
 
     Raises `Refused` where the models do not fit together.
     """
@@ -65,6 +67,13 @@ def planned(
     kind = kind_of(method)
     chosen = _instance(kind, method, settings or {})
     folders, root = _opened(models, base)
+    if heads not in (None, "separate") and kind == ROUTING:
+        raise Refused(
+            f"`{catalogue.name_of(chosen)}` keeps parts of the models apart, and their heads with them",
+            where=f"--heads {heads}",
+            fix="leave out --heads",
+        )
+    heads = heads or ("separate" if kind == ROUTING else "average")
     if kind in READ_ROWS:
         return _until_rows_are_read(chosen, folders, root, heads, unmatched, vocabulary, dtype, seed)
     return plan(
@@ -97,7 +106,7 @@ def _until_rows_are_read(
 
 def merge(
     models: Sequence[str | Path], method: Any = "linear", *, out: str | Path, base: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None, heads: Heads = "average", unmatched: Unmatched = "refuse",
+    settings: Mapping[str, Any] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
     vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0, shard_bytes: int = SHARD_BYTES,
     threads: int | None = None, overwrite: bool = False, load: bool = False,
     report: Report | None = None, targets: Targets = (),
@@ -319,12 +328,16 @@ def kind_of(method: Any) -> str:
 
     from headstart import core
 
-    have = list(inspect.signature(type(method).__call__).parameters)
-    for kind in KINDS:
-        if have == list(inspect.signature(getattr(core, core.KINDS[kind]).__call__).parameters):
-            return kind
+    def returned(one: inspect.Signature) -> str:
+        return str(getattr(one.return_annotation, "__name__", one.return_annotation))
+
+    have = inspect.signature(type(method).__call__)
+    shapes = {kind: inspect.signature(getattr(core, core.KINDS[kind]).__call__) for kind in KINDS}
+    fit = [k for k, one in shapes.items() if list(one.parameters) == list(have.parameters)]
+    if fit:
+        return next((k for k in fit if returned(shapes[k]) == returned(have)), fit[0])
     raise Unfit(
-        f"`{type(method).__name__}` is called with {', '.join(have[1:]) or 'nothing'}, as no merge is",
+        f"`{type(method).__name__}` is called with {', '.join(list(have.parameters)[1:]) or 'nothing'}, as no merge is",
         where="merge",
         fix="see `headstart methods combination.merging`",
     )

@@ -1,0 +1,174 @@
+"""What a merge keeps apart, on disk: `routing/` beside the folders of the models that share a body.
+
+routing.json           format, method, the tasks in order with their folders and heads, and what the router is
+expert-NNNNN.safetensors   a delta to the model of that task, numbered from 1; none where nothing is added
+router.safetensors     the router's tensors; none where only the caller knows an input's task
+
+Only folders are named inside, and each must lie beside `routing/`; files are found by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from headstart.core import Refused, Unreadable
+from headstart.numerics.delta import Delta, Form
+from headstart.numerics.routers import Router, router_of, tensors_of
+
+from . import atomic, deltas, model_folders
+from .artifacts import damaged, read_described
+from .model_folders import ModelFolder
+from .safe_files import inside
+from .safetensors_files import entries
+
+FORMAT = 1
+PLACE = "routing"
+MANIFEST = "routing.json"
+ROUTER = "router.safetensors"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TaskPart(_Strict):
+    """One task. head: tensors of its folder that are its own; the others are those of every folder."""
+
+    name: str = Field(min_length=1)
+    folder: str = Field(min_length=1, pattern=r"^[^/]+$")
+    head: list[str] = Field(min_length=1)
+    expert: bool
+
+
+class RouterPart(_Strict):
+    """top: how many experts an input gets."""
+
+    top: int = Field(ge=1)
+
+
+class Manifest(_Strict):
+    """What routing.json says."""
+
+    format: int
+    method: str
+    settings: dict[str, Any]
+    tasks: list[TaskPart] = Field(min_length=1)
+    router: RouterPart | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Parts:
+    """A folder whose parts were read and fit together. models: by task; experts: by task, None where it has none."""
+
+    where: Path
+    manifest: Manifest
+    models: Sequence[ModelFolder]
+    experts: Sequence[Delta | None]
+    router: Router | None
+
+
+def is_routed(folder: Path) -> bool:
+    return (folder / PLACE / MANIFEST).is_file()
+
+
+def write(
+    folder: Path, *, method: str, settings: Mapping[str, Any], heads: Mapping[str, Sequence[str]],
+    names: Sequence[str], experts: Sequence[Mapping[str, Form]], router: Router | None,
+) -> None:  # fmt: skip
+    """Into a folder where the models are already. heads: by folder, its own tensors; in the order of the experts.
+
+    names: of the tasks.
+    """
+    place = folder / PLACE
+    with atomic.writing(folder):
+        place.mkdir(exist_ok=True)
+    tasks = []
+    for number, ((inner, head), name, changes) in enumerate(zip(heads.items(), names, experts, strict=True)):
+        if changes:
+            base = deltas.fingerprint(model_folders.read(folder / inner))
+            deltas.write(Delta(base, changes, facts={"method": method, "task": name}), place / _expert(number))
+        tasks.append({"name": name, "folder": inner, "head": list(head), "expert": bool(changes)})
+    if router is not None:
+        held = {n: t.detach().contiguous() for n, t in tensors_of(router).items()}
+        atomic.write_bytes(place / ROUTER, save(held))
+    said = {
+        "format": FORMAT, "method": method, "settings": dict(settings), "tasks": tasks,
+        "router": {"top": router.top} if router is not None else None,
+    }  # fmt: skip
+    atomic.write_json(place / MANIFEST, said)
+
+
+def read(where: str | Path) -> Parts:
+    """All of it, checked: what does not fit the models beside it is refused before anything runs.
+
+    Raises `Unreadable`, naming the file, for what is missing, damaged, newer or leads out of the folder, and `Refused`
+    for an expert that was made for other weights.
+    """
+    folder = Path(where).expanduser().absolute()
+    path = inside(folder, f"{PLACE}/{MANIFEST}")
+    said = read_described(path, FORMAT)
+    try:
+        manifest = Manifest.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    models = [_model(folder, t, path) for t in manifest.tasks]
+    names = [t.name for t in manifest.tasks]
+    if len(set(names)) != len(names):
+        raise damaged(path, "two tasks have one name")
+    experts = [_read_expert(folder, n, t, m) for n, (t, m) in enumerate(zip(manifest.tasks, models, strict=True))]
+    return Parts(folder, manifest, models, experts, _read_router(folder, manifest))
+
+
+def _model(folder: Path, task: TaskPart, path: Path) -> ModelFolder:
+    found = model_folders.read(inside(folder, task.folder, root=folder), task.name)
+    lacking = [n for n in task.head if n not in found.tensors]
+    if lacking:
+        raise damaged(path, f"`{task.folder}` has no tensor `{lacking[0]}`")
+    return found
+
+
+def _read_expert(folder: Path, number: int, task: TaskPart, model: ModelFolder) -> Delta | None:
+    if not task.expert:
+        return None
+    path = inside(folder, f"{PLACE}/{_expert(number)}")
+    found = deltas.read(path)
+    deltas.check_fit(found, model, path)
+    if deltas.fingerprint(model) != found.base:
+        raise Refused(
+            f"the expert of `{task.name}` was made for other weights than those of `{task.folder}`",
+            where=f"`{path}`",
+            fix="merge again; whoever changes a model's weights must make its expert anew",
+        )
+    return found
+
+
+def _read_router(folder: Path, manifest: Manifest) -> Router | None:
+    if manifest.router is None:
+        return None
+    path = inside(folder, f"{PLACE}/{ROUTER}")
+    if not path.is_file():
+        raise damaged(path, "it is missing")
+    entries([path])  # the header, checked as strictly as that of any weights
+    try:
+        router = router_of(load_file(path), manifest.router.top)
+        if router.experts != len(manifest.tasks):
+            raise ValueError(f"it tells {router.experts} experts apart, and there are {len(manifest.tasks)} tasks")
+    except (SafetensorError, ValueError) as error:
+        raise Unreadable(
+            f"`{path.name}` is damaged: {' '.join(str(error).split())[:160]}",
+            where=f"`{path.parent}`",
+            fix="copy the folder again from its origin, or merge again",
+        ) from error
+    return router
+
+
+def _expert(number: int) -> str:
+    return f"expert-{number + 1:05d}.safetensors"

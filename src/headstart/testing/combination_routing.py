@@ -1,0 +1,102 @@
+"""What a method of the kind `routing` must do, and what it may claim: on linear classifiers of a few rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from headstart.core import Learned, Routed, Steps
+from headstart.numerics.delta import applied, shape_of
+
+from .combination_learning import Law, LinearTasks, weights_of
+
+FAR = 3.0  # how far the inputs of the tasks lie apart, in their spread
+
+
+class RoutedTasks(LinearTasks):
+    """As `LinearTasks`, a task for each model, whose inputs lie around a point of their own."""
+
+    def __init__(self, seed: int, models: int = 3, **settings: Any) -> None:
+        super().__init__(seed, tasks=models, models=models, **settings)
+        for task, inputs in enumerate(self._x):
+            inputs[:, task] += FAR
+        self._y = [(x @ self._tuned(t)["weight"].T + self._tuned(t)["bias"]).argmax(1) for t, x in enumerate(self._x)]
+
+    def _tuned(self, model: int) -> dict[str, torch.Tensor]:
+        return {n: self._base[n] + self._changes[model][n] for n in self.tensors}
+
+
+def expert_of(view: LinearTasks, routed: Routed, model: int) -> dict[str, torch.Tensor]:
+    """The weights for inputs of a model's own task."""
+    shared = weights_of(view, routed.shared)
+    changes = routed.experts[model]
+    return {n: applied(changes[n], w) if n in changes else w for n, w in shared.items()}
+
+
+def _view(method: Any, seed: int, **settings: Any) -> RoutedTasks:
+    return RoutedTasks(seed, labels=method.needs.labels, **settings)
+
+
+def repeatable(method: Any, seed: int) -> None:
+    view = _view(method, seed)
+    one, two = (method(_view(method, seed), Steps(horizon=6)) for _ in range(2))
+    for model in range(3):
+        found = [expert_of(view, o, model) for o in (one, two)]
+        assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
+    if one.router is not None:
+        states = view.states({}, 0, range(5))
+        assert torch.equal(one.router.weights(states), two.router.weights(states))
+
+
+def fits_its_models(method: Any, seed: int) -> None:
+    view = _view(method, seed)
+    routed = method(view, Steps(horizon=3))
+    assert isinstance(routed.shared, Learned)
+    assert len(routed.experts) == len(view.models)
+    for expert in routed.experts:
+        assert set(expert) <= set(view.tensors)
+        assert all(tuple(shape_of(form)) == tuple(view.base(n).shape) for n, form in expert.items())
+    for model in range(3):
+        assert all(bool(w.isfinite().all()) for w in expert_of(view, routed, model).values())
+
+
+def no_change_no_change(method: Any, seed: int) -> None:
+    """Models that are the base give the base, for every task."""
+    view = _view(method, seed, alike=True)
+    routed = method(view, Steps(horizon=4))
+    for model in range(3):
+        assert all(torch.equal(w, view.base(n)) for n, w in expert_of(view, routed, model).items())
+
+
+def view_stays_as_it_was(method: Any, seed: int) -> None:
+    view, kept = _view(method, seed), _view(method, seed)
+    method(view, Steps(horizon=4))
+    for name in view.tensors:
+        assert torch.equal(view.base(name), kept.base(name))
+        assert all(torch.equal(a, b) for a, b in zip(view.changes(name), kept.changes(name), strict=True))
+
+
+def nearer_than_shared(method: Any, seed: int) -> None:
+    """With its expert, the shared model is nearer to the model that the expert was taken from, tensor by tensor."""
+    view = _view(method, seed)
+    routed = method(view, Steps(horizon=3))
+    shared = weights_of(view, routed.shared)
+    for model in range(3):
+        for name, found in expert_of(view, routed, model).items():
+            own = view.base(name) + view.changes(name)[model]
+            before, after = float((shared[name] - own).norm()), float((found - own).norm())
+            assert after < before, f"{name}: {after} from the model, and {before} without its expert"
+
+
+def tells_tasks_apart(method: Any, seed: int) -> None:
+    """Inputs that lie far apart go to the experts of their tasks."""
+    view = _view(method, seed)
+    routed = method(view, Steps(horizon=200))
+    for task in range(3):
+        chosen = routed.router.weights(view.states({}, task, range(60))).argmax(1)
+        assert float((chosen == task).float().mean()) > 0.8
+
+
+ALWAYS: list[Law] = [repeatable, fits_its_models, no_change_no_change, view_stays_as_it_was]
+CLAIMS: dict[str, Law] = {law.__name__: law for law in (nearer_than_shared, tells_tasks_apart)}

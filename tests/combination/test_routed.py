@@ -1,0 +1,275 @@
+"""Merges with parts that stay apart, on real models: what they write and how it predicts, against transformers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import headstart as hs
+from headstart.combination.deltas import apply
+from headstart.combination.entrants import entrants
+from headstart.combination.merging import kind_of, merge, planned, with_rows
+from headstart.combination.routing.twin_merge import TwinMerge
+from headstart.core import Problem, Refused, Target, Unfit
+from headstart.inspection import read_unlabelled
+from headstart.io.routed import RoutedModel
+from tuned_models import GROUPS, LABELS, Family
+
+
+@pytest.fixture(scope="module")
+def tables(tuned: Family, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Rows of each task that only hold words of its own, so that their task can be told."""
+    folder, out = tmp_path_factory.mktemp("own-words"), {}
+    for task, path in tuned.tables.items():
+        own = {w for group in GROUPS[task] for w in group}
+        with path["train"].open() as file:
+            _, *rows = csv.reader(file)
+        kept = [(" ".join(w for w in text.split() if w in own), label) for text, label in rows]
+        out[task] = folder / f"{task}.csv"
+        with out[task].open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *[r for r in kept if r[0]]])
+    return out
+
+
+@pytest.fixture(scope="module")
+def targets(tables: dict[str, Path]) -> dict[str, Target]:
+    return {task: hs.read_target(path, label="label", name=task) for task, path in tables.items()}
+
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def make(tuned: Family, targets: dict[str, Target], tmp_path_factory: pytest.TempPathFactory) -> Make:
+    def made(method: str = "twin_merge", rows: bool = True, dtype: str | None = None, **settings: Any) -> Path:
+        out = tmp_path_factory.mktemp("routed") / "out"
+        merge(
+            list(tuned.models.values()), method, base=tuned.base, out=out, settings=settings, dtype=dtype,
+            targets=targets if rows else (),
+        )  # fmt: skip
+        return out
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def twin(make: Make) -> Path:
+    return make(keep=0.2)
+
+
+def texts(path: Path) -> list[str]:
+    with path.open() as file:
+        return [row[0] for row in csv.reader(file)][1:]
+
+
+def theirs(folder: Path, rows: list[str]) -> torch.Tensor:
+    """Probabilities by transformers."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        out = model(**AutoTokenizer.from_pretrained(folder)(rows, padding=True, return_tensors="pt"))
+    return torch.softmax(out.logits.double(), 1)
+
+
+def ours(folder: Path, rows: list[str], task: str | None) -> np.ndarray:  # type: ignore[type-arg]
+    """Probabilities of one task's labels."""
+    (answer,) = RoutedModel(folder).predict(read_unlabelled(rows).inputs, task)
+    assert answer.rows.tolist() == list(range(len(rows)))
+    return answer.values
+
+
+def test_all_that_is_exclusive_predicts_as_the_models_do(tuned: Family, make: Make) -> None:
+    out = make(keep=1.0, steps=5)
+    for task, model in tuned.models.items():
+        rows = texts(tuned.tables[task]["test"])[:40]
+        np.testing.assert_allclose(ours(out, rows, task), theirs(model, rows), atol=1e-5)
+
+
+def test_nothing_kept_predicts_as_the_shared_body(tuned: Family, make: Make) -> None:
+    out = make(keep=0.0, steps=5)
+    assert not list((out / "routing").glob("expert*"))
+    for task in tuned.models:
+        rows = texts(tuned.tables[task]["test"])[:40]
+        np.testing.assert_allclose(ours(out, rows, task), theirs(out / task, rows), atol=1e-5)
+
+
+def test_an_expert_is_a_delta_to_the_model_beside_it(tuned: Family, twin: Path, tmp_path: Path) -> None:
+    made = apply(twin / "routing" / "expert-00002.safetensors", twin / "places", out=tmp_path / "places")
+    rows = texts(tuned.tables["places"]["test"])[:40]
+    np.testing.assert_allclose(ours(twin, rows, "places"), theirs(made, rows), atol=1e-5)
+
+
+def test_experts_are_better_than_the_body_alone(tuned: Family, twin: Path) -> None:
+    def right(table: Any, task: str) -> float:
+        with tuned.tables[task]["test"].open() as file:
+            labels = [row[1] for row in csv.reader(file)][1:]
+        return float(np.mean([LABELS[task][i] == y for i, y in zip(table.argmax(1).tolist(), labels, strict=True)]))
+
+    for task in tuned.models:
+        rows = texts(tuned.tables[task]["test"])
+        own, shared = right(theirs(tuned.models[task], rows), task), right(theirs(twin / task, rows), task)
+        with_expert = right(ours(twin, rows, task), task)
+        assert with_expert >= own - 0.03
+        assert with_expert >= shared
+
+
+def test_rows_find_their_experts(tuned: Family, tables: dict[str, Path], twin: Path) -> None:
+    loaded = hs.load(twin)
+    mixed = [(task, text) for task, path in tables.items() for text in texts(path)[:50]]
+    found = loaded.predict([text for _, text in mixed])
+    assert np.mean([t == task for t, (task, _) in zip(found.tasks, mixed, strict=True)]) > 0.95
+    assert found.classes == ("calm", "wild", "near", "far", "past", "present")
+    named = {task: hs.load(twin, task=task) for task in tuned.models}
+    for at in (3, 70, 120):
+        task, text = mixed[at]
+        if found.tasks[at] == task:
+            alone = named[task].predict([text])
+            np.testing.assert_allclose(alone.probabilities[0], found.probabilities[at], atol=1e-5)
+            assert sum(found.probabilities[at]) == pytest.approx(1)
+
+
+def test_a_row_is_predicted_alike_alone_and_among_others(tables: dict[str, Path], make: Make) -> None:
+    out = make(keep=0.2, top=3, steps=20)
+    model = RoutedModel(out)
+    rows = [text for path in tables.values() for text in texts(path)[:4]]
+    classes = [label for head in model.heads for label in head.labels]
+    together, _ = model.table(read_unlabelled(rows).inputs, classes)
+    alone = np.concatenate([model.table(read_unlabelled([r]).inputs, classes)[0] for r in rows])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_mixed_experts_are_mixed_weights(twin: Path) -> None:
+    model = RoutedModel(twin)
+    shared = model.placed(0, [0.0, 0.0, 0.0])
+    assert set(shared) == set(model.parts.manifest.tasks[0].head)
+    each = [model.placed(0, one) for one in np.eye(3).tolist()]
+    mixed = model.placed(0, [0.5, 0.2, 0.3])
+    own = dict(model._whole.module.named_parameters())
+    for name in set(mixed) - set(shared):
+        changes = [one.get(name, own[name]) - own[name] for one in each]
+        wanted = own[name] + sum(w * c for w, c in zip((0.5, 0.2, 0.3), changes, strict=True))
+        torch.testing.assert_close(mixed[name], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_storage_is_told_as_the_disk_has_it(tuned: Family, twin: Path) -> None:
+    told = json.loads((twin / "merge.json").read_text())["facts"]
+
+    def size(path: Path) -> int:
+        return sum(t.numel() * t.element_size() for t in load_file(path).values())
+
+    experts = sum(size(p) for p in (twin / "routing").glob("expert-*.safetensors"))
+    inodes = {p.stat().st_ino: size(p) for p in twin.glob("*/model-*.safetensors")}
+    assert told["storage"]["experts"] == experts
+    assert told["storage"]["router"] == size(twin / "routing" / "router.safetensors")
+    assert told["storage"]["shared"] == sum(inodes.values())
+    assert told["storage"]["models"] == sum(size(f / "model.safetensors") for f in tuned.models.values())
+    whole = told["storage"]["shared"] + told["storage"]["router"] + experts
+    assert told["storage"]["share"] == pytest.approx(whole / told["storage"]["models"], abs=1e-6)
+    assert told["bytes"] == whole
+
+
+def test_experts_are_as_narrow_as_the_body(make: Make) -> None:
+    out = make(keep=0.2, steps=5, dtype="bfloat16")
+    held = load_file(out / "routing" / "expert-00001.safetensors")
+    assert {t.dtype for t in held.values()} == {torch.bfloat16}
+    assert RoutedModel(out).predict(read_unlabelled(["fox owl"]).inputs, "animals")
+
+
+def test_the_same_merge_writes_the_same_bytes(make: Make, twin: Path) -> None:
+    again = make(keep=0.2)
+    for file in (twin / "routing").iterdir():
+        assert file.read_bytes() == (again / "routing" / file.name).read_bytes()
+
+
+def test_an_instance_is_known_by_what_it_returns(tuned: Family) -> None:
+    assert kind_of(TwinMerge()) == "combination.routing"
+    assert planned(list(tuned.models.values()), TwinMerge(), base=tuned.base).apart
+
+
+def test_refusals(tuned: Family, targets: dict[str, Target], twin: Path) -> None:
+    models = list(tuned.models.values())
+    plan = planned(models, "twin_merge", base=tuned.base)
+    with pytest.raises(Refused, match="reads rows, and none are named"):
+        with_rows(plan, {})
+    with pytest.raises(Refused, match="no rows are named for `times`"):
+        with_rows(plan, {t: targets[t] for t in ("animals", "places")})
+    with pytest.raises(Refused, match="keeps parts of the models apart"):
+        planned(models, "twin_merge", base=tuned.base, heads="average")
+    _, (refused,) = entrants(plan, ["twin_merge"], labels=True)
+    assert "makes no one model" in refused["why"]
+    with pytest.raises(Unfit, match="there is no task `birds`"):
+        hs.load(twin, task="birds")
+
+
+def _manifest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / "routing" / "routing.json"
+        said = json.loads(path.read_text())
+        change(said)
+        path.write_text(json.dumps(said))
+
+    return spoil
+
+
+def _tensors(name: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        from safetensors import safe_open
+
+        with safe_open(folder / name, "pt") as file:
+            metadata = file.metadata()
+        held = load_file(folder / name)
+        change(held)
+        (folder / name).unlink()
+        save_file(held, folder / name, metadata=metadata)
+
+    return spoil
+
+
+ROUTER = "routing/router.safetensors"
+SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "newer": (_manifest(lambda m: m.update(format=2)), "reads up to 1"),
+    "outside": (_manifest(lambda m: m["tasks"][0].update(folder="..")), "leads out of the folder"),
+    "deep": (_manifest(lambda m: m["tasks"][0].update(folder="a/b")), "folder"),
+    "gone": (_manifest(lambda m: m["tasks"][0].update(folder="birds")), "no folder"),
+    "twice": (_manifest(lambda m: m["tasks"][0].update(name="times")), "two tasks have one name"),
+    "no tensor": (_manifest(lambda m: m["tasks"][0].update(head=["x"])), "has no tensor `x`"),
+    "more keys": (_manifest(lambda m: m.update(code="os.system")), "Extra inputs"),
+    "fewer tasks": (_manifest(lambda m: m["tasks"].pop()), "3 experts apart, and there are 2"),
+    "swapped": (_manifest(lambda m: m["tasks"].reverse()), "made for other weights"),
+    "top": (_manifest(lambda m: m["router"].update(top=9)), "router"),
+    "no router": (lambda f: (f / ROUTER).unlink(), "it is missing"),
+    "no expert": (lambda f: (f / "routing/expert-00003.safetensors").unlink(), "there is no file"),
+    "router": (_tensors(ROUTER, lambda t: t.update(mean=torch.zeros(3))), "do not fit together"),
+    "short": (lambda f: (f / ROUTER).write_bytes((f / ROUTER).read_bytes()[:-4]), "damaged"),
+    "body": (
+        _tensors("times/model-00002-of-00002.safetensors", lambda t: t["classifier.bias"].add_(1)),
+        "made for other weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_is_damaged_or_hostile_is_refused(twin: Path, tmp_path: Path, name: str) -> None:
+    spoil, words = SPOILT[name]
+    shutil.copytree(twin, tmp_path / "out")
+    spoil(tmp_path / "out")
+    with pytest.raises(Problem, match=words):
+        hs.load(tmp_path / "out")
+
+
+def test_a_router_of_another_model_is_refused(twin: Path, tmp_path: Path) -> None:
+    shutil.copytree(twin, tmp_path / "out")
+    wide = {"mean": torch.zeros(5), "spread": torch.ones(5), "0.weight": torch.zeros(3, 5), "0.bias": torch.zeros(3)}
+    save_file(wide, tmp_path / "out" / ROUTER)
+    with pytest.raises(Problem, match="reads 5 numbers of an input, and the model gives 32"):
+        hs.load(tmp_path / "out").predict(["fox"])
