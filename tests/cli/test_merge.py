@@ -57,19 +57,20 @@ def test_a_merge_is_one_document(shelf: Path, shell: Shell, tmp_path: Path) -> N
 
 
 def test_parts_that_stay_apart_predict_by_task_and_by_router(shelf: Path, shell: Shell, tmp_path: Path) -> None:
-    for name, words in (("mails", "the red fox"), ("chats", "a small boat")):
+    for name, words in (("mails", "cat dog sat"), ("chats", "house tree old")):
         lines = [f"{words} {i},{('low', 'mid', 'high')[i % 3]}" for i in range(12)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines, ""]))
     words = ["merge", "twin_merge", shelf / "mails", shelf / "chats", "--base", shelf / "base", "--label", "label"]
     rows = ["--target", "mails=mails.csv", "--target", "chats=chats.csv", "--set", "steps=20"]
     made = fits(shell(*words, *rows, "--out", "out", "--json"), "merge")
     assert [f["folder"] for f in made["folders"]] == ["mails", "chats"]
-    (tmp_path / "new.csv").write_text("text\nthe red fox\na small boat\n")
+    (tmp_path / "new.csv").write_text("text\ncat dog sat\nhouse tree old\n")
     found = fits(shell("predict", "out", "new.csv", "--task", "chats", "--json"), "predict")
     assert [p["task"] for p in found["predictions"]] == ["chats", "chats"]
     by_router = fits(shell("predict", "out", "new.csv", "--json"), "predict")
     assert [p["task"] for p in by_router["predictions"]] == ["mails", "chats"]
-    assert by_router["predictions"][1] == found["predictions"][1]
+    one, other = (f["predictions"][1]["probabilities"] for f in (by_router, found))
+    assert one == pytest.approx(other, abs=1e-6)  # but for the order of sums
     assert shell("predict", "out", "new.csv").out.startswith("task,label,low,mid,high\nmails,")
     assert "there is no task `birds`" in shell("predict", "out", "new.csv", "--task", "birds").err
 

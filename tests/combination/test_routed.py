@@ -161,6 +161,45 @@ def test_mixed_experts_are_mixed_weights(twin: Path) -> None:
         torch.testing.assert_close(mixed[name], wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["onebit_merge", "emr", "tall_mask"])
+def test_small_parts_predict_nearly_as_the_models_do(tuned: Family, make: Make, method: str) -> None:
+    """Without rows: the caller names the task. What these models know lies in their embeddings, too."""
+    out = make(method, rows=False, **({"merged": ()} if method == "onebit_merge" else {}))
+    with pytest.raises(Refused, match="has learned no router"):
+        hs.load(out)
+    for task, model in tuned.models.items():
+        rows = texts(tuned.tables[task]["test"])
+        same = ours(out, rows, task).argmax(1) == theirs(model, rows).argmax(1).numpy()
+        assert same.mean() > 0.8
+        assert same.mean() > (theirs(out / task, rows).argmax(1) == theirs(model, rows).argmax(1)).float().mean()
+    told = json.loads((out / "merge.json").read_text())["facts"]["storage"]
+    assert told["router"] == 0
+    assert told["share"] < 1
+
+
+def test_a_mask_picks_of_the_common_change(tuned: Family, make: Make) -> None:
+    """Weights of a task, from the files alone and the formula of the paper."""
+    model = RoutedModel(make("tall_mask", rows=False))
+    each = [load_file(f / "model.safetensors") for f in tuned.models.values()]
+    base = load_file(tuned.base / "model.safetensors")
+    name = "bert.encoder.layer.1.output.dense.weight"
+    changes = [one[name].double() - base[name].double() for one in each]
+    total = torch.stack(changes).sum(0)
+    mask = changes[2].abs() > 0.4 * (total - changes[2]).abs()
+    found = model.placed(2, [0.0, 0.0, 1.0])[name].double()
+    wanted = base[name].double() + mask * total
+    assert float((found - wanted).abs().gt(1e-6).double().mean()) < 1e-3  # but for ties in float32
+
+
+def test_what_masks_pick_of_must_be_there(make: Make, tmp_path: Path) -> None:
+    out = make("emr", rows=False)
+    with pytest.raises(Unfit, match="lies elsewhere"):
+        apply(out / "routing" / "expert-00001.safetensors", out / "animals", out=tmp_path / "out")
+    _manifest(lambda m: m.update(common=False))(out)
+    with pytest.raises(Problem, match="an expert picks of"):
+        hs.load(out, task="animals")
+
+
 def test_storage_is_told_as_the_disk_has_it(tuned: Family, twin: Path) -> None:
     told = json.loads((twin / "merge.json").read_text())["facts"]
 

@@ -74,7 +74,8 @@ def storage(plan: Plan) -> dict[str, int]:
 
     if plan.routed is None:
         return {}
-    experts = sum(bytes_of(form) for expert in plan.routed.experts for form in expert.values())
+    kept = [*plan.routed.experts, plan.routed.common]
+    experts = sum(bytes_of(form) for changes in kept for form in changes.values())
     return {"experts": experts, "router": plan.routed.router.bytes if plan.routed.router is not None else 0}
 
 

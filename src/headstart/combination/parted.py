@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import torch
 
 from headstart.core import Refused, Routed, Steps
 from headstart.io import recipes
-from headstart.numerics.delta import narrowed, tensors_of
+from headstart.numerics.delta import Form, narrowed, tensors_of
 from headstart.numerics.stream import FLOATS
 
 from .live import LiveMerge, TaskRows
@@ -48,12 +48,7 @@ def parted(plan: Plan, method: Any, view: LiveMerge, steps: Steps) -> Plan:
     from .learned import settled
 
     found: Routed = method(view, steps)
-    types = {m.name: FLOATS[m.dtype] for m in plan.made if m.dtype in FLOATS}
-    experts = [
-        {n: narrowed(f, types[n]) if types[n] in (torch.float16, torch.bfloat16) else f for n, f in one.items()}
-        for one in found.experts
-    ]
-    whole = replace(found, experts=experts)
+    whole = replace(found, experts=[_narrow(one, plan) for one in found.experts], common=_narrow(found.common, plan))
     plan = settled(plan, view, found.shared)
     told = (found.shared.facts.get("router") or {}).get("accuracy")
     unsure = f"the router names the right task for {100 * (told or 0):.0f} % of rows that it has not seen"
@@ -61,11 +56,18 @@ def parted(plan: Plan, method: Any, view: LiveMerge, steps: Steps) -> Plan:
     return replace(plan, routed=whole, learned={**plan.learned, "parts": digest(whole)}, warnings=warnings)
 
 
+def _narrow(changes: Mapping[str, Form], plan: Plan) -> dict[str, Form]:
+    """Numbers in the types that the tensors are written in, where those have 16 bits."""
+    types = {m.name: FLOATS[m.dtype] for m in plan.made if m.dtype in ("F16", "BF16")}
+    return {n: narrowed(form, types[n]) if n in types else form for n, form in changes.items()}
+
+
 def digest(routed: Routed) -> str:
     """Of all that is kept apart."""
     from headstart.numerics import routers
 
-    forms = {f"{number}.{name}": form for number, one in enumerate(routed.experts) for name, form in one.items()}
+    every = enumerate([*routed.experts, routed.common])
+    forms = {f"{number}.{name}": form for number, one in every for name, form in one.items()}
     held = {f"{name}.{field}": t for name, form in forms.items() for field, t in tensors_of(form).items()}
     if routed.router is not None:
         held |= {f"router.{n}": t for n, t in routers.tensors_of(routed.router).items()}

@@ -424,11 +424,13 @@ class Routed:
     """A merge that keeps parts of its models apart.
 
     shared: the merge that everything goes through. experts: of each model, by tensor, what is added to that for inputs
-    of its task. router: tells whose task an input is of; None where only the caller can.
+    of its task. common: a change that experts of the form `Picked` take their part of. router: tells whose task an
+    input is of; None where only the caller can.
     """
 
     shared: Learned
     experts: Sequence[Mapping[str, Form]]
+    common: Mapping[str, Form] = field(default_factory=dict)
     router: Router | None = None
 
 

@@ -30,7 +30,7 @@ FORMAT = 1
 KEY = "headstart.delta"
 PLAIN: dict[str, tuple[str, ...]] = {  # fields that are no tensors
     "sparse": ("shape",), "lowrank": ("shape", "scale"), "onebit": ("shape",), "quantised": ("shape", "bits", "block"),
-    "masked": ("shape",),
+    "masked": ("shape",), "picked": ("shape", "scale"),
 }  # fmt: skip
 FAR = float(torch.finfo(torch.float32).max)
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -127,7 +127,9 @@ def _check(form: Form) -> None:
         flat = form.signs.dim() == form.sizes.dim() == 1
         if not flat or not _holds(form.signs, size) or len(form.sizes) not in (1, rows):
             raise ValueError("signs or sizes of a one-bit change do not fit its shape")
-    elif isinstance(form, forms.Masked):
+    elif isinstance(form, forms.Masked | forms.Picked):
+        if isinstance(form, forms.Picked) and not isinstance(form.scale, int | float):
+            raise ValueError("the scale of a picked change is no number")
         if form.kept.dim() != 1 or not _holds(form.kept, size):
             raise ValueError("the bits of a mask do not fit its shape")
     elif isinstance(form, forms.Quantised):

@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from headstart.core import Refused, Unfit
 from headstart.numerics.artifacts import linked
+from headstart.numerics.delta import Delta, Form, Picked, applied, dense, part_of
 from headstart.numerics.delta import Whole as Replaced
-from headstart.numerics.delta import applied, dense
 from headstart.numerics.states import state
 
 from . import deltas, recipes, routing_files
@@ -141,7 +141,7 @@ class RoutedModel:
         """By the module's names, what differs from it: a task's head, and the shared weights with experts added."""
         own, model = self.parts.manifest.tasks[task], self.parts.models[task]
         out = {self._names[n]: deltas.tensor(model, n).float() for n in own.head}
-        used = [(e.changes, w) for e, w in zip(self.parts.experts, weights, strict=True) if e is not None and w]
+        used = [(self._changes(e), w) for e, w in zip(self.parts.experts, weights, strict=True) if e is not None and w]
         for name in dict.fromkeys(n for changes, _ in used for n in changes):
             place = self._names[name]
             before = self._own[place].detach()
@@ -152,6 +152,11 @@ class RoutedModel:
                 mixed = [w * dense(form, before) for form, w in having if not isinstance(form, Replaced)]
                 out[place] = before + torch.stack(mixed).sum(dim=0)
         return out
+
+    def _changes(self, expert: Delta) -> dict[str, Form]:
+        """With the parts of the common change in the place of what picks them."""
+        common = self.parts.common.changes if self.parts.common is not None else {}
+        return {n: part_of(f, dense(common[n])) if isinstance(f, Picked) else f for n, f in expert.changes.items()}
 
     def _batches(self, inputs: pa.Table, rows: Sequence[int]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
         """(places in `rows`, what the module is called with)"""

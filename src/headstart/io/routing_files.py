@@ -2,6 +2,7 @@
 
 routing.json           format, method, the tasks in order with their folders and heads, and what the router is
 expert-NNNNN.safetensors   a delta to the model of that task, numbered from 1; none where nothing is added
+common.safetensors     a delta that the experts have in common, and pick their parts of; none where they pick none
 router.safetensors     the router's tensors; none where only the caller knows an input's task
 
 Only folders are named inside, and each must lie beside `routing/`; files are found by number.
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from headstart.core import Refused, Unreadable
-from headstart.numerics.delta import Delta, Form
+from headstart.numerics.delta import Delta, Dense, Form, Picked
 from headstart.numerics.routers import Router, router_of, tensors_of
 
 from . import atomic, deltas, model_folders
@@ -31,6 +32,7 @@ from .safetensors_files import entries
 FORMAT = 1
 PLACE = "routing"
 MANIFEST = "routing.json"
+COMMON = "common.safetensors"
 ROUTER = "router.safetensors"
 
 
@@ -60,6 +62,7 @@ class Manifest(_Strict):
     method: str
     settings: dict[str, Any]
     tasks: list[TaskPart] = Field(min_length=1)
+    common: bool
     router: RouterPart | None
 
 
@@ -71,6 +74,7 @@ class Parts:
     manifest: Manifest
     models: Sequence[ModelFolder]
     experts: Sequence[Delta | None]
+    common: Delta | None
     router: Router | None
 
 
@@ -80,7 +84,7 @@ def is_routed(folder: Path) -> bool:
 
 def write(
     folder: Path, *, method: str, settings: Mapping[str, Any], heads: Mapping[str, Sequence[str]],
-    names: Sequence[str], experts: Sequence[Mapping[str, Form]], router: Router | None,
+    names: Sequence[str], experts: Sequence[Mapping[str, Form]], common: Mapping[str, Form], router: Router | None,
 ) -> None:  # fmt: skip
     """Into a folder where the models are already. heads: by folder, its own tensors; in the order of the experts.
 
@@ -95,12 +99,15 @@ def write(
             base = deltas.fingerprint(model_folders.read(folder / inner))
             deltas.write(Delta(base, changes, facts={"method": method, "task": name}), place / _expert(number))
         tasks.append({"name": name, "folder": inner, "head": list(head), "expert": bool(changes)})
+    if common:
+        base = deltas.fingerprint(model_folders.read(folder / next(iter(heads))))
+        deltas.write(Delta(base, common, facts={"method": method}), place / COMMON)
     if router is not None:
         held = {n: t.detach().contiguous() for n, t in tensors_of(router).items()}
         atomic.write_bytes(place / ROUTER, save(held))
     said = {
         "format": FORMAT, "method": method, "settings": dict(settings), "tasks": tasks,
-        "router": {"top": router.top} if router is not None else None,
+        "common": bool(common), "router": {"top": router.top} if router is not None else None,
     }  # fmt: skip
     atomic.write_json(place / MANIFEST, said)
 
@@ -123,8 +130,13 @@ def read(where: str | Path) -> Parts:
     names = [t.name for t in manifest.tasks]
     if len(set(names)) != len(names):
         raise damaged(path, "two tasks have one name")
-    experts = [_read_expert(folder, n, t, m) for n, (t, m) in enumerate(zip(manifest.tasks, models, strict=True))]
-    return Parts(folder, manifest, models, experts, _read_router(folder, manifest))
+    experts = [
+        _read_delta(folder, _expert(n), m) if t.expert else None
+        for n, (t, m) in enumerate(zip(manifest.tasks, models, strict=True))
+    ]
+    common = _read_delta(folder, COMMON, models[0]) if manifest.common else None
+    _check_picked(experts, common, path)
+    return Parts(folder, manifest, models, experts, common, _read_router(folder, manifest))
 
 
 def _model(folder: Path, task: TaskPart, path: Path) -> ModelFolder:
@@ -135,19 +147,26 @@ def _model(folder: Path, task: TaskPart, path: Path) -> ModelFolder:
     return found
 
 
-def _read_expert(folder: Path, number: int, task: TaskPart, model: ModelFolder) -> Delta | None:
-    if not task.expert:
-        return None
-    path = inside(folder, f"{PLACE}/{_expert(number)}")
+def _read_delta(folder: Path, name: str, model: ModelFolder) -> Delta:
+    path = inside(folder, f"{PLACE}/{name}")
     found = deltas.read(path)
     deltas.check_fit(found, model, path)
     if deltas.fingerprint(model) != found.base:
         raise Refused(
-            f"the expert of `{task.name}` was made for other weights than those of `{task.folder}`",
-            where=f"`{path}`",
-            fix="merge again; whoever changes a model's weights must make its expert anew",
+            f"`{name}` was made for other weights than those of `{model.where.name}`",
+            where=f"`{path.parent}`",
+            fix="merge again; whoever changes a model's weights must make what belongs to it anew",
         )
     return found
+
+
+def _check_picked(experts: Sequence[Delta | None], common: Delta | None, path: Path) -> None:
+    """Raises `Unreadable` where an expert picks of a change that is not there."""
+    there = {n for n, form in common.changes.items() if isinstance(form, Dense)} if common is not None else set()
+    for expert in experts:
+        for name, form in expert.changes.items() if expert is not None else ():
+            if isinstance(form, Picked) and name not in there:
+                raise damaged(path, f"an expert picks of `{name}`, of which no common change is there")
 
 
 def _read_router(folder: Path, manifest: Manifest) -> Router | None:

@@ -1,7 +1,8 @@
 """Delta: what changed from a base, in the form that suits it.
 
-A change of one tensor is `Dense`, `Sparse`, `LowRank`, `OneBit`, `Quantised`, `Masked`, a `Sum` of these, or `Whole`: a
-tensor that takes the base's place, as a new head does. Numbers are float32 unless said; `applied` rounds once.
+A change of one tensor is `Dense`, `Sparse`, `LowRank`, `OneBit`, `Quantised`, `Masked`, `Picked` of a change that is
+kept once for several models, a `Sum` of these, or `Whole`: a tensor that takes the base's place, as a new head does.
+Numbers are float32 unless said; `applied` rounds once.
 
 Exact: `Whole` to the bit; `Dense` as far as base + change does not round, which `difference(…, exact=True)` sees to;
 `Sparse` where the change was 0 elsewhere; `LowRank` of a product of that rank, in float32. `OneBit`, `Quantised` and
@@ -92,15 +93,24 @@ class Masked:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Picked:
+    """scale · a change that several models have in common, where a bit is set. kept: packed as in `OneBit`."""
+
+    shape: tuple[int, ...]
+    kept: torch.Tensor
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Sum:
-    """Changes of one tensor, added up; none of them `Whole` or `Masked`."""
+    """Changes of one tensor, added up; none of them `Whole`, `Masked` or `Picked`."""
 
     parts: tuple[Form, ...]
 
 
-Form = Dense | Whole | Sparse | LowRank | OneBit | Quantised | Masked | Sum
+Form = Dense | Whole | Sparse | LowRank | OneBit | Quantised | Masked | Picked | Sum
 FORMS: dict[str, type[Any]] = {
-    c.__name__.lower(): c for c in (Dense, Whole, Sparse, LowRank, OneBit, Quantised, Masked, Sum)
+    c.__name__.lower(): c for c in (Dense, Whole, Sparse, LowRank, OneBit, Quantised, Masked, Picked, Sum)
 }
 LINEAR = (Dense, Sparse, LowRank, OneBit, Quantised, Sum)  # what can be scaled and added without the base
 
@@ -173,6 +183,12 @@ def dense(form: Form, base: torch.Tensor | None = None) -> torch.Tensor:
         return (codes * form.scales.to(wide)[:, None]).view(-1)[: prod(form.shape)].view(form.shape)
     if isinstance(form, LowRank) and form.magnitude is None:
         return _product(form, wide).view(form.shape)
+    if isinstance(form, Picked):
+        raise Unfit(
+            "a change of the form `picked` is a part of one that lies elsewhere",
+            where="delta",
+            fix="predict with the merged folder that it belongs to",
+        )
     if base is None:
         raise Unfit(
             f"a change of the form `{type(form).__name__.lower()}` depends on its base",
@@ -355,6 +371,20 @@ def quantised(change: torch.Tensor, bits: Literal[8, 4] = 8, block: int = QUANTI
         pairs = (codes + 8).to(torch.uint8).view(-1, 2)
         codes = pairs[:, 0] | (pairs[:, 1] << 4)
     return Quantised(tuple(change.shape), codes, scales, bits, block)
+
+
+def picked(kept: torch.Tensor, scale: float = 1.0) -> Picked:
+    """kept: booleans of the tensor's shape."""
+    return Picked(tuple(kept.shape), _packed(kept.flatten()), scale)
+
+
+def part_of(form: Picked, common: torch.Tensor) -> Dense:
+    """
+    >>> part_of(picked(torch.tensor([True, False]), 2.0), torch.tensor([1.0, 3.0])).values.tolist()
+    [2.0, 0.0]
+    """
+    kept = _unpacked(form.kept, prod(form.shape)).view(form.shape)
+    return Dense(form.scale * torch.where(kept, common.float(), torch.zeros((), dtype=torch.float32)))
 
 
 def masked(kept: torch.Tensor) -> Masked:

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.core import MergeView
+from headstart.core import Learned, MergeView, Routed
 
+from .delta import Form
+
+Array = np.ndarray[Any, Any]
 HELD = 5  # one row in so many is kept to see how often the router is right
 WEIGHT_DECAY = 1e-4
 
@@ -76,8 +79,8 @@ def router_of(tensors: Mapping[str, torch.Tensor], top: int) -> Router:
 
 
 def routed(
-    view: MergeView, weights: Mapping[str, torch.Tensor], *, hidden: int, steps: int, learning_rate: float, top: int,
-    seed: int,
+    view: MergeView, weights: Mapping[str, torch.Tensor], *, steps: int, seed: int, hidden: int = 128,
+    learning_rate: float = 1e-2, top: int = 1,
 ) -> tuple[Router, list[tuple[int, float]], dict[str, Any]]:  # fmt: skip
     """A router over the models of a view, by the states that these weights give its rows; its curve, and facts.
 
@@ -98,6 +101,21 @@ def routed(
         facts["accuracy"] = float(right.float().mean())
     router, curve = fit(states, owners)
     return router, curve, facts
+
+
+def routed_by_rows(
+    view: MergeView, experts: Sequence[Mapping[str, Form]], common: Mapping[str, Form], *, steps: int,
+    horizon: int | None, seed: int, shares: Array | None = None,
+) -> Routed:  # fmt: skip
+    """Experts on shares of the changes, none unless given, with a router where there are rows to learn it from.
+
+    horizon: in place of the steps.
+    """
+    taken = np.zeros((len(view.tensors), len(view.models))) if shares is None else shares
+    if not view.tasks:
+        return Routed(Learned(shares=taken), experts, common)
+    router, curve, facts = routed(view, view.shared(taken), steps=steps if horizon is None else horizon, seed=seed)
+    return Routed(Learned(shares=taken, curve=tuple(curve), facts={"router": facts}), experts, common, router)
 
 
 def fitted(

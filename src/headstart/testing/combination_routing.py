@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from headstart.core import Learned, Routed, Steps
-from headstart.numerics.delta import applied, shape_of
+from headstart.numerics.delta import Picked, applied, dense, part_of, shape_of
 
 from .combination_learning import Law, LinearTasks, weights_of
 
@@ -30,8 +30,13 @@ class RoutedTasks(LinearTasks):
 def expert_of(view: LinearTasks, routed: Routed, model: int) -> dict[str, torch.Tensor]:
     """The weights for inputs of a model's own task."""
     shared = weights_of(view, routed.shared)
-    changes = routed.experts[model]
-    return {n: applied(changes[n], w) if n in changes else w for n, w in shared.items()}
+    out = {}
+    for name, plain in shared.items():
+        change = routed.experts[model].get(name)
+        if isinstance(change, Picked):
+            change = part_of(change, dense(routed.common[name]))
+        out[name] = plain if change is None else applied(change, plain)
+    return out
 
 
 def _view(method: Any, seed: int, **settings: Any) -> RoutedTasks:

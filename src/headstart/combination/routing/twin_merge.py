@@ -65,7 +65,7 @@ class TwinMerge:
             learning_rate=self.learning_rate, top=min(self.top, len(view.models)), seed=self.seed,
         )  # fmt: skip
         learned = Learned(method=self.merge, settings=dict(self.settings), curve=tuple(curve), facts={"router": facts})
-        return Routed(learned, experts, router)
+        return Routed(learned, experts, router=router)
 
     def _compressed(self, change: torch.Tensor) -> Form | None:
         """None where nothing is kept."""
