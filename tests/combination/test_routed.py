@@ -138,6 +138,15 @@ def test_rows_find_their_experts(tuned: Family, tables: dict[str, Path], twin: P
             assert sum(found.probabilities[at]) == pytest.approx(1)
 
 
+def test_a_router_that_cannot_tell_says_so(tuned: Family, tmp_path: Path) -> None:
+    """Texts of all words, whatever the task: nothing in them tells the three apart."""
+    alike = {t: hs.read_target(p["valid"], label="label", name=t) for t, p in tuned.tables.items()}
+    models = list(tuned.models.values())
+    made = merge(models, "twin_merge", base=tuned.base, out=tmp_path / "out", settings={"keep": 0.0}, targets=alike)
+    assert made.receipt.facts["learned"]["router"]["accuracy"] < 0.6
+    assert any("the router names the right task for" in w for w in made.receipt.warnings)
+
+
 def test_a_row_is_predicted_alike_alone_and_among_others(tables: dict[str, Path], make: Make) -> None:
     out = make(keep=0.2, top=3, steps=20)
     model = RoutedModel(out)
