@@ -225,3 +225,22 @@ def test_models_of_images_too(model_type: str, tmp_path: Path) -> None:
     made = hs.merge_auto(models, [rows], base=base, out=tmp_path / "out", methods=methods, budget=Budget(trials=3))
     facts = made.receipt.facts["learned"]["choice"]
     assert [len(c["scores"]) for c in facts["candidates"]] == [1, 1, 1]
+
+
+def test_how_long_a_merge_learns(tuned: Family) -> None:
+    """Of the method's own steps, those of the choice and those that the time allows, the fewest."""
+    from headstart import catalogue
+    from headstart.execution.meter import Meter
+
+    plan = planned(list(tuned.models.values()), "task_arithmetic", base=tuned.base, heads="separate")
+    sides = [auto._sides(t, plan, i) for i, t in enumerate(several(tuned).values())]
+
+    def steps(name: str, minutes: float, most: int = 100) -> int | None:
+        contest = auto._Contest(plan, sides, Meter(Budget(minutes=minutes)), 1, most, lambda *_: None)
+        with auto.alive(plan, [s.learn for s in sides], labels=True) as view:
+            return contest._horizon(view, catalogue.make("combination.learning", name), "learned")
+
+    assert steps("adamerging", np.inf) == 100
+    assert steps("lorahub", np.inf) is None  # its own 40
+    assert steps("lorahub", np.inf, most=7) == 7
+    assert 1 <= (steps("adamerging", 0.05) or 0) < 100

@@ -37,6 +37,7 @@ Tables = tuple[Array, ...]  # of each task, (rows, outputs) predictions
 LEAST_ROWS = 8  # of a task to choose by; fewer say nothing
 FIRST_ROWS = 64  # of a task, with which the halving begins
 FINALISTS = 3
+STEPS = 100  # the most that a merge learns for; published numbers of steps are for one merge, not for a choice of many
 SAVE_SECONDS = 3.0  # for the page and the account
 RESERVE = 1.5  # how much longer than measured the end may take
 
@@ -102,7 +103,7 @@ Tell = Callable[[str, str], None]  # what is going on, and with whom
 
 def choose(
     plan: Plan, targets: Mapping[int, Target] | Target, *, methods: Sequence[str] | None = None,
-    budget: Budget | None = None, started: float | None = None, seeds: int = 3, steps: int | None = None,
+    budget: Budget | None = None, started: float | None = None, seeds: int = 3, steps: int = STEPS,
     tell: Tell = lambda *_: None,
 ) -> Chosen:  # fmt: skip
     """The best of the merges that fit the models of a plan.
@@ -148,9 +149,7 @@ def _sides(target: Target, plan: Plan, own: int | None) -> Sides:
 class _Contest:
     """Entrants on rungs of rows, the finalists with other seeds, and the best on rows that nobody has seen."""
 
-    def __init__(
-        self, plan: Plan, sides: Sequence[Sides], meter: Meter, seeds: int, steps: int | None, tell: Tell
-    ) -> None:
+    def __init__(self, plan: Plan, sides: Sequence[Sides], meter: Meter, seeds: int, steps: int, tell: Tell) -> None:
         self.plan, self.sides, self.meter, self.seeds, self.steps, self.tell = plan, sides, meter, seeds, steps, tell
         self._singles: list[float] = []  # of each task, the score of its own model
 
@@ -238,10 +237,20 @@ class _Contest:
         return told_by(plan, method, learn, Steps(horizon=horizon))
 
     def _horizon(self, view: LiveMerge, method: Any, stage: str) -> int | None:
-        """As many steps as a third of the time that is left allows; None for the method's own number."""
-        most = self.steps
+        """The fewest of the method's own steps, of `steps`, and of what a third of the time that is left allows.
+
+        None for the method's own number. Merges that train are bound by the time alone.
+        """
+        trains = stage == "trained"
+        own = None if trains else getattr(method, "steps", getattr(method, "trials", None))
+        limits = (None if trains else self.steps, own, self._steps_in_time(view, method))
+        known = min((n for n in limits if n is not None), default=None)
+        return None if known == own else known
+
+    def _steps_in_time(self, view: LiveMerge, method: Any) -> int | None:
+        """How many steps fit into a third of the time that is left, by one of them; None without a limit."""
         if self.meter.remaining() == inf:
-            return most
+            return None
         began = self.meter.session()
         weights = view.shared(np.zeros((len(view.tensors), len(view.models))))
         if "gradients" in method.needs.gives:
@@ -251,10 +260,7 @@ class _Contest:
             with torch.no_grad():
                 for task in range(len(view.tasks)):
                     view.logits(weights, task, range(view.rows(task)))
-        allowed = max(1, int(self.meter.remaining() / 3 / max(1e-3, self.meter.session() - began)))
-        own = None if stage == "trained" else getattr(method, "steps", getattr(method, "trials", None))
-        known = min(n for n in (allowed, most, own) if n is not None)
-        return None if known == own else known
+        return max(1, int(self.meter.remaining() / 3 / max(1e-3, self.meter.session() - began)))
 
     @property
     def _rungs(self) -> list[int]:

@@ -23,7 +23,7 @@ GRID: dict[str, tuple[Mapping[str, Any], ...]] = {
     "iso_cts": tuple({"scale": s} for s in (1.0, 1.5, 2.5)),
     "tsv_m": tuple({"scale": s} for s in (0.5, 1.0)),
     "mats": ({"steps": 10}, {"steps": 100}, {"objective": "inputs"}),
-    "adamerging": ({}, {"density": 0.2}),
+    "adamerging": tuple({"learning_rate": 0.01, **s} for s in ({"balance": 1.0}, {"density": 0.2})),
     "concrete": ({}, {"inner": "adamerging"}),
     "graft": tuple({"share": s} for s in (0.01, 0.1)),
     "evolve": ({"merge": "ties", "search": (("density", 0.1, 1.0), ("scale", 0.2, 2.0))}, {}),
