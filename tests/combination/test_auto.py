@@ -67,6 +67,8 @@ def test_it_is_better_than_the_baselines_where_it_says_so(result: Any) -> None:
 def test_what_is_written_is_what_was_chosen(tuned: Family, tmp_path: Path) -> None:
     made, _ = chosen(tuned, tmp_path / "out", methods=["ties"], load=True)
     assert made.plan.method == "ties"
+    rules = {r["rule"]: r["tensors"] for r in made.receipt.facts["tensors"] if r["how"] == "merged"}
+    assert rules == {"`ties`": 39}
     assert [t["folder"] for t in made.receipt.facts["loaded"]] == list(tuned.models)
     merge(
         list(tuned.models.values()), "ties", base=tuned.base, settings=dict(made.plan.settings), heads="separate",

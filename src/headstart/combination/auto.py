@@ -30,7 +30,7 @@ from .entrants import Entrant, entrants
 from .interference import measured
 from .learned import settled, told_by
 from .live import LiveMerge, TaskRows, alive, task_rows
-from .plans import Plan
+from .plans import Plan, renamed
 
 Array = np.ndarray[Any, Any]
 Tables = tuple[Array, ...]  # of each task, (rows, outputs) predictions
@@ -192,7 +192,7 @@ class _Contest:
         for name, share in zip([*view.models, "mean of all"], shares, strict=True):
             self.tell("baselines", name)
             alone = Learned(np.tile(share, (len(view.tensors), 1)))
-            plan = dataclasses.replace(settled(self.plan, view, alone), method="linear", settings={}, learned={})
+            plan = dataclasses.replace(renamed(settled(self.plan, view, alone), "linear", {}), learned={})
             one = Tried(name, "baseline", plan, tables=[[] for _ in self.sides])
             self._seen(view, one, inf)
             out.append(one)
@@ -226,11 +226,11 @@ class _Contest:
     def _plan(self, view: LiveMerge, entrant: Entrant, method: Any) -> Plan:
         from .merging import STREAMS
 
-        plan = dataclasses.replace(self.plan, method=entrant.method, settings=catalogue.settings(method))
+        plan = renamed(self.plan, entrant.method, catalogue.settings(method))
         if entrant.stage == "data-free":
             kind = STREAMS[entrant.kind]
             names = set(view.tensors)
-            made = [dataclasses.replace(m, kind=kind, method=method) if m.name in names else m for m in self.plan.made]
+            made = [dataclasses.replace(m, kind=kind, method=method) if m.name in names else m for m in plan.made]
             return dataclasses.replace(plan, made=tuple(made))
         learn = view.on([s.learn for s in self.sides], labels=method.needs.labels)
         horizon = None if entrant.stage == "passes" else self._horizon(learn, method, entrant.stage)

@@ -436,6 +436,16 @@ def _shape(shape: Sequence[int]) -> str:
     return " × ".join(str(n) for n in shape) or "one number"
 
 
+def renamed(plan: Plan, method: str, settings: Mapping[str, Any]) -> Plan:
+    """The plan as one of another method, in the rules of its tensors too; what is done with them is the caller's."""
+    old = f"`{plan.method}`"
+    fates = {
+        n: replace(f, rule=f"`{method}`{f.rule.removeprefix(old)}") if f.rule.startswith(old) else f
+        for n, f in plan.fates.items()
+    }
+    return replace(plan, method=method, settings=settings, fates=fates)
+
+
 def counted(fates: Mapping[Any, Fate]) -> list[tuple[str, str, int]]:
     """(how, rule, tensors), most first."""
     found = Counter((f.how, f"{f.model}: {f.rule}" if f.model else f.rule) for f in fates.values())

@@ -87,7 +87,7 @@ def _until_rows_are_read(
     vocabulary: VocabularyRule, dtype: str | None, seed: int,
 ) -> Plan:  # fmt: skip
     """The plan of a mean, or of task arithmetic where there is a base, which stands in for what rows will tell."""
-    from headstart.combination.plans import check, check_words, plan
+    from headstart.combination.plans import check, check_words, plan, renamed
 
     check(folders, root, method, heads, unmatched, dtype, vocabulary)
     stand_in = catalogue.make("combination.weighting", "linear" if root is None else "task_arithmetic")
@@ -95,13 +95,9 @@ def _until_rows_are_read(
         folders, root, stand_in, "weighting", heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
         seed=seed,
     )  # fmt: skip
-    name, rule = catalogue.name_of(method), f"`{found.method}`"
     check_words(found)
-    fates = {
-        n: dataclasses.replace(f, rule=f"`{name}`{f.rule.removeprefix(rule)}") if f.rule.startswith(rule) else f
-        for n, f in found.fates.items()
-    }
-    return dataclasses.replace(found, method=name, settings=catalogue.settings(method), fates=fates, reads=method)
+    named = renamed(found, catalogue.name_of(method), catalogue.settings(method))
+    return dataclasses.replace(named, reads=method)
 
 
 def merge(
