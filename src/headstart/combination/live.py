@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -203,11 +203,7 @@ class LiveMerge:
         return {n: t.float() for n, t in out.tensors.items()}
 
     def logits(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
-        parts, order = [], []
-        for some, found in self._answers(weights, task, rows):
-            parts.append(found)
-            order += some
-        found, columns = torch.cat(parts)[torch.argsort(torch.tensor(order))], self.columns(task)
+        found, columns = _in_order(self._answers(weights, task, rows)), self.columns(task)
         return found[:, list(columns)] if columns else found
 
     def features(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
@@ -218,22 +214,16 @@ class LiveMerge:
             seen[:] = [(x[0], y)]
 
         hooks = [one.register_forward_hook(see) for one, _ in sites(self._whole.module).values()]
-        parts, order = [], []
         try:
-            for some, logits in self._answers(weights, task, rows):
-                parts.append(_before_the_head(seen, logits))
-                order += some
+            answers = self._answers(weights, task, rows)
+            return _in_order((some, _before_the_head(seen, logits)) for some, logits in answers)
         finally:
             for hook in hooks:
                 hook.remove()
-        return torch.cat(parts)[torch.argsort(torch.tensor(order))]
 
     def states(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
-        module, parts, order = self._whole.module, [], []
-        for some, found in self._answers(weights, task, rows, lambda w, x: state(module, module.base_model, w, x)):
-            parts.append(found)
-            order += some
-        return torch.cat(parts)[torch.argsort(torch.tensor(order))]
+        module = self._whole.module
+        return _in_order(self._answers(weights, task, rows, lambda w, x: state(module, module.base_model, w, x)))
 
     def _answers(
         self, weights: Weights, task: int, rows: Sequence[int], ask: Ask | None = None
@@ -375,6 +365,12 @@ def _whole(plan: Plan) -> Whole:
             fix="name classifiers, or merge with a method that reads no rows",
         )
     return Whole(recipe)
+
+
+def _in_order(answers: Iterable[tuple[list[int], torch.Tensor]]) -> torch.Tensor:
+    """Batches as one table, each row at its place."""
+    rows, parts = zip(*answers, strict=True)
+    return torch.cat(parts)[torch.argsort(torch.tensor([r for some in rows for r in some]))]
 
 
 def _before_the_head(seen: Sequence[tuple[torch.Tensor, torch.Tensor]], logits: torch.Tensor) -> torch.Tensor:

@@ -109,6 +109,13 @@ def weights_of(view: LinearTasks, learned: Learned) -> dict[str, torch.Tensor]:
     return out
 
 
+def same_models(view: LinearTasks, kept: LinearTasks) -> None:
+    """Raises AssertionError where a method wrote into what it was shown."""
+    for name in view.tensors:
+        assert torch.equal(view.base(name), kept.base(name))
+        assert all(torch.equal(a, b) for a, b in zip(view.changes(name), kept.changes(name), strict=True))
+
+
 def _view(method: Any, seed: int, **settings: Any) -> LinearTasks:
     return LinearTasks(seed, labels=method.needs.labels, **settings)
 
@@ -141,9 +148,7 @@ def no_change_no_change(method: Any, seed: int) -> None:
 def view_stays_as_it_was(method: Any, seed: int) -> None:
     view, kept = _view(method, seed), _view(method, seed)
     method(view, Steps(horizon=4))
-    for name in view.tensors:
-        assert torch.equal(view.base(name), kept.base(name))
-        assert all(torch.equal(a, b) for a, b in zip(view.changes(name), kept.changes(name), strict=True))
+    same_models(view, kept)
 
 
 def objective_falls(method: Any, seed: int) -> None:
