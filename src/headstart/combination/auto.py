@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from math import ceil, inf
 from typing import Any
 
@@ -131,7 +132,7 @@ def _sides(target: Target, plan: Plan, own: int | None) -> Sides:
         verify = parts[1][: len(parts[1]) // 2] if last else parts[1][:0]
         parts[1] = parts[1][len(verify) :]
     else:
-        verify = np.flatnonzero(of == 0) if last else np.flatnonzero(of == -2)
+        verify = np.flatnonzero(of == 0) if last else np.arange(0)
         rest = np.setdiff1d(np.arange(len(of)), verify)
         chosen = np.isin(of[rest], (1, 2) if last else (0, 1, 2))
         parts = [rest[~chosen], rest[chosen]]
@@ -273,21 +274,21 @@ class _Contest:
 
     def _halved(self, view: LiveMerge, tried: Sequence[Tried]) -> list[Tried]:
         left = [t for t in tried if t.scores]
-        for rung, rows in enumerate(self._rungs):
+        for rows, more in zip_longest(self._rungs, self._rungs[1:]):
             keep = max(FINALISTS, ceil(len(left) / 2))
             order = sorted(left, key=lambda t: -t.scores[-1])
             for one in order[keep:]:
-                one.left = f"behind on {self._rungs[rung]} rows of a task"
+                one.left = f"behind on {rows} rows of a task"
             left = [t for t in left if t in order[:keep]]
-            if rows == self._rungs[-1]:
+            if more is None:
                 break
             for one in left:
                 if not self.meter.left():
                     one.left = "the time was up"
                     continue
-                self.tell(f"on {self._rungs[rung + 1]} rows of a task", one.name)
+                self.tell(f"on {more} rows of a task", one.name)
                 began = self.meter.session()
-                self._seen(view, one, self._rungs[rung + 1])
+                self._seen(view, one, more)
                 one.scores.append(self._score(one))
                 one.seconds += self.meter.session() - began
             left = [t for t in left if not t.left]
