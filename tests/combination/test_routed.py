@@ -21,6 +21,7 @@ from headstart.combination.merging import kind_of, merge, planned, with_rows
 from headstart.combination.routing.twin_merge import TwinMerge
 from headstart.core import Problem, Refused, Target, Unfit
 from headstart.inspection import read_unlabelled
+from headstart.io import deltas
 from headstart.io.routed import RoutedModel
 from tuned_models import GROUPS, LABELS, Family
 
@@ -186,6 +187,124 @@ def test_small_parts_predict_nearly_as_the_models_do(tuned: Family, make: Make, 
     assert told["share"] < 1
 
 
+@pytest.fixture(scope="module")
+def three(make: Make) -> dict[str, Path]:
+    """What needs something between the layers, or a head once more."""
+    return {
+        "surgery": make("surgery", steps=400, learning_rate=0.01, rank=8),
+        "tint": make("tint", steps=12, learning_rate=0.03),
+        "wemoe": make("wemoe", steps=12, learning_rate=0.03),
+    }
+
+
+@pytest.mark.parametrize("method", ["surgery", "tint"])
+def test_what_is_learned_brings_a_task_nearer_to_its_model(tuned: Family, three: dict[str, Path], method: str) -> None:
+    out = three[method]
+    apart, before = [], []
+    for task, model in tuned.models.items():
+        rows = texts(tuned.tables[task]["test"])
+        own, alone = theirs(model, rows), theirs(out / task, rows)
+        found = torch.from_numpy(ours(out, rows, task))
+        apart.append(float((found - own).abs().mean()))
+        before.append(float((alone - own).abs().mean()))
+    assert np.mean(apart) < np.mean(before)
+
+
+def test_gates_make_predictions_surer(tuned: Family, three: dict[str, Path]) -> None:
+    """That is what they are learned by."""
+    found, before = [], []
+    for task in tuned.models:
+        rows = texts(tuned.tables[task]["test"])
+        for table, into in (
+            (torch.from_numpy(ours(three["wemoe"], rows, task)), found),
+            (theirs(three["wemoe"] / task, rows), before),
+        ):
+            into.append(float(torch.special.entr(table).sum(1).mean()))
+    assert np.mean(found) < np.mean(before)
+
+
+def test_a_correction_is_what_its_tensors_say(tuned: Family, three: dict[str, Path]) -> None:
+    """By transformers and the formula of the paper."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    out = three["surgery"]
+    held = load_file(out / "routing" / "inserts.safetensors")
+    for number, task in enumerate(tuned.models):
+        model = AutoModelForSequenceClassification.from_pretrained(out / task).eval()
+        rows = texts(tuned.tables[task]["test"])[:30]
+        given = AutoTokenizer.from_pretrained(out / task)(rows, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            z = model.bert(**given).pooler_output
+            z = z - torch.relu(z @ held[f"task.{number}.down"].T) @ held[f"task.{number}.up"].T
+            wanted = torch.softmax(model.classifier(z).double(), 1)
+        np.testing.assert_allclose(ours(out, rows, task), wanted, atol=1e-5)
+
+
+def test_a_tinted_head_is_a_delta_to_the_model_beside_it(tuned: Family, three: dict[str, Path], tmp_path: Path) -> None:
+    out = three["tint"]
+    for number, task in enumerate(tuned.models):
+        made = apply(out / "routing" / f"expert-{number + 1:05d}.safetensors", out / task, out=tmp_path / task)
+        rows = texts(tuned.tables[task]["test"])[:40]
+        np.testing.assert_allclose(ours(out, rows, task), theirs(made, rows), atol=1e-5)
+        assert set(deltas.read(out / "routing" / f"expert-{number + 1:05d}.safetensors").changes) == {
+            "classifier.weight",
+            "classifier.bias",
+        }
+
+
+def test_gates_are_one_merge_of_the_blocks_for_each_row(tuned: Family, three: dict[str, Path]) -> None:
+    """Row by row: gates from what goes into each block, and then weights merged by them, by transformers alone."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    out, task = three["wemoe"], "places"
+    said = json.loads((out / "routing" / "routing.json").read_text())
+    held = load_file(out / "routing" / "inserts.safetensors")
+    assert [n for block in said["blocks"] for n in block if n.endswith("weight")] == [
+        f"bert.encoder.layer.{layer}.{part}.dense.weight" for layer in range(2) for part in ("intermediate", "output")
+    ]
+    base = load_file(tuned.base / "model.safetensors")
+    each = [load_file(f / "model.safetensors") for f in tuned.models.values()]
+    tokenizer = AutoTokenizer.from_pretrained(out / task)
+    for row in texts(tuned.tables[task]["test"])[:5]:
+        model = AutoModelForSequenceClassification.from_pretrained(out / task).eval()
+
+        def merge_for_it(module: Any, given: tuple[torch.Tensor, ...], number: int = 0, model: Any = model) -> None:
+            del module
+            first, bias, second, last = (held[f"gates.{number}.{i}.{p}"] for i in range(2) for p in ("weight", "bias"))
+            gates = (torch.relu(given[0] @ first.T + bias) @ second.T + last).mean((0, 1))
+            for name in said["blocks"][number]:
+                change = sum(g * (one[name] - base[name]) for g, one in zip(gates, each, strict=True))
+                model.get_parameter(name).data += change
+
+        for number, layer in enumerate(model.bert.encoder.layer):
+            hook = lambda m, x, number=number: merge_for_it(m, x, number)  # noqa: E731
+            layer.intermediate.dense.register_forward_pre_hook(hook)
+        with torch.no_grad():
+            logits = model(**tokenizer([row], return_tensors="pt")).logits
+        np.testing.assert_allclose(ours(out, [row], task), torch.softmax(logits.double(), 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["surgery", "tint", "wemoe"])
+def test_rows_among_others_find_their_heads(tables: dict[str, Path], three: dict[str, Path], method: str) -> None:
+    model = RoutedModel(three[method])
+    mixed = [(task, text) for task, path in tables.items() for text in texts(path)[:20]]
+    classes = [label for head in model.heads for label in head.labels]
+    together, tasks = model.table(read_unlabelled([text for _, text in mixed]).inputs, classes)
+    assert np.mean([t == task for t, (task, _) in zip(tasks, mixed, strict=True)]) > 0.9
+    alone = np.concatenate([model.table(read_unlabelled([text]).inputs, classes)[0] for _, text in mixed[::7]])
+    np.testing.assert_allclose(together[::7], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["surgery", "tint", "wemoe"])
+def test_what_they_store_is_told(three: dict[str, Path], method: str) -> None:
+    told = json.loads((three[method] / "merge.json").read_text())["facts"]["storage"]
+    held = three[method] / "routing" / "inserts.safetensors"
+    inserts = sum(t.numel() * t.element_size() for t in load_file(held).values()) if held.exists() else 0
+    assert told["inserts"] == inserts
+    assert held.exists() == (method != "tint")
+    assert (told["experts"] > 0) == (method != "surgery")
+
+
 def test_a_mask_picks_of_the_common_change(tuned: Family, make: Make) -> None:
     """Weights of a task, from the files alone and the formula of the paper."""
     model = RoutedModel(make("tall_mask", rows=False))
@@ -304,6 +423,38 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
         "made for other weights",
     ),
 }
+
+
+INSERTS = "routing/inserts.safetensors"
+SPOILT_INSERTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "gone": ("surgery", lambda f: (f / INSERTS).unlink(), "it is missing"),
+    "short": ("wemoe", lambda f: (f / INSERTS).write_bytes((f / INSERTS).read_bytes()[:-4]), "damaged"),
+    "half": ("surgery", _tensors(INSERTS, lambda t: t.pop("task.1.up")), "correction of task 2"),
+    "wide": (
+        "surgery",
+        _tensors(INSERTS, lambda t: t.update({"task.1.up": torch.zeros(9, 8), "task.1.down": torch.zeros(8, 9)})),
+        "does not fit its head",
+    ),
+    "more": ("surgery", _tensors(INSERTS, lambda t: t.update(x=torch.zeros(1))), "no place for `x`"),
+    "gates": ("wemoe", _tensors(INSERTS, lambda t: t.pop("gates.0.1.bias")), "gates of block 1"),
+    "inputs": (
+        "wemoe",
+        _tensors(INSERTS, lambda t: t.update({"gates.0.0.weight": torch.zeros(32, 5)})),
+        "32 wide",
+    ),
+    "blocks": ("wemoe", _manifest(lambda m: m["blocks"].pop()), "no place for `gates.1"),
+    "no layer": ("wemoe", _manifest(lambda m: m["blocks"][0].insert(0, "bert.embeddings.LayerNorm.weight")), "none of"),
+    "no gates": ("wemoe", _manifest(lambda m: m.update(inserts=False)), "blocks without gates"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT_INSERTS)
+def test_inserts_that_are_damaged_or_hostile_are_refused(three: dict[str, Path], tmp_path: Path, name: str) -> None:
+    method, spoil, words = SPOILT_INSERTS[name]
+    shutil.copytree(three[method], tmp_path / "out")
+    spoil(tmp_path / "out")
+    with pytest.raises(Problem, match=words):
+        hs.load(tmp_path / "out", task="places").predict(["fox near"])
 
 
 @pytest.mark.parametrize("name", SPOILT)

@@ -71,12 +71,18 @@ def bytes_on_disk(plan: Plan, how: Twin) -> int:
 def storage(plan: Plan) -> dict[str, int]:
     """Bytes of what a merge keeps apart; nothing where it keeps nothing."""
     from headstart.numerics.delta import bytes_of
+    from headstart.numerics.inserts import tensors_of
 
     if plan.routed is None:
         return {}
     kept = [*plan.routed.experts, plan.routed.common]
     experts = sum(bytes_of(form) for changes in kept for form in changes.values())
-    return {"experts": experts, "router": plan.routed.router.bytes if plan.routed.router is not None else 0}
+    inserts = tensors_of(plan.routed.mixtures, plan.routed.corrections).values()
+    return {
+        "experts": experts,
+        "router": plan.routed.router.bytes if plan.routed.router is not None else 0,
+        "inserts": sum(t.numel() * t.element_size() for t in inserts),
+    }
 
 
 def largest(plan: Plan) -> int:

@@ -21,6 +21,7 @@ from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
 from headstart.io.tensor_names import names_in_module
 from headstart.numerics import stream
+from headstart.numerics.inserts import Inserted, blocks
 from headstart.numerics.passes import Called, Link, called, looked, sites
 from headstart.numerics.states import state
 
@@ -29,6 +30,7 @@ from .plans import Plan, check_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from headstart.numerics.inserts import Mixture
     from headstart.numerics.stream import Made, Part
 
 Array = np.ndarray[Any, Any]
@@ -202,8 +204,33 @@ class LiveMerge:
         )
         return {n: t.float() for n, t in out.tensors.items()}
 
-    def logits(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
-        found, columns = _in_order(self._answers(weights, task, rows)), self.columns(task)
+    def head(self, task: int) -> Weights:
+        own = self.own(task)
+        return self._heads[own] if self.plan.apart and own is not None else {}
+
+    def blocks(self) -> list[tuple[tuple[str, ...], int]]:
+        places, order = sites(self._whole.module), [n for n in self.called() if n in self._made]
+        shapes = {}
+        for name in order:
+            first, second = self._made[name].shape
+            shapes[name] = (first, second) if places[self._names[name]][1] else (second, first)
+        both = {n: [one for one in (n, n.removesuffix("weight") + "bias") if one in self._made] for n in order}
+        return [(tuple(t for n in one for t in both[n]), shapes[one[0]][0]) for one in blocks(order, shapes)]
+
+    def logits(
+        self, weights: Weights, task: int, rows: Sequence[int], mixtures: Sequence[Mixture] = ()
+    ) -> torch.Tensor:
+        each = {self._names[n]: self.changes(n) for m in mixtures for n in m.tensors}
+        changes = [{n: found[i] for n, found in each.items()} for i in range(len(self.models))]
+        placed = [replace(m, tensors=tuple(self._names[n] for n in m.tensors)) for m in mixtures]
+        with Inserted(self._whole.module, placed, changes) as inserted:
+
+            def ask(weights: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> torch.Tensor:
+                inserted.mask = given.get("attention_mask")
+                found: torch.Tensor = functional_call(self._whole.module, weights, (), given).logits
+                return found
+
+            found, columns = _in_order(self._answers(weights, task, rows, ask)), self.columns(task)
         return found[:, list(columns)] if columns else found
 
     def features(self, weights: Weights, task: int, rows: Sequence[int]) -> torch.Tensor:
@@ -295,11 +322,10 @@ class LiveMerge:
 
     def _placed(self, weights: Weights, own: int | None) -> dict[str, torch.Tensor]:
         """By the module's names, with the head of the model that a task comes from where each keeps its own."""
-        known = ((self._names[n], w) for n, w in {**self._fixed, **weights}.items() if n in self._names)
-        placed = {n: w.detach() if n in self._statistics else w for n, w in known}
-        if self.plan.apart and own is not None:
-            placed |= self._heads[own]
-        return placed
+        head = self._heads[own] if self.plan.apart and own is not None else {}
+        every = {**self._fixed, **head, **weights}
+        known = ((self._names.get(n, n), w) for n, w in every.items() if n in self._names or n in head)
+        return {n: w.detach() if n in self._statistics else w for n, w in known}
 
     @cached_property
     def _statistics(self) -> set[str]:
@@ -308,11 +334,12 @@ class LiveMerge:
 
     @cached_property
     def _heads(self) -> list[dict[str, torch.Tensor]]:
+        """Of each model, by the names of its folder."""
         by_name = {m.name: m for m in self.plan.made}
         heads = []
         for place, names in self.plan.apart.items():
             tensors = {n.removeprefix(f"{place}/").removeprefix(self.plan.donor.main): by_name[n] for n in names}
-            heads.append({self._names.get(n, n): self._read(m, m.base or m.tuned[0]) for n, m in tensors.items()})
+            heads.append({n: self._read(m, m.base or m.tuned[0]) for n, m in tensors.items()})
         return heads
 
     def _both(self, tensor: str) -> tuple[torch.Tensor, list[torch.Tensor]]:

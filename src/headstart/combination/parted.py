@@ -64,13 +64,14 @@ def _narrow(changes: Mapping[str, Form], plan: Plan) -> dict[str, Form]:
 
 def digest(routed: Routed) -> str:
     """Of all that is kept apart."""
-    from headstart.numerics import routers
+    from headstart.numerics import inserts, routers
 
     every = enumerate([*routed.experts, routed.common])
     forms = {f"{number}.{name}": form for number, one in every for name, form in one.items()}
     held = {f"{name}.{field}": t for name, form in forms.items() for field, t in tensors_of(form).items()}
     if routed.router is not None:
         held |= {f"router.{n}": t for n, t in routers.tensors_of(routed.router).items()}
+    held |= inserts.tensors_of(routed.mixtures, routed.corrections)
     found = hashlib.sha256()
     for name, tensor in held.items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())

@@ -336,7 +336,7 @@ def _parts(plan: Plan, routed: Routed, staging: Path) -> None:
     }
     routing_files.write(
         staging, method=plan.method, settings=plan.settings, heads=heads, names=[m.name for m in plan.models],
-        experts=routed.experts, common=routed.common, router=routed.router,
+        routed=routed,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from headstart.numerics.artifacts import Artifact
     from headstart.numerics.delta import Form
+    from headstart.numerics.inserts import Correction, Mixture
     from headstart.numerics.moments import Moments
     from headstart.numerics.records import Records
     from headstart.numerics.routers import Router
@@ -365,7 +366,10 @@ class MergeView(Protocol):
     times changes. made: the weights that a merge of another kind makes of the models, by name and settings.
     logits: (rows, outputs), differentiable in the weights. features: (rows, width) what goes into the last layer of the
     task's head. states: (rows, width) mean of the last states of the body over the tokens that count, which no head has
-    part in. own: the number of the model that a task comes from, None where it is new to all of them.
+    part in. own: the number of the model that a task comes from, None where it is new to all of them. head: tensors of
+    a task's own head, by the names of its model's folder; weights of those names take their place. blocks: of each
+    feed-forward block, names of its weights and biases in the order in which they are called, and the width of what
+    goes into it.
     """
 
     @property
@@ -383,7 +387,11 @@ class MergeView(Protocol):
     def changes(self, tensor: str) -> Sequence[torch.Tensor]: ...
     def shared(self, shares: Array) -> dict[str, torch.Tensor]: ...
     def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]: ...
-    def logits(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
+    def head(self, task: int) -> Mapping[str, torch.Tensor]: ...
+    def blocks(self) -> Sequence[tuple[Sequence[str], int]]: ...
+    def logits(
+        self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int], mixtures: Sequence[Mixture] = ()
+    ) -> torch.Tensor: ...
     def features(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
     def states(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor: ...
 
@@ -424,14 +432,18 @@ class Routed:
     """A merge that keeps parts of its models apart.
 
     shared: the merge that everything goes through. experts: of each model, by tensor, what is added to that for inputs
-    of its task. common: a change that experts of the form `Picked` take their part of. router: tells whose task an
-    input is of; None where only the caller can.
+    of its task, tensors of its head among them. common: a change that experts of the form `Picked` take their part of.
+    router: tells whose task an input is of; None where only the caller can. corrections: of each model, what is taken
+    from the vectors that go into its head. mixtures: tensors of which every input gets as much of each expert as its
+    gates say, whatever its task.
     """
 
     shared: Learned
     experts: Sequence[Mapping[str, Form]]
     common: Mapping[str, Form] = field(default_factory=dict)
     router: Router | None = None
+    corrections: Sequence[Correction | None] = ()
+    mixtures: Sequence[Mixture] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from headstart.core import Refused, Unfit
 from headstart.numerics.artifacts import linked
 from headstart.numerics.delta import Delta, Form, Picked, applied, dense, part_of
 from headstart.numerics.delta import Whole as Replaced
+from headstart.numerics.inserts import Inserted, Mixture
+from headstart.numerics.passes import Called, called, sites
 from headstart.numerics.states import state
 
 from . import deltas, recipes, routing_files
@@ -47,6 +50,7 @@ class RoutedModel:
         self._names = names_in_module(self._whole.module, first)
         self._own = dict(self._whole.module.named_parameters()) | dict(self._whole.module.named_buffers())
         self.heads = [self._head(m.where) for m in self.parts.models]
+        self._last = ""  # name of the last layer's weight, once a pass has shown it
         self._check()
 
     @property
@@ -65,6 +69,15 @@ class RoutedModel:
             for name in task.head:
                 if name not in self._names:
                     raise damaged(model.where, f"tensor `{name}` has no place in the model")
+        layers = {n.removesuffix("weight"): layer for n, layer in sites(self._whole.module).items()}
+        for mixture in self.parts.mixtures:
+            parts = [self._names.get(n, "").rpartition(".") for n in mixture.tensors]
+            if not parts or any(a + b not in layers or part not in ("weight", "bias") for a, b, part in parts):
+                raise damaged(self.parts.where, "a block that is mixed is none of linear layers of the model")
+            layer = "".join(parts[0][:2])
+            width = self._own[f"{layer}weight"].shape[0 if layers[layer][1] else 1]
+            if mixture.layers[0][0].shape[1] != width:
+                raise damaged(self.parts.where, f"gates do not fit what goes into a block, which is {width} wide")
 
     def predict(self, inputs: pa.Table, task: str | None = None) -> list[Answer]:
         """Every row by the expert and the head of its task. task: of all rows; None lets the router say, row by row.
@@ -108,9 +121,9 @@ class RoutedModel:
         assert router is not None  # `check_task` refuses what has none
         out = np.zeros((inputs.num_rows, router.experts))
         module = self._whole.module
-        for rows, called in self._batches(inputs, range(inputs.num_rows)):
+        for rows, given in self._batches(inputs, range(inputs.num_rows)):
             with torch.inference_mode():
-                found = state(module, module.base_model, {}, called)
+                found = state(module, module.base_model, {}, given)
                 if found.shape[1] != len(router.mean):
                     raise damaged(
                         self.parts.where / routing_files.PLACE / routing_files.ROUTER,
@@ -131,18 +144,54 @@ class RoutedModel:
         for kind in range(len(kinds)):
             at = np.flatnonzero(which.reshape(-1) == kind)
             placed = self.placed(task, kinds[kind].tolist())
-            for some, called in self._batches(inputs, rows[at].tolist()):
-                with torch.inference_mode():
-                    logits = functional_call(self._whole.module, placed, (), called).logits
+            for some, given in self._batches(inputs, rows[at].tolist()):
+                with torch.inference_mode(), self._inserted(task, placed, given):
+                    logits = functional_call(self._whole.module, placed, (), given).logits
                 out[at[some]] = linked(logits.double().numpy(), head.link)
         return out
 
+    def _inserted(self, task: int, placed: Mapping[str, torch.Tensor], given: dict[str, torch.Tensor]) -> Inserted:
+        """What a task's rows go through between the layers; nothing for most merges."""
+        correction = self.parts.corrections[task]
+        if correction is not None:
+            self._last = self._last or called(self._whole.module, placed, Called(given))[-1]
+            if placed[self._last].shape[-1] != len(correction.up):
+                raise damaged(self.parts.where, f"the correction of `{self.tasks[task]}` does not fit its head")
+        mask = given.get("attention_mask")
+        return Inserted(self._whole.module, self._mixtures, self._mixed, correction, self._last, mask)
+
+    @cached_property
+    def _mixtures(self) -> list[Mixture]:
+        """With the module's names."""
+        return [replace(m, tensors=tuple(self._names[n] for n in m.tensors)) for m in self.parts.mixtures]
+
+    @cached_property
+    def _mixed(self) -> list[dict[str, torch.Tensor]]:
+        """What each expert changes in the blocks that are mixed, by the module's names."""
+        out: list[dict[str, torch.Tensor]] = []
+        for expert in self.parts.experts:
+            changes = expert.changes if expert is not None else {}
+            having = [(self._names[n], form) for n, form in changes.items() if n in self._blocks]
+            out.append({place: dense(form, self._own[place].detach()) for place, form in having})
+        return out
+
+    @cached_property
+    def _blocks(self) -> set[str]:
+        return {n for m in self.parts.mixtures for n in m.tensors}
+
     def placed(self, task: int, weights: Sequence[float]) -> dict[str, torch.Tensor]:
-        """By the module's names, what differs from it: a task's head, and the shared weights with experts added."""
-        own, model = self.parts.manifest.tasks[task], self.parts.models[task]
+        """By the module's names, what differs from it: a task's head, and the shared weights with experts added.
+
+        What an expert changes in its own head is taken whole, and of no other task. Blocks that are mixed stay shared.
+        """
+        own, model, expert = self.parts.manifest.tasks[task], self.parts.models[task], self.parts.experts[task]
         out = {self._names[n]: deltas.tensor(model, n).float() for n in own.head}
+        for name in (n for n in own.head if expert is not None and n in expert.changes):
+            assert expert is not None
+            out[self._names[name]] = applied(expert.changes[name], out[self._names[name]])
         used = [(self._changes(e), w) for e, w in zip(self.parts.experts, weights, strict=True) if e is not None and w]
-        for name in dict.fromkeys(n for changes, _ in used for n in changes):
+        apart = self._blocks.union(*(t.head for t in self.parts.manifest.tasks))
+        for name in dict.fromkeys(n for changes, _ in used for n in changes if n not in apart):
             place = self._names[name]
             before = self._own[place].detach()
             having = [(changes[name], w) for changes, w in used if name in changes]

@@ -4,23 +4,28 @@ routing.json           format, method, the tasks in order with their folders and
 expert-NNNNN.safetensors   a delta to the model of that task, numbered from 1; none where nothing is added
 common.safetensors     a delta that the experts have in common, and pick their parts of; none where they pick none
 router.safetensors     the router's tensors; none where only the caller knows an input's task
+inserts.safetensors    gates of blocks, and corrections before the heads of tasks; none where there are none
 
 Only folders are named inside, and each must lie beside `routing/`; files are found by number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from headstart.core import Refused, Unreadable
-from headstart.numerics.delta import Delta, Dense, Form, Picked
+from headstart.core import Refused, Routed, Unreadable
+from headstart.numerics import inserts
+from headstart.numerics.delta import Delta, Dense, Picked
+from headstart.numerics.inserts import Correction, Mixture
 from headstart.numerics.routers import Router, router_of, tensors_of
 
 from . import atomic, deltas, model_folders
@@ -34,6 +39,7 @@ PLACE = "routing"
 MANIFEST = "routing.json"
 COMMON = "common.safetensors"
 ROUTER = "router.safetensors"
+INSERTS = "inserts.safetensors"
 
 
 class _Strict(BaseModel):
@@ -64,11 +70,16 @@ class Manifest(_Strict):
     tasks: list[TaskPart] = Field(min_length=1)
     common: bool
     router: RouterPart | None
+    blocks: list[list[str]] = []  # tensors of which every input gets as much of each expert as gates say
+    inserts: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Parts:
-    """A folder whose parts were read and fit together. models: by task; experts: by task, None where it has none."""
+    """A folder whose parts were read and fit together.
+
+    models: by task. experts, corrections: by task, None where it has none. mixtures: of `manifest.blocks`.
+    """
 
     where: Path
     manifest: Manifest
@@ -76,6 +87,8 @@ class Parts:
     experts: Sequence[Delta | None]
     common: Delta | None
     router: Router | None
+    mixtures: Sequence[Mixture]
+    corrections: Sequence[Correction | None]
 
 
 def is_routed(folder: Path) -> bool:
@@ -84,7 +97,7 @@ def is_routed(folder: Path) -> bool:
 
 def write(
     folder: Path, *, method: str, settings: Mapping[str, Any], heads: Mapping[str, Sequence[str]],
-    names: Sequence[str], experts: Sequence[Mapping[str, Form]], common: Mapping[str, Form], router: Router | None,
+    names: Sequence[str], routed: Routed,
 ) -> None:  # fmt: skip
     """Into a folder where the models are already. heads: by folder, its own tensors; in the order of the experts.
 
@@ -94,22 +107,29 @@ def write(
     with atomic.writing(folder):
         place.mkdir(exist_ok=True)
     tasks = []
-    for number, ((inner, head), name, changes) in enumerate(zip(heads.items(), names, experts, strict=True)):
+    for number, ((inner, head), name, changes) in enumerate(zip(heads.items(), names, routed.experts, strict=True)):
         if changes:
             base = deltas.fingerprint(model_folders.read(folder / inner))
             deltas.write(Delta(base, changes, facts={"method": method, "task": name}), place / _expert(number))
         tasks.append({"name": name, "folder": inner, "head": list(head), "expert": bool(changes)})
-    if common:
+    if routed.common:
         base = deltas.fingerprint(model_folders.read(folder / next(iter(heads))))
-        deltas.write(Delta(base, common, facts={"method": method}), place / COMMON)
-    if router is not None:
-        held = {n: t.detach().contiguous() for n, t in tensors_of(router).items()}
-        atomic.write_bytes(place / ROUTER, save(held))
+        deltas.write(Delta(base, routed.common, facts={"method": method}), place / COMMON)
+    if routed.router is not None:
+        _write_tensors(tensors_of(routed.router), place / ROUTER)
+    held = inserts.tensors_of(routed.mixtures, routed.corrections)
+    if held:
+        _write_tensors(held, place / INSERTS)
     said = {
         "format": FORMAT, "method": method, "settings": dict(settings), "tasks": tasks,
-        "common": bool(common), "router": {"top": router.top} if router is not None else None,
+        "common": bool(routed.common), "router": {"top": routed.router.top} if routed.router is not None else None,
+        "blocks": [list(m.tensors) for m in routed.mixtures], "inserts": bool(held),
     }  # fmt: skip
     atomic.write_json(place / MANIFEST, said)
+
+
+def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    atomic.write_bytes(path, save({n: t.detach().contiguous() for n, t in tensors.items()}))
 
 
 def read(where: str | Path) -> Parts:
@@ -136,7 +156,8 @@ def read(where: str | Path) -> Parts:
     ]
     common = _read_delta(folder, COMMON, models[0]) if manifest.common else None
     _check_picked(experts, common, path)
-    return Parts(folder, manifest, models, experts, common, _read_router(folder, manifest))
+    mixtures, corrections = _read_inserts(folder, manifest)
+    return Parts(folder, manifest, models, experts, common, _read_router(folder, manifest), mixtures, corrections)
 
 
 def _model(folder: Path, task: TaskPart, path: Path) -> ModelFolder:
@@ -172,21 +193,38 @@ def _check_picked(experts: Sequence[Delta | None], common: Delta | None, path: P
 def _read_router(folder: Path, manifest: Manifest) -> Router | None:
     if manifest.router is None:
         return None
-    path = inside(folder, f"{PLACE}/{ROUTER}")
+    with _reading(folder, ROUTER) as tensors:
+        router = router_of(tensors, manifest.router.top)
+        if router.experts != len(manifest.tasks):
+            raise ValueError(f"it tells {router.experts} experts apart, and there are {len(manifest.tasks)} tasks")
+    return router
+
+
+def _read_inserts(folder: Path, manifest: Manifest) -> tuple[list[Mixture], list[Correction | None]]:
+    tasks = len(manifest.tasks)
+    if not manifest.inserts:
+        if manifest.blocks:
+            raise damaged(folder / PLACE / MANIFEST, "there are blocks without gates")
+        return [], [None] * tasks
+    with _reading(folder, INSERTS) as tensors:
+        return inserts.inserts_of(tensors, manifest.blocks, tasks)
+
+
+@contextmanager
+def _reading(folder: Path, name: str) -> Iterator[dict[str, torch.Tensor]]:
+    """The tensors of a file. Raises `Unreadable` where it is missing or damaged, or a ValueError comes of them."""
+    path = inside(folder, f"{PLACE}/{name}")
     if not path.is_file():
         raise damaged(path, "it is missing")
     entries([path])  # the header, checked as strictly as that of any weights
     try:
-        router = router_of(load_file(path), manifest.router.top)
-        if router.experts != len(manifest.tasks):
-            raise ValueError(f"it tells {router.experts} experts apart, and there are {len(manifest.tasks)} tasks")
+        yield load_file(path)
     except (SafetensorError, ValueError) as error:
         raise Unreadable(
             f"`{path.name}` is damaged: {' '.join(str(error).split())[:160]}",
             where=f"`{path.parent}`",
             fix="copy the folder again from its origin, or merge again",
         ) from error
-    return router
 
 
 def _expert(number: int) -> str:

@@ -42,7 +42,7 @@ class Router:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """(rows, experts)"""
-        return _through(self.layers, (states - self.mean) / self.spread)
+        return through(self.layers, (states - self.mean) / self.spread)
 
     def weights(self, states: torch.Tensor) -> torch.Tensor:
         """(rows, experts) a softmax, of which all but the largest are 0; of equal ones the first counts."""
@@ -136,7 +136,7 @@ def fitted(
     mean, curve = states.mean(dim=0), []
     inputs = (states - mean) / spread
     for step in range(steps):
-        loss = torch.nn.functional.cross_entropy(_through(layers, inputs), owners, shares)
+        loss = torch.nn.functional.cross_entropy(through(layers, inputs), owners, shares)
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation there
         adam.step()
@@ -156,7 +156,8 @@ def _initial(widths: Sequence[int], seed: int) -> list[tuple[torch.Tensor, torch
     return out
 
 
-def _through(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor) -> torch.Tensor:
+def through(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor) -> torch.Tensor:
+    """(…, outputs) of a network: (weight, bias) of each layer, ReLU between them. inputs: (…, width)."""
     for number, (weight, bias) in enumerate(layers):
         inputs = torch.nn.functional.linear(torch.relu(inputs) if number else inputs, weight, bias)
     return inputs

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from headstart.core import Learned, Steps, Undeclared
+from headstart.numerics.inserts import Mixture
 from headstart.numerics.learning import mean_loss, score
 
 Law = Callable[..., None]
@@ -79,15 +80,30 @@ class LinearTasks:
         weights = np.array(settings.get("weights") or [1.0] * len(self.models))
         return self.shared(settings.get("scale", 1.0) * np.tile(weights, (2, 1)))
 
-    def logits(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor:
+    def head(self, task: int) -> Mapping[str, torch.Tensor]:
+        """One more layer that changes nothing."""
+        del task
+        return {"head": torch.eye(CLASSES)}
+
+    def blocks(self) -> Sequence[tuple[Sequence[str], int]]:
+        return [(("weight", "bias"), WIDTH)]
+
+    def logits(
+        self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int], mixtures: Sequence[Mixture] = ()
+    ) -> torch.Tensor:
         self.calls += 1
-        return self._x[task][list(rows)] @ weights["weight"].T + weights["bias"]
+        x = self._x[task][list(rows)]
+        out = x @ weights["weight"].T + weights["bias"]
+        for mixture in mixtures:
+            for gate, change in zip(mixture.gates(x).T, self._changes, strict=True):
+                out = out + gate[:, None] * (x @ change["weight"].T + change["bias"])
+        return out @ weights.get("head", torch.eye(CLASSES)).T
 
     def inputs(self, task: int) -> torch.Tensor:
         return self._x[task]
 
     def features(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor:
-        """The logits, as though the heads were one more layer that changes nothing."""
+        """What goes into the head."""
         return self.logits(weights, task, rows)
 
     def states(self, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> torch.Tensor:

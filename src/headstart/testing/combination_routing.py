@@ -8,6 +8,7 @@ import torch
 
 from headstart.core import Learned, Routed, Steps
 from headstart.numerics.delta import Picked, applied, dense, part_of, shape_of
+from headstart.numerics.inserts import tensors_of
 
 from .combination_learning import Law, LinearTasks, same_models, weights_of
 
@@ -28,15 +29,21 @@ class RoutedTasks(LinearTasks):
 
 
 def expert_of(view: LinearTasks, routed: Routed, model: int) -> dict[str, torch.Tensor]:
-    """The weights for inputs of a model's own task."""
-    shared = weights_of(view, routed.shared)
+    """The weights for inputs of a model's own task, but for what mixtures add."""
+    mixed = {n for m in routed.mixtures for n in m.tensors}
     out = {}
-    for name, plain in shared.items():
-        change = routed.experts[model].get(name)
+    for name, plain in weights_of(view, routed.shared).items():
+        change = routed.experts[model].get(name) if name not in mixed else None
         if isinstance(change, Picked):
             change = part_of(change, dense(routed.common[name]))
         out[name] = plain if change is None else applied(change, plain)
     return out
+
+
+def head_of(view: LinearTasks, routed: Routed, model: int) -> dict[str, torch.Tensor]:
+    """The head for inputs of a model's own task."""
+    changes = routed.experts[model]
+    return {n: applied(changes[n], w) if n in changes else w for n, w in view.head(model).items()}
 
 
 def _view(method: Any, seed: int, **settings: Any) -> RoutedTasks:
@@ -47,8 +54,11 @@ def repeatable(method: Any, seed: int) -> None:
     view = _view(method, seed)
     one, two = (method(_view(method, seed), Steps(horizon=6)) for _ in range(2))
     for model in range(3):
-        found = [expert_of(view, o, model) for o in (one, two)]
+        found = [{**expert_of(view, o, model), **head_of(view, o, model)} for o in (one, two)]
         assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
+    held = [tensors_of(o.mixtures, o.corrections) for o in (one, two)]
+    assert held[0].keys() == held[1].keys()
+    assert all(torch.equal(held[0][n], held[1][n]) for n in held[0])
     if one.router is not None:
         states = view.states({}, 0, range(5))
         assert torch.equal(one.router.weights(states), two.router.weights(states))
@@ -59,9 +69,11 @@ def fits_its_models(method: Any, seed: int) -> None:
     routed = method(view, Steps(horizon=3))
     assert isinstance(routed.shared, Learned)
     assert len(routed.experts) == len(view.models)
-    for expert in routed.experts:
-        assert set(expert) <= set(view.tensors)
-        assert all(tuple(shape_of(form)) == tuple(view.base(n).shape) for n, form in expert.items())
+    for model, expert in enumerate(routed.experts):
+        shapes = {n: tuple(w.shape) for n, w in [*((n, view.base(n)) for n in view.tensors), *view.head(model).items()]}
+        assert all(tuple(shape_of(form)) == shapes[n] for n, form in expert.items())
+    assert all(m.gates(view.inputs(0)).shape[1] == len(view.models) for m in routed.mixtures)
+    assert len(routed.corrections) in (0, len(view.models))
     for model in range(3):
         assert all(bool(w.isfinite().all()) for w in expert_of(view, routed, model).values())
 
@@ -72,6 +84,7 @@ def no_change_no_change(method: Any, seed: int) -> None:
     routed = method(view, Steps(horizon=4))
     for model in range(3):
         assert all(torch.equal(w, view.base(n)) for n, w in expert_of(view, routed, model).items())
+    assert not any(routed.corrections)
 
 
 def view_stays_as_it_was(method: Any, seed: int) -> None:
