@@ -6,7 +6,9 @@
 Each task's first rows (in the order of a hash) tune a stock classifier of transformers from the encoder: AdamW at
 1e-4, batches of 32 rows, no schedule. 500 further rows choose each method's setting, learn shares where a method
 learns, and give the inputs that passes look at; up to 1,000 rows of the data set's own test give the figures that
-are printed. Heads stay with their tasks. Every method is run at the settings that `headstart merge auto` tries.
+are printed. Heads stay with their tasks. Every method is run at the settings that `headstart merge auto` tries; those
+that keep parts of the models apart at their own settings, of which no rows choose, and with the task named: how often
+their routers find it stands beside. What learns by gradients of the model takes `--steps` steps.
 
 A delta is the fine-tune less the encoder; `accuracy kept` is that of encoder + delta on the task's test rows over
 that of the fine-tune. Raw results go to the JSON file after every step, and what stands there is not done again.
@@ -29,11 +31,13 @@ import headstart as hs
 from headstart import catalogue
 from headstart.combination import deltas
 from headstart.combination.entrants import Entrant, entrants
-from headstart.combination.learned import matched, settled
+from headstart.combination.learned import learned_from, matched, settled
 from headstart.combination.live import LiveMerge, TaskRows, alive, task_rows
-from headstart.combination.merging import STREAMS, planned
+from headstart.combination.merging import ROUTING, STREAMS, carried_out, planned
 from headstart.combination.plans import Plan
 from headstart.core import Problem, Steps
+from headstart.inspection import read_unlabelled
+from headstart.io.routed import RoutedModel
 from headstart.numerics.artifacts import linked
 from headstart.numerics.bootstrap import interval, resampled
 from journey import Record, say
@@ -53,6 +57,7 @@ def main() -> None:
         rows = {n: _rows(Path(options.data), n, options.rows, Path(options.work)) for n in names}
         tuned = {n: _tuned(record, Path(options.encoder), Path(options.work), n, rows[n], options) for n in names}
         _merges(record, Path(options.encoder), tuned, rows, options)
+        _apart(record, Path(options.encoder), tuned, rows, options)
         _forms(record, Path(options.encoder), tuned, rows, Path(options.work))
     _report(record)
 
@@ -162,6 +167,46 @@ def _merges(
             record.put(f"merge/{one.name}", settings, {**told, **_scored(view, unseen, weights)})
 
 
+def _apart(
+    record: Record, encoder: Path, tuned: dict[str, Path], rows: dict[str, dict[str, Path]], options: Any
+) -> None:
+    """Merges that keep parts of the models apart, learned from the rows to choose by: no setting is chosen by them."""
+    settings = {"tasks": list(tuned), "rows": options.rows, "epochs": options.epochs, "steps": options.steps}
+    for method in catalogue.entries(ROUTING):
+        if record.has(f"apart/{method}", settings):
+            continue
+        say(method)
+        began = time.perf_counter()
+        out = Path(options.work) / "apart"
+        plan = planned(list(tuned.values()), method, base=encoder, heads="separate")
+        tasks = [_whole(_read(rows[n]["choose"]), plan, i) for i, n in enumerate(tuned)]
+        steps = options.steps if "gradients" in plan.reads.needs.gives else None
+        made = carried_out(learned_from(plan, tasks, steps=steps), out, overwrite=True)
+        told = {"method": method, "seconds": round(time.perf_counter() - began, 1)}
+        model, tests = RoutedModel(out), []
+        for name in tuned:
+            inputs, labels = _columns(rows[name]["test"])
+            classes = model.heads[model.tasks.index(name)].labels
+            named, _ = model.table(inputs, classes, name)
+            hit = [classes[i] == y for i, y in zip(named.argmax(1).tolist(), labels, strict=True)]
+            owners = model.routed(inputs).argmax(1)
+            found = float((owners == model.tasks.index(name)).mean())
+            tests.append((hit, found))
+        storage = made.receipt.facts["storage"]
+        record.put(f"apart/{method}", settings, {
+            **told, "test": [float(np.mean(h)) for h, _ in tests], "routed": [f for _, f in tests],
+            "right": ["".join("1" if x else "0" for x in h) for h, _ in tests], "share": storage["share"],
+        })  # fmt: skip
+
+
+def _columns(path: Path) -> tuple[Any, list[str]]:
+    """Inputs and labels of a table."""
+    import pandas as pd
+
+    known = pd.read_csv(path, keep_default_na=False, dtype=str)
+    return read_unlabelled(list(known["text"])).inputs, list(known["label"])
+
+
 def _made(view: LiveMerge, plan: Plan, one: Entrant, steps: int) -> Plan:
     import dataclasses
 
@@ -258,6 +303,15 @@ def _report(record: Record) -> None:
         each = [f"{100 * a:.1f}" for a in cell["test"]]
         lines.append([name, cell["stage"], *each, f"{100 * np.mean(cell['test']):.1f}", share, gain])
     print(table(["merge", "learns from", *tasks, "mean", "% of own models", "over task arithmetic"], lines))
+    lines = []
+    for method, cell in ((k.removeprefix("apart/"), v) for k, v in record.cells.items() if k.startswith("apart/")):
+        share = f"{100 * np.mean(np.array(cell['test']) / single):.1f}"
+        each = [f"{100 * a:.1f}" for a in cell["test"]]
+        told = [f"{100 * np.mean(cell['routed']):.1f}", f"{100 * cell['share']:.0f}", f"{cell['seconds']:.0f}"]
+        gain = "" if plain is None else _gain(cell, plain)
+        lines.append([method, *each, f"{100 * np.mean(cell['test']):.1f}", share, gain, *told])
+    heads = ["parts apart", *tasks, "mean", "% of own models", "over task arithmetic"]
+    print(table([*heads, "router finds the task, %", "% of the models' bytes", "s"], lines))
     forms = ["dense", *FORMS]
     found = [[record.cells.get(f"delta/{t}/{f}") for t in tasks] for f in forms]
     lines = []
