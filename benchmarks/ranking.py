@@ -211,7 +211,7 @@ class Shape:
         if not mine or not all(told):
             return None
         pairs = zip(mine[0]["values"], (t[0]["values"][0] for t in told if t), strict=True)
-        return max(abs(a - b) / abs(b) for a, b in pairs)
+        return max(0.0 if a == b else abs(a - b) / (abs(b) or abs(a)) for a, b in pairs)  # GBC may be 0 on both sides
 
     def alone(self, name: str, peer: str) -> float | None:
         """Our time over the peer's, each asked for this score alone."""

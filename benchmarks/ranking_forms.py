@@ -84,7 +84,7 @@ def plain(score: Callable[[Array, Array], float]) -> Made:
 # -- the formulas as written -----------------------------------------------------------------------------------------
 
 
-def brute_logme(f: Array, y: Array, iterations: int = 100, tolerance: float = 1e-6) -> float:
+def brute_logme(f: Array, y: Array, iterations: int = 20_000, tolerance: float = 1e-13) -> float:
     """An SVD of the centred features, all D eigenvalues, and one class after the other."""
     f = f.astype(np.float64) - f.mean(axis=0, dtype=np.float64)
     f *= np.sqrt(len(f) / np.square(f).sum())

@@ -63,6 +63,8 @@ class Spectrum:
         values, vectors = _eigen(kernel, width)
         projected = vectors.T @ targets
         rest = np.maximum((targets**2).sum(axis=0) - (projected**2).sum(axis=0), 0.0)
+        if len(values) == len(kernel) - 1:  # all directions that centring leaves: the difference is rounding
+            rest[:] = 0
         return cls(len(kernel), values, vectors, projected, projected**2, rest)
 
     @property

@@ -15,6 +15,8 @@ from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import Array
 from headstart.numerics.spectrum import Spectrum, Tridiagonal
 
+MOST, FARTHEST = 0.99, 3.0  # what a step shrinks to is taken for less than itself; and how far one goes, in logs
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogME:
@@ -40,7 +42,7 @@ class LogME:
     cites = "arXiv:2102.11005"
 
     iterations: int = 100
-    # of the ratio alpha / beta, relative
+    # of the ratio alpha / beta, relative: how near the fixed point is, not how short the last step was
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -59,16 +61,27 @@ class LogME:
         return Score(float(found.mean()) if len(found) else 0.0)
 
     def _evidence(self, head: Tridiagonal | Spectrum) -> Array:
-        """(K,) nats a row at the fixed point of t = alpha / beta, each column with its own."""
+        """(K,) nats a row at the fixed point of t = alpha / beta, each column with its own.
+
+        The published step shrinks by a nearly constant factor each time, often by little; so from the second on, the
+        last two tell where it leads, and it is gone there at once.
+        """
         n, columns, values = head.rows - 1, head.projected.shape[1], head.values[:, None]
         t, moving = np.ones(columns), np.arange(columns)
+        last, gone = np.zeros(columns), np.zeros(columns)
         for _ in range(self.iterations):
             before = t[moving]
             size, error = head.ridge(before, moving)
             alpha = (values / (values + before)).sum(axis=0) / np.maximum(size, 1e-300)
             beta = head.freedom(before) / np.maximum(error, 1e-300)
+            step = np.log(np.maximum(alpha, 1e-300) / np.maximum(beta, 1e-300)) - np.log(before)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                factor = 1 + (step - last[moving]) / gone[moving]
+            factor = np.clip(np.where(np.isfinite(factor), factor, 0.0), 0.0, MOST)
+            far = np.clip(step / (1 - factor), -FARTHEST, FARTHEST)
             # the bounds hold where the evidence is flat: labels that are all noise, or none
-            t[moving] = np.clip(alpha / np.maximum(beta, 1e-300), 1e-12, 1e12)
+            t[moving] = np.clip(before * np.exp(far), 1e-12, 1e12)
+            last[moving], gone[moving] = step, np.log(t[moving] / before)
             moving = moving[np.abs(t[moving] - before) > self.tolerance * before]
             if not len(moving):
                 break
