@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 import headstart as hs
 from headstart.combination.deltas import apply
 from headstart.combination.entrants import entrants
-from headstart.combination.merging import kind_of, merge, planned, with_rows
+from headstart.combination.forecasts import forecast
+from headstart.combination.merging import kind_of, merge, planned, tasks_of, with_rows
 from headstart.combination.routing.twin_merge import TwinMerge
 from headstart.core import Problem, Refused, Target, Unfit
 from headstart.inspection import read_unlabelled
@@ -343,6 +344,21 @@ def test_storage_is_told_as_the_disk_has_it(tuned: Family, twin: Path) -> None:
     whole = told["storage"]["shared"] + told["storage"]["router"] + experts
     assert told["storage"]["share"] == pytest.approx(whole / told["storage"]["models"], abs=1e-6)
     assert told["bytes"] == whole
+
+
+@pytest.mark.parametrize("method", ["twin_merge", "emr", "surgery"])
+def test_the_forecast_counts_what_stays_apart(
+    tuned: Family, targets: dict[str, Target], make: Make, method: str
+) -> None:
+    settings = {"keep": 0.2} if method == "twin_merge" else {}
+    plan = planned(list(tuned.models.values()), method, base=tuned.base, settings=settings)
+    cost = forecast(plan, tasks=tasks_of(plan, targets))
+    facts = json.loads((make(method, **settings) / "merge.json").read_text())["facts"]
+    assert cost.bytes_written == facts["bytes"]
+    assert cost.learning is not None
+    assert cost.step is not None
+    assert cost.learning >= cost.step
+    assert forecast(planned(list(tuned.models.values()), "twin_merge", base=tuned.base)).step is None
 
 
 def test_experts_are_as_narrow_as_the_body(make: Make) -> None:

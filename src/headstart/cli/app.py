@@ -633,15 +633,17 @@ def merge(
         )
     if load:
         check_loadable(plan)
+    targets = merging.targets(target or [], [m.name for m in plan.models], read)
     if dry_run:
         from headstart.combination.forecasts import forecast
+        from headstart.combination.merging import tasks_of
 
-        merging.plan(plan, forecast(plan, out.expanduser().absolute() if out else None, load=load), machine=json)
+        place = out.expanduser().absolute() if out else None
+        merging.plan(plan, forecast(plan, place, load=load, tasks=tasks_of(plan, targets)), machine=json)
         return
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
-    targets = merging.targets(target or [], [m.name for m in plan.models], read)
     told, close = merging.reading()
     try:
         plan = with_rows(plan, targets, told=told)

@@ -40,7 +40,8 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
         ("reads", size(cost.bytes_read)),
         ("writes", size(cost.bytes_written)),
         ("memory at most", size(cost.peak_bytes)),
-        ("takes about", f"{cost.seconds:.1f} s"),
+        *_learning(found, cost),
+        ("takes about", f"{cost.seconds:.1f} s" + (" for the weights" if found.reads is not None else "")),
     ]
     draw(facts(known), "", table(*HEADS, rows=[(n, how, rule) for how, rule, n in rules]))
     for warning in found.warnings:
@@ -287,13 +288,25 @@ def _described(found: Plan) -> dict[str, Any]:
     }
 
 
-def _cost(cost: Forecast) -> dict[str, float]:
+def _cost(cost: Forecast) -> dict[str, float | None]:
     return {
         "bytes_read": cost.bytes_read,
         "bytes_written": cost.bytes_written,
         "peak_bytes": cost.peak_bytes,
         "seconds": round(cost.seconds, 3),
+        "step_seconds": None if cost.step is None else round(cost.step, 4),
+        "learning_seconds": None if cost.learning is None else round(cost.learning, 2),
     }
+
+
+def _learning(found: Plan, cost: Forecast) -> list[tuple[str, str]]:
+    """What reading rows takes."""
+    if found.reads is None:
+        return []
+    if cost.step is None:
+        return [("learns", "from rows; add --target to see what that takes")]
+    whole = "" if cost.learning is None else f"about {cost.learning:.0f} s, "
+    return [("learns for", f"{whole}{cost.step:.2g} s a step or row")]
 
 
 def _settings(settings: dict[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""What a planned merge will cost: bytes from the plan, memory from the sizes of tiles, seconds from a sample."""
+"""What a planned merge will cost: bytes from the plan, memory from the sizes of tiles, seconds from a sample.
+
+A merge that reads rows first is rehearsed: it reads a few, and is then asked what that took.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +9,105 @@ import dataclasses
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .layouts import bytes_on_disk, largest
+from .layouts import bytes_on_disk, largest, storage
+from .learned import ROWS, learned_from, needs_none
+from .merging import kind_of
 
 if TYPE_CHECKING:
     from headstart.numerics.stream import Made, Part
 
+    from .live import TaskRows
     from .plans import Plan
 
 WARM_ENTRIES = 1 << 12
 SAMPLE_ENTRIES = 1 << 22
 SAMPLE_BYTES = 1 << 25
+PATIENCE = 15.0  # seconds, after which no longer rehearsal is begun
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """bytes_read: of all passes. peak_bytes: of the whole process, weights in the disk's cache not among it."""
+    """peak_bytes: of the whole process, weights in the disk's cache not among it.
+
+    bytes_read, seconds: of the weights, in all passes after rows were read. step: seconds of a step of learning, or of
+    a row at which passes look; None where nothing is learned. learning: seconds of all of it, None where the method
+    does not say how long it learns.
+    """
 
     bytes_read: int
     bytes_written: int
     peak_bytes: int
     seconds: float
+    step: float | None = None
+    learning: float | None = None
 
 
-def forecast(plan: Plan, out: Path | None = None, threads: int | None = None, *, load: bool = False) -> Forecast:
+def forecast(
+    plan: Plan, out: Path | None = None, threads: int | None = None, *, load: bool = False,
+    tasks: Sequence[TaskRows] = (),
+) -> Forecast:  # fmt: skip
     """Nothing is left on the disk: what is written to measure its speed has no name. load: with one model in memory.
 
-    Of a model that is made of others, of all together; where they are not there yet, seconds are as for those that are.
+    tasks: rows for a method that reads some; without them, what reading them costs is not in it. Of a model that is
+    made of others, of all together; where they are not there yet, seconds are as for those that are.
     """
+    if plan.reads is not None and (tasks or needs_none(plan.reads)):
+        return _rehearsed(plan, tasks, _of_one(plan, out, threads, load))
     costs = [_of_one(one, out, threads, load) for one in (*(p for _, p in plan.before), plan)]
     known = [c.seconds / c.bytes_written for c in costs if c.seconds and c.bytes_written]
     seconds = [c.seconds or c.bytes_written * max(known, default=0.0) for c in costs]
     read, written = sum(c.bytes_read for c in costs), sum(c.bytes_written for c in costs)
     return Forecast(read, written, max(c.peak_bytes for c in costs), sum(seconds))
+
+
+def _rehearsed(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast) -> Forecast:
+    """With what a little of the learning took, and what is kept apart of the merged body."""
+    own: int | None = getattr(plan.reads, "steps", getattr(plan.reads, "trials", None))
+    most = _rows(plan, tasks) if kind_of(plan.reads) == "combination.matching" else own
+    made, first = _timed(plan, tasks, 1)  # has all that is done once
+    made, once = _timed(plan, tasks, 1)
+    count, spent, began = 1, once, time.perf_counter()
+    while spent < 1.3 * once and count < (most or 1) and time.perf_counter() - began < PATIENCE:
+        count = min(8 * count, most or 1)
+        made, spent = _timed(plan, tasks, count)
+    step = max(0.0, spent - once) / (count - 1) if count > 1 else once
+    return dataclasses.replace(
+        weights,
+        bytes_written=weights.bytes_written + sum(storage(made).values()),
+        peak_bytes=max(weights.peak_bytes, _peak_so_far()),
+        step=step,
+        learning=None if most is None else first + max(0, most - 1) * step,
+    )
+
+
+def _timed(plan: Plan, tasks: Sequence[TaskRows], count: int) -> tuple[Plan, float]:
+    """What so many steps or rows make of a plan, and their seconds."""
+    began = time.perf_counter()
+    made = learned_from(plan, tasks, rows=count, steps=count)
+    return made, time.perf_counter() - began
+
+
+def _rows(plan: Plan, tasks: Sequence[TaskRows]) -> int:
+    """At which passes look, of all models together."""
+    own = [[t.inputs.num_rows for t in tasks if t.own in (None, m)] for m in range(len(plan.models))]
+    return max(min(ROWS, int(sum(rows))) for rows in own)
+
+
+def _peak_so_far() -> int:
+    """Bytes that this process held at most."""
+    import psutil
+
+    status = Path("/proc/self/status")
+    told = status.read_text().splitlines() if status.exists() else []
+    known = [int(line.split()[1]) << 10 for line in told if line.startswith("VmHWM")]
+    return known[0] if known else int(psutil.Process().memory_info().rss)
 
 
 def _of_one(plan: Plan, out: Path | None, threads: int | None, load: bool) -> Forecast:

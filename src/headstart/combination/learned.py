@@ -37,7 +37,7 @@ def learned_from(
     if plan.reads is None:
         return plan
     apart = kind_of(plan.reads) == ROUTING
-    if not tasks and not (apart and "features" not in plan.reads.needs.gives):
+    if not tasks and not needs_none(plan.reads):
         raise Refused(
             f"`{plan.method}` reads rows, and none are named",
             where="merge",
@@ -47,6 +47,13 @@ def learned_from(
         parted.check(plan, plan.reads, tasks)
     with alive(plan, tasks, labels=plan.reads.needs.labels, told=told) as view:
         return told_by(plan, plan.reads, view, Steps(horizon=steps), rows)
+
+
+def needs_none(method: Any) -> bool:
+    """Whether a method that may read rows also does without."""
+    from .merging import ROUTING, kind_of
+
+    return kind_of(method) == ROUTING and "features" not in method.needs.gives
 
 
 def told_by(plan: Plan, method: Any, view: LiveMerge, steps: Steps, rows: int = ROWS) -> Plan:

@@ -15,6 +15,7 @@ from headstart.core import Budget, Receipt, Refused, Target, Unfit
 from headstart.io.shards import SHARD_BYTES
 
 if TYPE_CHECKING:
+    from headstart.combination.live import TaskRows
     from headstart.combination.plans import Heads, Plan, Unmatched
     from headstart.combination.recipes import Recipe
     from headstart.combination.vocabularies import VocabularyRule
@@ -139,11 +140,16 @@ def with_rows(
     if plan.reads is None:
         return plan
     from headstart.combination.learned import ROWS, learned_from
+
+    return learned_from(plan, tasks_of(plan, targets), rows=rows or ROWS, steps=steps, told=told)
+
+
+def tasks_of(plan: Plan, targets: Targets) -> list[TaskRows]:
+    """The rows of targets as the models of a plan predict them."""
     from headstart.combination.live import task_rows
 
     named = targets.items() if isinstance(targets, Mapping) else [(None, t) for t in targets]
-    tasks = [task_rows(t, plan, None if name is None else _number(plan, name)) for name, t in named]
-    return learned_from(plan, tasks, rows=rows or ROWS, steps=steps, told=told)
+    return [task_rows(t, plan, None if name is None else _number(plan, name)) for name, t in named]
 
 
 def _number(plan: Plan, name: str) -> int:
