@@ -31,9 +31,9 @@ import headstart as hs
 from headstart import catalogue
 from headstart.combination import deltas
 from headstart.combination.entrants import Entrant, entrants
-from headstart.combination.learned import learned_from, matched, settled
+from headstart.combination.learned import learned_from, told_by
 from headstart.combination.live import LiveMerge, TaskRows, alive, task_rows
-from headstart.combination.merging import ROUTING, STREAMS, carried_out, planned
+from headstart.combination.merging import ROUTING, carried_out, planned
 from headstart.combination.plans import Plan
 from headstart.core import Problem, Steps
 from headstart.inspection import read_unlabelled
@@ -208,18 +208,10 @@ def _columns(path: Path) -> tuple[Any, list[str]]:
 
 
 def _made(view: LiveMerge, plan: Plan, one: Entrant, steps: int) -> Plan:
-    import dataclasses
-
     method = catalogue.make(one.kind, one.method, **one.settings)
-    if one.stage == "data-free":
-        names, kind = set(view.tensors), STREAMS[one.kind]
-        made = [dataclasses.replace(m, kind=kind, method=method) if m.name in names else m for m in plan.made]
-        return dataclasses.replace(plan, made=tuple(made))
     rows = view.on([_part(view, t) for t in range(len(view.tasks))], labels=method.needs.labels)
-    if one.stage == "passes":
-        return matched(plan, method, rows)
     slow = getattr(method, "trials", None) is not None
-    return settled(plan, rows, method(rows, Steps(horizon=min(steps, 30) if slow else steps)))
+    return told_by(plan, method, rows, Steps(horizon=min(steps, 30) if slow else steps))
 
 
 def _part(view: LiveMerge, task: int) -> TaskRows:

@@ -225,16 +225,10 @@ class _Contest:
         return out
 
     def _plan(self, view: LiveMerge, entrant: Entrant, method: Any) -> Plan:
-        from .merging import STREAMS
-
         plan = renamed(self.plan, entrant.method, catalogue.settings(method))
-        if entrant.stage == "data-free":
-            kind = STREAMS[entrant.kind]
-            names = set(view.tensors)
-            made = [dataclasses.replace(m, kind=kind, method=method) if m.name in names else m for m in plan.made]
-            return dataclasses.replace(plan, made=tuple(made))
         learn = view.on([s.learn for s in self.sides], labels=method.needs.labels)
-        horizon = None if entrant.stage == "passes" else self._horizon(learn, method, entrant.stage)
+        steps = entrant.stage not in ("data-free", "passes")
+        horizon = self._horizon(learn, method, entrant.stage) if steps else None
         return told_by(plan, method, learn, Steps(horizon=horizon))
 
     def _horizon(self, view: LiveMerge, method: Any, stage: str) -> int | None:

@@ -57,11 +57,15 @@ def needs_none(method: Any) -> bool:
 
 
 def told_by(plan: Plan, method: Any, view: LiveMerge, steps: Steps, rows: int = ROWS) -> Plan:
-    """The plan, with what a method of any kind that reads rows makes of those of the view."""
+    """The plan, with a method of any kind on what the models changed; of rows it reads those of the view."""
     from . import parted
-    from .merging import ROUTING, kind_of
+    from .merging import ROUTING, STREAMS, kind_of
 
     kind = kind_of(method)
+    if kind in STREAMS:
+        names = set(view.tensors)
+        made = [replace(m, kind=STREAMS[kind], method=method) if m.name in names else m for m in plan.made]
+        return replace(plan, made=tuple(made))
     if kind == "combination.matching":
         return matched(plan, method, view, rows)
     if kind == ROUTING:
