@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from headstart.core import Unfit
 
-from .shrinkage import ledoit_wolf
+from .shrinkage import ledoit_wolf, squared
 
 Array = np.ndarray[Any, Any]
 PANEL_ROWS = 1024  # rows that one symmetric product takes
@@ -147,7 +147,7 @@ class Moments:
             if not len(features):
                 continue
             if shift is None:
-                shift = np.asarray(features, dtype=np.float64).mean(axis=0)
+                shift = np.asarray(np.mean(features, axis=0, dtype=np.float64))
             if target_shift is None:
                 y = targets_of(labels, classes)
                 target_shift = np.zeros(y.shape[1]) if classes else y.mean(axis=0)
@@ -411,7 +411,7 @@ class Moments:
         covariance = centred.gram / self.rows
         return ledoit_wolf(
             trace=float(np.trace(covariance)),
-            squares=float(np.vdot(covariance, covariance)),
+            squares=squared(covariance),
             fourth=centred.norms[0],
             rows=self.rows,
             width=self.width,
@@ -484,6 +484,7 @@ class _Sums:
 
     def told(self) -> Moments:
         gram = self.gram
+        self.panel = np.empty((0, len(self.shift)))  # its memory is there for what follows
         if gram is not None and not self.single:
             gram += np.triu(gram, 1).T
             self.squares = np.diagonal(gram).copy()

@@ -149,9 +149,10 @@ class Tridiagonal:
             beside, projected = np.zeros(1), np.array(right)  # LAPACK wants one number beside the diagonal at least
         else:
             work = int(dsytrd_lwork(side, lower=1)[0])
-            reduced, diagonal, beside, scales, _ = dsytrd(symmetric, lower=1, lwork=work, overwrite_a=1)
+            columns = symmetric if symmetric.flags.f_contiguous else symmetric.T
+            reduced, diagonal, beside, scales, _ = dsytrd(columns, lower=1, lwork=work, overwrite_a=1)
             # the reflectors that make up Q lie below the diagonal, as those of a QR decomposition of one side less
-            turned, _, _ = dormqr("L", "T", reduced[1:, :-1], scales, right[1:], lwork=64 * right.shape[1])
+            turned, _, _ = dormqr("L", "T", _below(reduced), scales, right[1:], lwork=64 * right.shape[1])
             projected = np.concatenate([right[:1], turned])
             values = eigvalsh_tridiagonal(diagonal, beside, check_finite=False, lapack_driver="sterf")
         return cls(rows, other_side == rows, diagonal, beside, _above_rounding(values, other_side), projected, energy)
@@ -268,6 +269,15 @@ def _eigen(symmetric: Array, other_side: int) -> tuple[Array, Array]:
     values, vectors = eigh(symmetric, check_finite=False, driver="evd")
     kept = _above_rounding(values, other_side)
     return kept, vectors[:, len(values) - len(kept) :]
+
+
+def _below(square: Array) -> Array:
+    """square[1:, :-1] in columns without gaps, as LAPACK wants them; in the memory of the square, which it takes."""
+    side, flat = len(square), square.ravel(order="F")
+    less = side - 1
+    for j in range(less):
+        flat[j * less : (j + 1) * less] = flat[j * side + 1 : (j + 1) * side]
+    return flat[: less * less].reshape((less, less), order="F")
 
 
 def _above_rounding(values: Array, other_side: int) -> Array:
