@@ -77,13 +77,16 @@ def test_parts_add_up_and_subtract() -> None:
 
 @pytest.mark.parametrize("classes", [3, 40])
 @pytest.mark.parametrize("gram", [True, False])
-def test_panels_and_strips_are_only_for_speed(classes: int, gram: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [0, 100])
+def test_panels_and_strips_are_only_for_speed(
+    classes: int, gram: bool, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, y = drawn(300, 6, classes)
     about = np.full(6, 0.5)
     whole = Moments.from_batches([(x, y)], classes, second=True, norms=True, shift=about)
     monkeypatch.setattr("headstart.numerics.moments.PANEL_ROWS", 70)
     monkeypatch.setattr("headstart.numerics.moments.STRIP_CELLS", 1)  # strips of 32 rows
-    monkeypatch.setattr("headstart.numerics.moments.MANY_CLASSES", classes)  # no matrix of rows and classes
+    monkeypatch.setattr("headstart.numerics.moments.FEW_CLASSES", few)
     cut = Moments.from_batches([(x, y)], classes, gram=gram, second=True, norms=True, shift=about)
     names = ("total", "squares", "counts", "energy", "sums", "lengths", "second", *(["gram"] if gram else []))
     for name in names:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from .shrinkage import ledoit_wolf, squared
 Array = np.ndarray[Any, Any]
 PANEL_ROWS = 1024  # rows that one symmetric product takes
 STRIP_CELLS = 98304  # cells of float64 that stay in a core's cache while all sums but that product are taken of them
-MANY_CLASSES = 64  # from here on, adding row after row is faster than multiplying by columns of 0 and 1
+FEW_CLASSES = 16  # up to which rows are put in order of class, so that each class is one sum; else row after row
 SINGLE_ROWS = 512  # rows of a product in float32; its error grows with them
 SINGLE_RANGE = 1e-12, 1e12  # of the largest number in a block, so that no square leaves float32
 
@@ -451,9 +452,13 @@ class _Sums:
             self.panel = np.empty((held, width))
         for s in slices(len(features), strip):
             u = self.panel[s] if self.gram is not None else self.panel[: s.stop - s.start]
-            u[...] = features[s]
+            rows, known, targets = features[s], labels[s], y[s]
+            if self.each_once and self.classes <= FEW_CLASSES:
+                order = np.argsort(known, kind="stable")
+                rows, known, targets = rows[order], known[order], targets[order]
+            u[...] = rows
             u -= self.shift  # a copy, then in place: half the time of a subtraction that casts
-            self._add(u, y[s], labels[s] if self.each_once else None)
+            self._add(u, targets, known if self.each_once else None)
         if self.gram is not None:
             u = self.panel[: len(features)]
             if self.single:
@@ -462,12 +467,21 @@ class _Sums:
                 self.gram = dsyrk(1.0, u.T, beta=1.0, c=self.gram, overwrite_c=True)  # the upper half, in place
 
     def _add(self, u: Array, y: Array, labels: Array | None) -> None:
-        """All but the Gram matrix, of u (rows, D) and targets (rows, K); labels where each row is of one class."""
+        """All but the Gram matrix, of u (rows, D) and targets (rows, K).
+
+        labels: where each row is of one class, in order of class where those are few.
+        """
         columns: Any = y.T
-        if labels is not None and self.classes > MANY_CLASSES:
-            ones, at = np.ones(len(u)), np.arange(len(u))
+        ones = np.ones(len(u))
+        if labels is not None and self.classes > FEW_CLASSES:
+            at = np.arange(len(u))
             columns = csr_array((ones, (labels.astype(np.int64), at)), shape=(self.classes, len(u)))
-        self.sums += columns @ u
+        if labels is not None and self.classes <= FEW_CLASSES:
+            ends = np.searchsorted(labels, np.arange(self.classes + 1)).tolist()
+            for c, (begin, end) in enumerate(pairwise(ends)):
+                self.sums[c] += ones[begin:end] @ u[begin:end]
+        else:
+            self.sums += columns @ u
         if labels is None:
             self.total += u.sum(axis=0)
         if self.lengths is not None or self.cubes is not None:
