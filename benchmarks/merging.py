@@ -217,19 +217,19 @@ def measure(
     kept = {"settings": settings, "threads": said["threads"]}
     if not record.has(f"{key}/ours", kept):
         clean(out)
-        prepare(inputs, cold=given.cold)
+        prepare(inputs, given.work, cold=given.cold)
         record.put(f"{key}/ours-unwaited", kept, process(sys.executable, OURS, {**said, "wait": False}))
         clean(out)
-        prepare(inputs, cold=given.cold)
+        prepare(inputs, given.work, cold=given.cold)
         record.put(f"{key}/ours", kept, process(sys.executable, OURS, {**said, "wait": True}))
         waited = {"seconds": copied(out, given.work / "copy", wait=True), "bytes": size(out)}
         record.put(f"{key}/copy", kept, waited)
         record.put(f"{key}/copy-unwaited", kept, {"seconds": copied(out, given.work / "copy", wait=False)})
-        prepare(inputs, cold=given.cold)
+        prepare(inputs, given.work, cold=given.cold)
         record.put(f"{key}/read", kept, {"seconds": read(tuned)})
     if given.peer_python and not record.has(f"{key}/mergekit", kept):
         clean(out)
-        prepare(inputs, cold=given.cold)
+        prepare(inputs, given.work, cold=given.cold)
         record.put(f"{key}/mergekit", kept, process(given.peer_python, THEIRS, said))
     clean(out)
 
@@ -250,8 +250,13 @@ def clean(out: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def prepare(folders: Sequence[Path], *, cold: bool) -> None:
-    """All files in the disk's cache, or none of them; and nothing left to be written."""
+def prepare(folders: Sequence[Path], work: Path, *, cold: bool) -> None:
+    """All files in the disk's cache, or none of them; and nothing left to be written.
+
+    As much as a result has is written and deleted first: a virtual machine may have to ask its host for memory that was
+    free for a while, and whoever comes first would pay for all.
+    """
+    touched(work, size(folders[0]))
     os.sync()
     for file in (f for folder in folders for f in sorted(folder.glob("*.safetensors"))):
         with file.open("rb") as handle:
@@ -262,11 +267,19 @@ def prepare(folders: Sequence[Path], *, cold: bool) -> None:
                     pass
 
 
+def touched(work: Path, count: int) -> None:
+    with (work / "touched").open("wb") as file:
+        for _ in range(0, count, 1 << 24):
+            file.write(bytes(1 << 24))
+    (work / "touched").unlink()
+
+
 def copied(out: Path, place: Path, *, wait: bool) -> float:
     """Seconds that `cp` of the written model takes, and with wait until the disk has it."""
     import time
 
     shutil.rmtree(place, ignore_errors=True)
+    touched(place.parent, size(out))
     os.sync()
     began = time.perf_counter()
     subprocess.run(["cp", "-r", "--reflink=never", str(out), str(place)], check=True)
