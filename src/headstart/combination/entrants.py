@@ -18,6 +18,8 @@ GRID: dict[str, tuple[Mapping[str, Any], ...]] = {
     "dare": tuple({"density": 0.5, "scale": s} for s in (0.3, 0.7)),
     "della": tuple({"scale": s} for s in (0.5, 1.0)),
     "breadcrumbs": tuple({"scale": s} for s in (0.3, 0.7)),
+    "consensus_ta": tuple({"scale": s} for s in (0.3, 0.7, 1.0)),
+    "knots": tuple({"scale": s} for s in (0.6, 1.0)),
     "magmax": tuple({"scale": s} for s in (0.5, 1.0)),
     "iso_c": tuple({"scale": s} for s in (1.0, 1.5, 2.5)),
     "iso_cts": tuple({"scale": s} for s in (1.0, 1.5, 2.5)),
