@@ -252,7 +252,7 @@ def _forms(record: Record, encoder: Path, tuned: dict[str, Path], rows: dict[str
             small.unlink(missing_ok=True)
             made = deltas.compress(whole, form, out=small)
             back = work / "applied"
-            deltas.apply(encoder, small, out=back, overwrite=True)
+            deltas.apply(small, encoder, out=back, overwrite=True)
             record.put(
                 f"delta/{name}/{form}", {}, {"bytes": made.bytes, "accuracy": _accuracy(back, rows[name]["test"])}
             )
