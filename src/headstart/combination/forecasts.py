@@ -95,7 +95,7 @@ def _timed(plan: Plan, tasks: Sequence[TaskRows], count: int) -> tuple[Plan, flo
 
 
 def _rows(plan: Plan, tasks: Sequence[TaskRows]) -> int:
-    """At which passes look, of all models together."""
+    """The most at which passes look for one model."""
     own = [[t.inputs.num_rows for t in tasks if t.own in (None, m)] for m in range(len(plan.models))]
     return max(min(ROWS, int(sum(rows))) for rows in own)
 

@@ -22,6 +22,7 @@ from headstart.io.stored_heads import Whole
 from headstart.io.tensor_names import names_in_module
 from headstart.numerics import stream
 from headstart.numerics.inserts import Inserted, blocks
+from headstart.numerics.learning import one_model
 from headstart.numerics.passes import Called, Link, called, looked, sites
 from headstart.numerics.states import state
 
@@ -296,9 +297,7 @@ class LiveMerge:
                 where="targets of the merge",
                 fix=f"add --target {self.models[model]}=FILE",
             )
-        one_hot = np.zeros((len(self.tensors), len(self.models)))
-        one_hot[:, model] = 1
-        placed = self._placed({**self.shared(one_hot), **(merged or {})}, self._tasks[tasks[0]].own)
+        placed = self._placed({**one_model(self, model), **(merged or {})}, self._tasks[tasks[0]].own)
         calls = self._calls(tasks, rows, any(a != "inputs" for a in asks), seed)
         only = None if tensors is None else {self._names[n] for n in tensors if n in self._names}
         found = looked(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,9 +11,7 @@ import torch
 from torch import nn
 
 from .passes import sites
-from .routers import through
-
-Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+from .routers import Layers, fit_together, through
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,7 +78,7 @@ def inserts_of(
         depth = sum(n.startswith(f"gates.{number}.") and n.endswith(".weight") for n in left)
         parts = [[left.pop(f"gates.{number}.{i}.{p}", None) for p in ("weight", "bias")] for i in range(depth)]
         layers = tuple((w, b) for w, b in parts if w is not None and b is not None)
-        if not layers or len(layers) != depth or not _fit(layers) or len(layers[-1][1]) != tasks:
+        if not layers or len(layers) != depth or not fit_together(layers) or len(layers[-1][1]) != tasks:
             raise ValueError(f"the gates of block {number + 1} do not fit together")
         mixtures.append(Mixture(tuple(names), layers))
     corrections: list[Correction | None] = []
@@ -93,13 +90,6 @@ def inserts_of(
     if left:
         raise ValueError(f"there is no place for `{min(left)}`")
     return mixtures, corrections
-
-
-def _fit(layers: Layers) -> bool:
-    shapes = [(w.shape, b.shape) for w, b in layers]
-    if any(len(w) != 2 or b != w[:1] for w, b in shapes):
-        return False
-    return all(one[0] == other[1] for (one, _), (other, _) in pairwise(shapes))
 
 
 @dataclass(eq=False, slots=True)

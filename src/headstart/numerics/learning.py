@@ -37,6 +37,13 @@ def draws(rows: int, size: int, seed: int) -> Iterator[list[int]]:
         left = left[min(size, rows) :]
 
 
+def one_model(view: MergeView, number: int) -> dict[str, torch.Tensor]:
+    """The weights of one model alone, as what it changed in the base."""
+    shares = np.zeros((len(view.tensors), len(view.models)))
+    shares[:, number] = 1
+    return view.shared(shares)
+
+
 def entropy(logits: torch.Tensor, link: str) -> torch.Tensor:
     """Mean entropy of the predictions, in nats; of several labels, the mean over them too.
 

@@ -16,6 +16,7 @@ from headstart.core import Learned, MergeView, Routed
 from .delta import Form
 
 Array = np.ndarray[Any, Any]
+Layers = tuple[tuple[torch.Tensor, torch.Tensor], ...]  # (weight, bias) of each
 HELD = 5  # one row in so many is kept to see how often the router is right
 WEIGHT_DECAY = 1e-4
 
@@ -29,7 +30,7 @@ class Router:
 
     mean: torch.Tensor
     spread: torch.Tensor
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    layers: Layers
     top: int = 1
 
     @property
@@ -69,11 +70,10 @@ def router_of(tensors: Mapping[str, torch.Tensor], top: int) -> Router:
     if any(t.dtype != torch.float32 or not bool(t.isfinite().all()) for t in tensors.values()):
         raise ValueError("a tensor of the router is not float32, or not finite")
     layers = tuple((tensors[f"{i}.weight"], tensors[f"{i}.bias"]) for i in range(count))
-    widths = [tensors["mean"].numel(), *(len(bias) if bias.dim() == 1 else -1 for _, bias in layers)]
-    fits = tensors["mean"].shape == tensors["spread"].shape == (widths[0],)
-    if not fits or any(w.shape != (b, a) for (w, _), (a, b) in zip(layers, pairwise(widths), strict=True)):
+    mean = tensors["mean"].shape
+    if not fit_together(layers) or not mean == tensors["spread"].shape == layers[0][0].shape[1:]:
         raise ValueError("the layers of the router do not fit together")
-    if not bool((tensors["spread"] > 0).all()) or not 1 <= top <= widths[-1]:
+    if not bool((tensors["spread"] > 0).all()) or not 1 <= top <= len(layers[-1][1]):
         raise ValueError("the spread or the number of experts of the router cannot be")
     return Router(tensors["mean"], tensors["spread"], layers, top)
 
@@ -154,6 +154,14 @@ def _initial(widths: Sequence[int], seed: int) -> list[tuple[torch.Tensor, torch
         weight = (torch.zeros_like(drawn) if last else drawn).requires_grad_()
         out.append((weight, torch.zeros(outputs, requires_grad=True)))
     return out
+
+
+def fit_together(layers: Layers) -> bool:
+    """Whether each layer, (weight, bias), reads as many numbers as the one before gives."""
+    shapes = [(w.shape, b.shape) for w, b in layers]
+    if any(len(w) != 2 or b != w[:1] for w, b in shapes):
+        return False
+    return all(one[0] == other[1] for (one, _), (other, _) in pairwise(shapes))
 
 
 def through(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import torch
 
 from headstart.core import Learned, MergeView, Needs, Routed, Steps, Unfit
 from headstart.numerics.inserts import Correction
-from headstart.numerics.learning import draws
+from headstart.numerics.learning import draws, one_model
 from headstart.numerics.routers import routed
 
 
@@ -58,7 +58,7 @@ class Surgery:
         curves, gaps = [], {}
         for task in range(len(view.tasks)):
             own = view.own(task) or 0
-            merged, wanted = _features(view, shared, task), _features(view, _model(view, own), task)
+            merged, wanted = _features(view, shared, task), _features(view, one_model(view, own), task)
             correction, curve = self._fitted(merged, wanted, count)
             curves.append(curve)
             gaps[view.tasks[task]] = [round(_gap(x, wanted), 6) for x in (merged, correction(merged))]
@@ -90,11 +90,6 @@ class Surgery:
             adam.step()
             curve.append(float(gap.detach()))
         return Correction(down.detach(), up.detach()), curve
-
-
-def _model(view: MergeView, number: int) -> dict[str, torch.Tensor]:
-    """The weights of one model."""
-    return view.shared(np.tile(np.eye(len(view.models))[number], (len(view.tensors), 1)))
 
 
 def _features(view: MergeView, weights: Mapping[str, torch.Tensor], task: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from headstart.core import Learned, MergeView, Needs, Routed, Steps, Unfit
 from headstart.numerics.delta import Dense, Form
-from headstart.numerics.learning import Descent, draws, slopes
+from headstart.numerics.learning import Descent, draws, one_model, outputs, slopes
 from headstart.numerics.routers import routed
 
 
@@ -80,9 +80,7 @@ class Tint:
 
     def _taught(self, view: MergeView, task: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels that a task's own model gives its rows, and how sure it is."""
-        own = np.tile(np.eye(len(view.models))[view.own(task) or 0], (len(view.tensors), 1))
-        with torch.no_grad():
-            logits = view.logits(view.shared(own), task, range(view.rows(task)))
+        logits = outputs(view, one_model(view, view.own(task) or 0), task)
         sure, labels = torch.softmax(logits, 1).max(1)
         return labels, sure
 
