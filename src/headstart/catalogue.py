@@ -275,11 +275,13 @@ def _plain(value: Any) -> Any:
 
 def address(cls: type[Any]) -> str:
     """`kind/name` of a method in the catalogue; `?module:class` of one that is not in it."""
-    for kind in KINDS:
-        for found in entries(kind).values():
-            if (found.module, found.symbol) == (cls.__module__, cls.__qualname__):
-                return f"{kind}/{found.name}"
-    return f"?{cls.__module__}:{cls.__qualname__}"
+    at = cls.__module__, cls.__qualname__
+    return _addresses().get(at) or f"?{at[0]}:{at[1]}"
+
+
+@cache
+def _addresses() -> dict[tuple[str, str], str]:
+    return {(e.module, e.symbol): f"{kind}/{e.name}" for kind in KINDS for e in entries(kind).values()}
 
 
 def name_of(method: Any) -> str:

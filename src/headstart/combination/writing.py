@@ -57,7 +57,8 @@ def write(
     atomic.refuse_occupied(out, overwrite=overwrite)
     with atomic.writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
-    staging = _staging(plan, out, shard_bytes)
+    identity = fingerprint(plan)
+    staging = _staging(identity, out, shard_bytes)
     how = atomic.twins(out.parent) if plan.apart else "link"
     _room_for(bytes_on_disk(plan, how), out, staging)
     with _locked(staging, out):
@@ -78,7 +79,7 @@ def write(
             _verify(staging, plan)
             _files(plan, staging)
             loaded = _loaded(plan, staging) if load else []
-            receipt = _receipt(plan, crew, time.perf_counter() - began, how, loaded)
+            receipt = _receipt(plan, identity, crew, time.perf_counter() - began, how, loaded)
             with atomic.writing(staging):
                 (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
             atomic.sync_tree(staging)
@@ -105,11 +106,11 @@ def fingerprint(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _staging(plan: Plan, out: Path, shard_bytes: int) -> Path:
+def _staging(identity: str, out: Path, shard_bytes: int) -> Path:
     """Named after all that decides about the bytes of the result."""
     from headstart.io.atomic import PART
 
-    said = f"{fingerprint(plan)} {shard_bytes}"
+    said = f"{identity} {shard_bytes}"
     return out.parent / f"{PART}{out.name[:40]}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
@@ -245,7 +246,9 @@ def _loaded(plan: Plan, staging: Path) -> list[dict[str, Any]]:
     return told
 
 
-def _receipt(plan: Plan, threads: int, seconds: float, how: Twin, loaded: Sequence[Mapping[str, Any]]) -> Receipt:
+def _receipt(
+    plan: Plan, identity: str, threads: int, seconds: float, how: Twin, loaded: Sequence[Mapping[str, Any]]
+) -> Receipt:
     import numba
     import torch
 
@@ -270,7 +273,7 @@ def _receipt(plan: Plan, threads: int, seconds: float, how: Twin, loaded: Sequen
             "learned": plan.learned,
             "lost": [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(plan.lost.items())],
             "bytes": bytes_on_disk(plan, how),
-            "plan": fingerprint(plan),
+            "plan": identity,
             "folders": folders_of(plan),
             "shared_by": how if plan.apart else None,
             "storage": _storage(plan),

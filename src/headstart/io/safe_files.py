@@ -19,7 +19,7 @@ def is_plain(name: str) -> bool:
     >>> is_plain("encoder.weight"), is_plain("a\\0b"), is_plain("\\ud800")
     (True, False, False)
     """
-    return "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
+    return "\0" not in name and (name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name))
 
 
 def inside(folder: Path, name: str, *, root: Path | None = None) -> Path:

@@ -19,6 +19,8 @@ OUTPUTS = ("lm_head.weight", "lm_head.bias", "lm_head.decoder.weight", "lm_head.
            "vocab_projector.bias", "generator_lm_head.weight", "generator_lm_head.bias", "lm_loss.weight",
            "lm_loss.bias", "pred_layer.proj.weight", "pred_layer.proj.bias", "final_logits_bias")  # fmt: skip
 ALONE = frozenset({"output.weight", "decoder.weight", "decoder.bias"})  # output embeddings where this is all the name
+_INPUTS = tuple(f".{name}" for name in INPUTS)
+_WORDS = (*_INPUTS, *(f".{name}" for name in OUTPUTS))
 
 
 def names_in(folder: ModelFolder, donor: ModelFolder) -> dict[str, str]:
@@ -67,7 +69,7 @@ def of_words(name: str) -> bool:
     >>> of_words("bert.embeddings.word_embeddings.weight"), of_words("attention.output.weight")
     (True, False)
     """
-    return name in ALONE or any(name == known or name.endswith(f".{known}") for known in (*INPUTS, *OUTPUTS))
+    return f".{name}".endswith(_WORDS) or name in ALONE
 
 
 def is_output(name: str) -> bool:
@@ -76,4 +78,4 @@ def is_output(name: str) -> bool:
 
 
 def is_input(name: str) -> bool:
-    return any(name == known or name.endswith(f".{known}") for known in INPUTS)
+    return f".{name}".endswith(_INPUTS)
