@@ -5,7 +5,8 @@
 
 Models are made in WORK: Llama-like, of random numbers, bfloat16, tied embeddings, in files of 200 MB; with 24 layers
 341 million parameters. Each figure comes from a fresh process that first merges a tiny model, so that imports and the
-compilation of kernels are not counted; the processes of one case take turns. A copy is `cp` of our output. A merge
+compilation of kernels are not counted; the processes of one case take turns. In each the merge is done three times,
+and the shortest counts, for ours, mergekit's, `cp` and the reading alike. A copy is `cp` of our output. A merge
 waits until the disk has what it wrote; it is timed so, beside a copy and the same wait, and without waiting, beside
 `cp` and mergekit, which do not wait. Inputs are in the disk's cache before each process, or with `--cold` out of it.
 PYTHON is an interpreter with mergekit; without it that side is left out.
@@ -35,6 +36,7 @@ from journey import Record, say
 HERE = Path(__file__).resolve().parent
 WIDTH, INNER, WORDS, HEADS = 1024, 2816, 32_000, 16
 SHARD = 200_000_000
+REPEATS = 3  # merges of a process, of which the shortest counts; one where nothing is in the cache
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "linear-2": ("linear", 2, {}),
     "linear-4": ("linear", 4, {}),
@@ -62,29 +64,36 @@ def peak():
     for line in open("/proc/self/status"):
         if line.startswith("VmHWM"):  # of this program alone; ru_maxrss begins with its parent's
             return int(line.split()[1]) * 1024
+def touch(count):  # as `touched` below
+    with open(said["touched"], "wb") as file:
+        for _ in range(0, count, 1 << 24):
+            file.write(bytes(1 << 24))
+    os.unlink(said["touched"])
 """
 OURS = (
     PEAK
     + """
-import json, os, sys, time
+import json, os, shutil, sys, time
 from headstart.combination.merging import merge
 said = json.load(sys.stdin)
 if not said["wait"]:
     os.fsync = lambda handle: None
 def run(models, base, out):
+    shutil.rmtree(out, ignore_errors=True)
     began = time.perf_counter()
     merge(models, said["method"], base=base, settings=said["settings"], out=out, overwrite=True)
     return time.perf_counter() - began
 run(said["tiny"][1:], said["tiny"][0], said["out"] + "-tiny")
+touch(said["room"])
 before = peak()
-seconds = run(said["models"], said["base"], said["out"])
+seconds = min(run(said["models"], said["base"], said["out"]) for _ in range(said["repeats"]))
 print(json.dumps({"seconds": seconds, "peak": peak(), "before": before}))
 """
 )
 THEIRS = (
     PEAK
     + """
-import json, sys, time, warnings
+import json, os, shutil, sys, time, warnings
 warnings.simplefilter("ignore")
 import torch
 from mergekit.config import MergeConfiguration
@@ -100,12 +109,14 @@ def run(models, base, out):
     if method == "slerp": doc["base_model"] = models[0]
     elif method != "linear": doc["base_model"] = base
     config = MergeConfiguration.model_validate(doc)
+    shutil.rmtree(out, ignore_errors=True)
     began = time.perf_counter()
     run_merge(config, out, options=MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False))
     return time.perf_counter() - began
 run(said["tiny"][1:], said["tiny"][0], said["out"] + "-tiny")
+touch(said["room"])
 before = peak()
-seconds = run(said["models"], said["base"], said["out"])
+seconds = min(run(said["models"], said["base"], said["out"]) for _ in range(said["repeats"]))
 print(json.dumps({"seconds": seconds, "peak": peak(), "before": before}))
 """
 )
@@ -212,24 +223,25 @@ def measure(
     said = {
         "method": method, "settings": settings, "models": [str(m) for m in tuned], "base": str(base), "out": str(out),
         "tiny": [str(t) for t in tiny[: count + 1]], "peer": PEERS[method], "threads": len(os.sched_getaffinity(0)),
+        "touched": str(given.work / "touched"), "room": 3 * size(base), "repeats": 1 if given.cold else REPEATS,
     }  # fmt: skip
     inputs = [base, *tuned]
     kept = {"settings": settings, "threads": said["threads"]}
     if not record.has(f"{key}/ours", kept):
         clean(out)
-        prepare(inputs, given.work, cold=given.cold)
+        prepare(inputs, cold=given.cold)
         record.put(f"{key}/ours-unwaited", kept, process(sys.executable, OURS, {**said, "wait": False}))
         clean(out)
-        prepare(inputs, given.work, cold=given.cold)
+        prepare(inputs, cold=given.cold)
         record.put(f"{key}/ours", kept, process(sys.executable, OURS, {**said, "wait": True}))
-        waited = {"seconds": copied(out, given.work / "copy", wait=True), "bytes": size(out)}
-        record.put(f"{key}/copy", kept, waited)
-        record.put(f"{key}/copy-unwaited", kept, {"seconds": copied(out, given.work / "copy", wait=False)})
-        prepare(inputs, given.work, cold=given.cold)
-        record.put(f"{key}/read", kept, {"seconds": read(tuned)})
+        for name, wait in (("copy", True), ("copy-unwaited", False)):
+            seconds = min(copied(out, given.work / "copy", wait=wait) for _ in range(said["repeats"]))
+            record.put(f"{key}/{name}", kept, {"seconds": seconds, "bytes": size(out)})
+        prepare(inputs, cold=given.cold)
+        record.put(f"{key}/read", kept, {"seconds": min(read(tuned) for _ in range(said["repeats"]))})
     if given.peer_python and not record.has(f"{key}/mergekit", kept):
         clean(out)
-        prepare(inputs, given.work, cold=given.cold)
+        prepare(inputs, cold=given.cold)
         record.put(f"{key}/mergekit", kept, process(given.peer_python, THEIRS, said))
     clean(out)
 
@@ -250,13 +262,8 @@ def clean(out: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def prepare(folders: Sequence[Path], work: Path, *, cold: bool) -> None:
-    """All files in the disk's cache, or none of them; and nothing left to be written.
-
-    As much as a result has is written and deleted first: a virtual machine may have to ask its host for memory that was
-    free for a while, and whoever comes first would pay for all.
-    """
-    touched(work, size(folders[0]))
+def prepare(folders: Sequence[Path], *, cold: bool) -> None:
+    """All files in the disk's cache, or none of them; and nothing left to be written."""
     os.sync()
     for file in (f for folder in folders for f in sorted(folder.glob("*.safetensors"))):
         with file.open("rb") as handle:
@@ -268,6 +275,11 @@ def prepare(folders: Sequence[Path], work: Path, *, cold: bool) -> None:
 
 
 def touched(work: Path, count: int) -> None:
+    """Writes as much and deletes it.
+
+    A virtual machine may have to ask its host for memory that was free for seconds, and whoever comes first would pay
+    for all: so all do this before their time begins.
+    """
     with (work / "touched").open("wb") as file:
         for _ in range(0, count, 1 << 24):
             file.write(bytes(1 << 24))
