@@ -89,9 +89,22 @@ def test_a_difference_of_equal_odd_or_unlike_tensors() -> None:
 
 def test_sparse_keeps_the_largest_and_of_equal_ones_the_first() -> None:
     kept = d.sparse(torch.tensor([[1.0, -3.0], [3.0, 1.0]]), 0.75)
-    assert kept.places.tolist() == [0, 1, 2]
+    assert d.places_of(kept).tolist() == [0, 1, 2]
     assert d.dense(kept).tolist() == [[1.0, -3.0], [3.0, 0.0]]
     assert d.dense(d.sparse(torch.tensor([1.0, 2.0]), 0.01)).tolist() == [0.0, 2.0]  # at least one
+
+
+@given(st.integers(0, 1000), st.integers(1, 700), st.floats(0, 1))
+def test_places_are_held_in_the_fewest_bytes(seed: int, size: int, density: float) -> None:
+    change = draw((size,), seed)
+    places = (draw((size,), seed + 1).argsort()[: round(density * size)]).sort().values
+    kept = d.scattered((size,), places, change[places])
+    assert torch.equal(d.places_of(kept), places)
+    wanted = torch.zeros(size)
+    wanted[places] = change[places]
+    assert torch.equal(d.dense(kept), wanted)
+    assert d.bytes_of(kept) == 4 * len(places) + min(4 * len(places), -(-size // 8))
+    assert torch.equal(d.dense(d.Sparse((size,), places, change[places])), wanted)  # as files of format 1 have it
 
 
 @given(st.integers(0, 1000), st.integers(1, 6))

@@ -26,7 +26,7 @@ from .model_folders import ModelFolder
 from .safe_files import parsed
 from .safetensors_files import Entry, entries
 
-FORMAT = 1
+FORMAT = 2  # 2: places of sparse changes in 4 bytes or in bits; files of 1 are read
 KEY = "headstart.delta"
 PLAIN: dict[str, tuple[str, ...]] = {  # fields that are no tensors
     "sparse": ("shape",), "lowrank": ("shape", "scale"), "onebit": ("shape",), "quantised": ("shape", "bits", "block"),
@@ -107,9 +107,13 @@ def _check(form: Form) -> None:
     """Raises ValueError unless the parts of a change fit together: what is applied later touches memory."""
     size = prod(forms.shape_of(form))
     if isinstance(form, forms.Sparse):
-        places = form.places
-        good = places.dtype == torch.int64 and places.dim() == 1 and form.values.shape == places.shape
-        if not good or (len(places) and not (int(places.min()) >= 0 and int(places.max()) < size)):
+        packed, numbers = form.places.dtype == torch.uint8, form.places.dtype in (torch.int32, torch.int64)
+        if form.places.dim() != 1 or not (_holds(form.places, size) if packed else numbers):
+            raise ValueError("places of a sparse change do not fit its shape")
+        places = forms.places_of(form)
+        if form.values.shape != places.shape:
+            raise ValueError("a sparse change has not as many places as values")
+        if len(places) and not (int(places.min()) >= 0 and int(places.max()) < size):
             raise ValueError("places of a sparse change lie outside its tensor")
         if len(places) > 1 and not bool((places[1:] > places[:-1]).all()):
             raise ValueError("places of a sparse change do not rise")

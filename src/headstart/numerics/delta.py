@@ -43,7 +43,11 @@ class Whole:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sparse:
-    """A change that is 0 nearly everywhere. places (entries,) int64, row-major, rising; values (entries,)."""
+    """A change that is 0 nearly everywhere. values (entries,), in the order of their places, row-major.
+
+    places, as `scattered` chooses: rising numbers (entries,), int32 or int64, or a bit for each entry of the tensor,
+    packed as in `OneBit`, which is smaller where more than one entry of 32 changed.
+    """
 
     shape: tuple[int, ...]
     places: torch.Tensor
@@ -162,7 +166,7 @@ def needs_base(form: Form) -> bool:
 def dense(form: Form, base: torch.Tensor | None = None) -> torch.Tensor:
     """(…) the change as numbers, float32 (float64 of a float64 base). base: for forms that depend on it.
 
-    >>> dense(Sparse((2, 2), torch.tensor([1]), torch.tensor([3.0]))).tolist()
+    >>> dense(scattered((2, 2), torch.tensor([1]), torch.tensor([3.0]))).tolist()
     [[0.0, 3.0], [0.0, 0.0]]
     """
     wide = torch.float64 if base is not None and base.dtype == torch.float64 else torch.float32
@@ -172,7 +176,7 @@ def dense(form: Form, base: torch.Tensor | None = None) -> torch.Tensor:
         return torch.stack([dense(p, base) for p in form.parts]).sum(dim=0)
     if isinstance(form, Sparse):
         out = torch.zeros(prod(form.shape), dtype=wide)
-        out[form.places] = form.values.to(wide)
+        out[places_of(form)] = form.values.to(wide)
         return out.view(form.shape)
     if isinstance(form, OneBit):
         ones = _unpacked(form.signs, prod(form.shape)).view(form.shape).to(wide) * 2 - 1
@@ -321,7 +325,31 @@ def sparse(change: torch.Tensor, density: float) -> Sparse:
     flat = change.float().flatten()
     count = max(1, round(density * flat.numel()))
     order = flat.abs().argsort(descending=True, stable=True)[:count].sort().values
-    return Sparse(tuple(change.shape), order, flat[order])
+    return scattered(tuple(change.shape), order, flat[order])
+
+
+def scattered(shape: tuple[int, ...], places: torch.Tensor, values: torch.Tensor) -> Sparse:
+    """Numbers at places (entries,) int64, rising; the places are held in the form that takes the fewest bytes.
+
+    >>> scattered((2, 20), torch.tensor([3]), torch.tensor([1.0])).places
+    tensor([3], dtype=torch.int32)
+    >>> scattered((2, 4), torch.tensor([0, 1, 7]), torch.ones(3)).places
+    tensor([131], dtype=torch.uint8)
+    """
+    size = prod(shape)
+    numbers = places.to(torch.int32 if size <= 2**31 else torch.int64)
+    if -(-size // 8) >= numbers.numel() * numbers.element_size():
+        return Sparse(shape, numbers, values)
+    bits = torch.zeros(size, dtype=torch.bool)
+    bits[places] = True
+    return Sparse(shape, _packed(bits), values)
+
+
+def places_of(form: Sparse) -> torch.Tensor:
+    """(entries,) int64, rising."""
+    if form.places.dtype == torch.uint8:
+        return _unpacked(form.places, prod(form.shape)).nonzero().flatten()
+    return form.places.long()
 
 
 def low_rank(change: torch.Tensor, rank: int) -> LowRank:

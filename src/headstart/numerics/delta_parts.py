@@ -20,13 +20,14 @@ from .delta import (
     Form,
     LowRank,
     Masked,
-    Sparse,
     Whole,
+    bytes_of,
     check_bases,
     dense,
     kept_by,
     needs_base,
     scaled,
+    scattered,
     shape_of,
 )  # fmt: skip
 from .order import order
@@ -39,14 +40,16 @@ def entries_kept(form: Form, kept: torch.Tensor) -> Form:
     """The change where a bit is set, 0 elsewhere; sparse or dense, whichever is smaller. kept: booleans of its shape.
 
     >>> entries_kept(Dense(torch.tensor([1.0, 2.0, 3.0, 4.0])), torch.tensor([False, False, True, False]))
-    Sparse(shape=(4,), places=tensor([2]), values=tensor([3.]))
+    Sparse(shape=(4,), places=tensor([4], dtype=torch.uint8), values=tensor([3.]))
     """
     values = dense(form)
     picked = kept & (values != 0)
     places = picked.flatten().nonzero().flatten()
-    if 3 * len(places) >= values.numel():  # a place takes eight bytes and its value four
-        return Dense(torch.where(picked, values, 0))
-    return Sparse(tuple(values.shape), places, values.flatten()[places])
+    few, all_of_it = (
+        scattered(tuple(values.shape), places, values.flatten()[places]),
+        Dense(torch.where(picked, values, 0)),
+    )
+    return few if bytes_of(few) < bytes_of(all_of_it) else all_of_it
 
 
 def support(form: Form) -> torch.Tensor:
