@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,13 @@ def images(folder: Path, count: int = 5, seed: int = 0, sizes: tuple[tuple[int, 
     return pa.table({"image": pa.array(rows, type=kind)})
 
 
-def save_tokenizer(folder: Path, *, longest: int = 32, lower: bool = True) -> None:
+def save_tokenizer(folder: Path, *, longest: int = 32, lower: bool = True, words: Sequence[str] = tuple(WORDS)) -> None:
     """A word-level tokenizer in transformers' form."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {w: i for i, w in enumerate(special + WORDS)}
+    vocabulary = {w: i for i, w in enumerate([*special, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     if lower:
         tokenizer.normalizer = normalizers.Lowercase()

@@ -60,39 +60,41 @@ def family(folder: Path, seed: int = 0, *, width: int = 32, epochs: int = 8, lea
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         words = sorted(w for groups in GROUPS.values() for group in groups for w in group)
-        base = _model(words, problem_type="multi_label_classification", **sizes)
+        base = classifier(words, problem_type="multi_label_classification", **sizes)
         texts = [t for task in GROUPS for t, _ in sentences(task, 400, 99)]
         held = torch.tensor([[float(w in t.split()) for w in words] for t in texts])
         save_tokenizer(folder / "base", longest=20)
-        _trained(base, folder / "base", texts, held, epochs=12, learning_rate=3e-3)
+        trained(base, folder / "base", texts, held, epochs=12, learning_rate=3e-3)
         base.save_pretrained(folder / "base")
         tuned = {t: _tuned(t, base, folder, tables[t]["train"], epochs, learning_rate, **sizes) for t in GROUPS}
         return Family(folder / "base", tuned, tables)
 
 
 def _tuned(task: str, base: Any, folder: Path, table: Path, epochs: int, learning_rate: float, **sizes: int) -> Path:
-    model, where = _model(LABELS[task], **sizes), folder / task
+    model, where = classifier(LABELS[task], **sizes), folder / task
     model.bert.load_state_dict(base.bert.state_dict())
     with table.open() as file:
         _, *rows = csv.reader(file)
     y = torch.tensor([LABELS[task].index(label) for _, label in rows])
     save_tokenizer(where, longest=20)
-    _trained(model, where, [text for text, _ in rows], y, epochs=epochs, learning_rate=learning_rate)
+    trained(model, where, [text for text, _ in rows], y, epochs=epochs, learning_rate=learning_rate)
     model.save_pretrained(where)
     return where
 
 
-def _model(labels: Any, **settings: Any) -> Any:
+def classifier(labels: Any, **settings: Any) -> Any:
+    """A tiny BERT with a head of those labels and random weights."""
     from transformers import AutoModelForSequenceClassification
 
     named = {"id2label": dict(enumerate(labels)), "label2id": {v: i for i, v in enumerate(labels)}}
     return AutoModelForSequenceClassification.from_config(config_for("bert", **named, **SIZES, **settings))
 
 
-def _trained(model: Any, where: Path, texts: list[str], y: torch.Tensor, *, epochs: int, learning_rate: float) -> None:
+def trained(model: Any, where: Path, texts: list[str], y: torch.Tensor, *, epochs: int, learning_rate: float) -> None:
+    """Trains in place, with the tokenizer that is saved in `where`."""
     from transformers import AutoTokenizer
 
-    rows = AutoTokenizer.from_pretrained(where)(texts, padding=True, return_tensors="pt")
+    rows = AutoTokenizer.from_pretrained(where)(texts, padding=True, truncation=True, return_tensors="pt")
     adam = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     model.train()
     for _ in range(epochs):

@@ -149,8 +149,9 @@ def every_form(shape: tuple[int, ...] = (4, 6)) -> dict[str, forms.Form]:
         "dense": forms.Dense(change.bfloat16()), "whole": forms.Whole(torch.arange(3)), "sparse": forms.sparse(change,
         0.2), "low": low, "bit": forms.one_bit(change), "int8": forms.quantised(change), "int4":
         forms.quantised(change, 4), "mask": forms.masked(change > 0), "sum": forms.Sum((forms.sparse(change, 0.1),
-        forms.Dense(change))), "few": forms.Sparse(shape, torch.tensor([1, 7], dtype=torch.int32), torch.ones(2)), "old":
-        forms.Sparse(shape, torch.tensor([1, 7]), torch.ones(2)), "a/name with: odd\nletters": forms.Dense(change),
+        forms.Dense(change))), "few": forms.Sparse(shape, torch.tensor([1, 7], dtype=torch.int32),
+        torch.ones(2)), "old": forms.Sparse(shape, torch.tensor([1, 7]), torch.ones(2)),
+        "a/name with: odd\nletters": forms.Dense(change),
     }  # fmt: skip
 
 
@@ -176,7 +177,8 @@ HOSTILE: list[tuple[list[str | int], Any]] = [
     (["format"], 3), (["format"], "1"), (["changes", "low", "form"], "pickle"), (["changes", "low", "shape"], [400, 6]),
     (["changes", "low", "scale"], "x"), (["changes", "sparse", "shape"], [1, 1]), (["changes", "sparse", "shape"], [-4,
     -6]), (["changes", "sparse", "tensors", "places"], "0.values"), (["changes", "sparse", "tensors", "values"],
-    "9.values"), (["changes", "few", "shape"], [1, 7]), (["changes", "old", "shape"], [1, 7]), (["changes", "bit", "shape"], [4, 600]),
+    "9.values"), (["changes", "few", "shape"], [1, 7]), (["changes", "old", "shape"], [1, 7]),
+    (["changes", "bit", "shape"], [4, 600]),
     (["changes", "int8", "bits"], 3), (["changes", "int8", "block"], 0), (["changes", "int8", "shape"], [999, 6]),
     (["changes", "mask", "shape"], [4, 60]), (["changes", "sum", "parts"], []), (["changes", "dense", "tensors"], {}),
     (["changes", "dense", "tensors", "values"], "nowhere"), (["changes"], 5), (["facts"], None), (["changes", "low"],
