@@ -414,7 +414,7 @@ def _tell_set(found: Gathered, title: str) -> None:
         (_short(s.name), number(value), number(gain))
         for s, value, gain in zip(found.members, found.values, found.gains, strict=True)
     ]
-    draw("", table(f"set by {found.method}", ">value", ">gain", rows=rows))
+    draw("", table(f"set by {found.method}", ">value, on its own scale", ">gain", rows=rows))
     score, gain, best = _span(found.score), _span(found.gain), found.best
     assert score is not None
     assert gain is not None
