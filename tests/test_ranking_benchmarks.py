@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,25 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark_files import benchmark_files
+
 ROOT = Path(__file__).parents[1]
 HISTORY = ROOT.parent / "shared" / "data" / "history"
-FILES = ("journey", "rank_figures", "ranking", "ranking_forms", "race", "records", "shelf_ranking", "text_shelf")
 MACHINE = {"cores": 2, "system": "Linux", "python": "3.11"}
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Files of the benchmarks by name; `journey` and others are names of test folders, too."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    for name in FILES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-
-    def by_name(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    yield by_name
-    for name in FILES:
-        sys.modules.pop(name, None)
+def bench() -> Any:
+    with benchmark_files() as by_name:
+        yield by_name
 
 
 # -- figures ---------------------------------------------------------------------------------------------------------

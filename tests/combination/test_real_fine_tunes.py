@@ -6,8 +6,6 @@ task arithmetic, rows of its own choose the scale of each. `benchmarks/merge_tas
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,15 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark_files import benchmark_files
 from headstart.combination.entrants import Entrant
 from headstart.combination.learned import learned_from
 from headstart.combination.live import LiveMerge, alive
 from headstart.combination.merging import carried_out, planned
 from headstart.io.routed import RoutedModel
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
-FILES = ("merge_tasks", "journey", "rank_figures")
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TASKS = ("trec6", "sst2", "subj", "tweet_emotion")
 ROWS = 300
 
@@ -37,14 +34,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
-    """The benchmark; names of its files are names of test folders, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        for name in FILES:
-            patch.delitem(sys.modules, name, raising=False)
-        yield importlib.import_module("merge_tasks")
-        for name in FILES:
-            sys.modules.pop(name, None)
+    with benchmark_files() as by_name:
+        yield by_name("merge_tasks")
 
 
 @pytest.fixture(scope="module")
