@@ -360,13 +360,16 @@ def low_rank(change: torch.Tensor, rank: int) -> LowRank:
     return LowRank(tuple(change.shape), left[:, :rank] * root, root[:, None] * right[:rank])
 
 
-def smaller_of(change: torch.Tensor, rank: int) -> LowRank | Dense:
-    """The nearest change of that rank, or the change itself where its two factors would take as much room.
+def smaller_of(change: torch.Tensor, share: float) -> LowRank | Dense:
+    """The nearest change of that share of the rank, at least 1; itself where two factors would take as much room.
 
-    >>> smaller_of(torch.eye(4), 1).left.shape, type(smaller_of(torch.eye(4), 2)).__name__
+    >>> smaller_of(torch.eye(4), 0.25).left.shape, type(smaller_of(torch.eye(4), 0.5)).__name__
     (torch.Size([4, 1]), 'Dense')
     """
+    if change.dim() < 2:
+        return Dense(change)
     high, wide = change.flatten(1).shape
+    rank = max(1, round(share * min(high, wide)))
     return low_rank(change, rank) if rank * (high + wide) < high * wide else Dense(change)
 
 

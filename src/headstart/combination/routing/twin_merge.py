@@ -71,8 +71,6 @@ class TwinMerge:
         """None where nothing is kept."""
         if not self.keep or not bool(change.any()):
             return None
-        if change.dim() < 2:
-            return Dense(change)
         if self.by == "rank":
-            return smaller_of(change, max(1, round(self.keep * min(change.flatten(1).shape))))
-        return sparse(change, self.keep) if self.keep < 1 else Dense(change)
+            return smaller_of(change, self.keep)
+        return sparse(change, self.keep) if self.keep < 1 and change.dim() > 1 else Dense(change)

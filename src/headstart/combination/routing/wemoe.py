@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from headstart.core import Learned, MergeView, Needs, Refused, Routed, Steps, Unfit
-from headstart.numerics.delta import Dense, Form, smaller_of
+from headstart.numerics.delta import Form, smaller_of
 from headstart.numerics.inserts import Mixture
 from headstart.numerics.learning import draws, entropy
 from headstart.numerics.routers import routed
@@ -98,10 +98,5 @@ class Wemoe:
         for name in names:
             for expert, change in zip(experts, view.changes(name), strict=True):
                 if bool(change.any()):
-                    expert[name] = self._compressed(change)
+                    expert[name] = smaller_of(change, self.keep)
         return experts
-
-    def _compressed(self, change: torch.Tensor) -> Form:
-        if change.dim() < 2 or self.keep == 1:
-            return Dense(change)
-        return smaller_of(change, max(1, round(self.keep * min(change.shape))))
