@@ -52,9 +52,9 @@ def side_by_side(changes: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], C
     wide = sum(c.shape[1] for c in changes)
     dtype = changes[0].dtype
     if len(changes[0]) <= wide:
-        _, outputs = _eigenvectors([change.T for change in changes])
+        _, outputs = _eigenvectors(_gram([change.T for change in changes]))
         return [(outputs.T.to(dtype) @ change) for change in changes], lambda merged: outputs.to(dtype) @ merged
-    squares, inputs = _eigenvectors([torch.cat(list(changes), dim=1)])
+    squares, inputs = _eigenvectors(_gram_across(changes))
     values = squares.clamp_min(0).sqrt()
     blocks = list(torch.split(inputs, [c.shape[1] for c in changes]))
     inverse = torch.where(values > 0, 1 / values, 0)[:, None]
@@ -67,11 +67,30 @@ def side_by_side(changes: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], C
     return [(values[:, None] * block.T).to(dtype) for block in blocks], back
 
 
-def _eigenvectors(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues, falling, and eigenvectors of the sum of part' part, float64."""
+def _gram(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of part' part, float64."""
     gram = torch.zeros(parts[0].shape[1], parts[0].shape[1], dtype=torch.float64)
     for part in parts:
         double = part.double()
         gram.addmm_(double.T, double)
+    return gram
+
+
+def _gram_across(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """M' M of the parts side by side, float64; two of them are widened at a time."""
+    wide = [part.shape[1] for part in parts]
+    gram = torch.empty(sum(wide), sum(wide), dtype=torch.float64)
+    blocks = [row.split(wide, dim=1) for row in gram.split(wide)]
+    for i, part in enumerate(parts):
+        double = part.double()
+        torch.mm(double.T, double, out=blocks[i][i])
+        for j in range(i):
+            torch.mm(double.T, parts[j].double(), out=blocks[i][j])
+            blocks[j][i].copy_(blocks[i][j].T)
+    return gram
+
+
+def _eigenvectors(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues, falling, and eigenvectors."""
     values, vectors = torch.linalg.eigh(gram)
     return torch.flip(values, (0,)), torch.flip(vectors, (1,))

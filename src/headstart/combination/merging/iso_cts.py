@@ -53,9 +53,9 @@ class IsoCts:
         for change in changes if own else ():
             rest = change - left[:, :shared] @ (left[:, :shared].T @ change)
             u, s, v = torch.linalg.svd(rest, full_matrices=False)
-            lefts.append(u[:, :own])
+            lefts.append(u[:, :own].clone())  # of the rest nothing is kept
             spectrum.append(s[:own])
-            rights.append(v[:own])
+            rights.append(v[:own].clone())
         lefts.append(left[:, :shared])
         spectrum.append(values[:shared])
         rights.append(right[:shared])
