@@ -210,7 +210,7 @@ def commands() -> str:
         "| 0 | done, whatever the verdict; a list with at least one success |",
         "| 1 | an error with what happened, where, and how to mend it; `inventory verify`: damage was found |",
         "| 2 | the command was typed wrongly |",
-        "| 3 | the budget ended before the verdict |",
+        "| 3 | the budget ended before the verdict, or before all sources were ranked |",
         "| 130 | stopped by Ctrl-C; what was found so far is saved |", "",
     ]  # fmt: skip
     return "\n".join(lines)

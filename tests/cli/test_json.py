@@ -300,6 +300,13 @@ def test_experts_by_what_they_were_trained_on(shell: Shell, models: Path, ticket
     assert "ask for one at a time" in shell(*asked, "--maps", "eyes").err
 
 
+def test_rank_without_time(shell: Shell, models: Path, ticket_file: Path) -> None:
+    said = shell("rank", ticket_file, "--sources", models, "--minutes", 1e-6, "--json")
+    (one,) = fits(said, "rank")["sources"]
+    assert (said.code, one["stopped"], one["score"], one["rows"], one["loss"]) == (3, "time", None, 0, None)
+    assert "stopped by the end of its time" in one["words"][0]
+
+
 def said_in(file: Path, folder: Path) -> list[list[str]]:
     """The texts of a file of tickets, and of another."""
     more = tickets(folder / "more.csv", 60, seed=2)

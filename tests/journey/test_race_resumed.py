@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import headstart as hs
-from headstart.core import Refused, Source
+from headstart.core import Source
 from headstart.execution import begin
 from journey import shelves
 
@@ -35,19 +36,25 @@ def shelf(text_model: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def go(out: Path, shelf: list[Source], hook: Callable[[str], None] | None = None, resume: bool = False) -> Any:
-    with begin(out, hs.Budget(), inputs={}, resume=resume, executor="in_process", show="none", hook=hook) as run:
+    def begun(event: str) -> None:
+        if hook is not None and entered:
+            hook(event)
+
+    entered = False  # only then does Ctrl-C reach the run
+    with begin(out, hs.Budget(), inputs={}, resume=resume, executor="in_process", show="none", hook=begun) as run:
+        entered = True
         ranked = hs.rank(shelves.tickets(300), shelf, hs.Budget(), "nmc", run=run)
     told = []
     for source in ranked:
         assert source.receipt is not None
         facts, score = source.receipt.facts, source.receipt.scores.get("score")
         told.append((source.name, score, facts["rows"], facts["dropped"], facts["proxies"], facts["error"]))
+        assert score or facts["dropped"] or facts["error"], "a line says nothing"
+        assert not facts["stopped"] or (hook and facts["error"])
     return told
 
 
 def test_every_crash_and_every_interrupt_end_in_the_same_table(shelf: list[Source], tmp_path: Path) -> None:
-    import shutil
-
     shutil.rmtree(tmp_path / "gone")
     events: list[str] = []
     whole = go(tmp_path / "whole", shelf, events.append)
@@ -67,10 +74,36 @@ def test_every_crash_and_every_interrupt_end_in_the_same_table(shelf: list[Sourc
                         raise Crash
                     signal.raise_signal(signal.SIGINT)
 
-            try:
-                cut = go(out, shelf, hook)
-            except (Crash, Refused, KeyboardInterrupt):
-                cut = None
-            if cut is not None:
-                assert {name for name, *_ in cut} == set(NAMES), "a line is missing"
+            if kind == "interrupt":
+                assert {name for name, *_ in go(out, shelf, hook)} == set(NAMES), "a line is missing"
+            else:
+                with pytest.raises(Crash):
+                    go(out, shelf, hook)
             assert go(out, shelf, resume=True) == whole
+
+
+def test_what_was_stopped_stands_between_scores_and_those_that_left(shelf: list[Source], tmp_path: Path) -> None:
+    events: list[str] = []
+    go(tmp_path / "whole", shelf[:3], events.append)
+    kinds = set()
+    for number in range(1, len(events) + 1):
+        if not events[number - 1].endswith(".begin"):
+            continue
+        seen: list[str] = []
+
+        def hook(event: str, number: int = number, seen: list[str] = seen) -> None:
+            seen.append(event)
+            if len(seen) == number:
+                signal.raise_signal(signal.SIGINT)
+
+        with begin(
+            tmp_path / str(number), hs.Budget(), inputs={}, executor="in_process", show="none", hook=hook
+        ) as run:
+            ranked = hs.rank(shelves.tickets(300), shelf[:3], hs.Budget(), "nmc", run=run)
+        told = [(s.receipt.scores.get("score"), s.receipt.facts) for s in ranked if s.receipt is not None]
+        states = ["scored" if score else "left" if facts["dropped"] else facts["stopped"] for score, facts in told]
+        assert states == sorted(states, key=("scored", "interrupt", "left").index)
+        losses = [facts["loss"]["value"] for _, facts in told if facts["stopped"] and facts["loss"]]
+        assert losses == sorted(losses)
+        kinds |= {(state, bool(f["loss"]), f["rows"]) for state, (_, f) in zip(states, told, strict=True)}
+    assert {("interrupt", False, 0), ("interrupt", True, 128), ("left", True, 128), ("interrupt", True, 300)} <= kinds

@@ -359,14 +359,15 @@ def rank(
     bank: Bank = None,
     seed: Seed = 0,
     json: Json = False,
-) -> None:
+) -> int:
     """Which source will help: a race on growing samples.
 
     Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
     source compete as sources of their own, and share its passes. With --datasets, labelled data sets take the place of
     sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources.
     With --maps, sources that `inventory map` has mapped are told from one pass of their base. With --experts, sources
-    that `inventory sample` knows are ordered by how like the target's inputs their own training rows are.
+    that `inventory sample` knows are ordered by how like the target's inputs their own training rows are. Ctrl-C or the
+    end of --minutes leaves a table of all sources, with exit code 130 or 3; the same command then goes on.
     """
     from headstart.core import Unfit
     from headstart.ranking import by_kind, rank_sets
@@ -398,13 +399,13 @@ def rank(
     )  # fmt: skip
     if datasets is not None:
         _rank_datasets(target, data, datasets, budget, words, sources, bank, seed, started, json=json)
-        return
+        return 0
     if maps is not None:
         _rank_maps(target, maps, budget, estimators if words else ("logme",), sources, bank, started, json=json)
-        return
+        return 0
     if experts is not None:
         _rank_experts(target, experts, budget, words, sources, bank, started, json=json)
-        return
+        return 0
     inventory, found, failed = _gather(sources, bank)
     at_hand = inventory.sources(target.modality) if found is None else found
     if failed and not at_hand:
@@ -413,7 +414,7 @@ def rank(
         target, at_hand, budget, sets or 2, gathering, estimators=estimators, exhaustively=exhaustive,
         layers=depths, pooling=poolings, rule=race.value, bank=inventory if expect else None, fusion=fusion,
     )  # fmt: skip
-    show.ranking(ranked, failed, target, time.monotonic() - started, gathered, machine=json)
+    return show.ranking(ranked, failed, target, time.monotonic() - started, gathered, machine=json)
 
 
 def _rank_datasets(

@@ -29,7 +29,7 @@ from headstart.cli.printing import (
 from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
 from headstart.ranking import trunk_of
-from headstart.ranking.certainty import words
+from headstart.ranking.certainty import GOES_ON, STOPS, words
 
 if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
@@ -104,7 +104,8 @@ def _parted(
     able, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
     for source in ranked:
         assert source.receipt is not None
-        if error := source.receipt.facts["error"]:
+        error = source.receipt.facts["error"]
+        if error and not source.receipt.facts.get("stopped"):
             broken.append({**_error(source.name, error), "id": source.id})
         else:
             able.append((source, source.receipt))
@@ -123,8 +124,11 @@ def ranking(
     gathered: Sequence[Gathered] = (),
     *,
     machine: bool,
-) -> None:
-    """The race: who is expected to help, who left when and why, and which sets are better than one."""
+) -> int:
+    """The race: who is expected to help, who left when and why, and which sets are better than one.
+
+    130 where Ctrl-C stopped it, and 3 where the time did.
+    """
     listed = []
     able, broken = _parted(ranked, failed)
     for source, receipt in able:
@@ -149,29 +153,36 @@ def ranking(
                 "refused": {name: problem["what"] for name, problem in known["refused"].items()},
                 "cost_seconds": receipt.seconds,
                 "dropped": known["dropped"],
+                "stopped": known["stopped"],
+                "loss": known["loss"],
                 "lost_words": known["lost_words"],
                 "lower": dict(zip(("dtype", "rows"), known["lower"], strict=True)) if known["lower"] else None,
             }
         )
     passes = _passes(ranked, len(target.labelled))
+    stops = {one["stopped"] for one in listed}
+    code = 130 if "interrupt" in stops else 3 if "time" in stops else 0
     if machine:
         sets = [_gathered(one) for one in gathered]
         emit({"sources": listed, "failed": broken, "passes": passes, "sets": sets})
-        return
-    scored = [one for one in listed if not one["dropped"]]
+        return code
+    scored = [one for one in listed if one["score"] is not None]
+    cut = [one for one in listed if one["stopped"]]
     left = [one for one in listed if one["dropped"]]
     title = target.metric.title
     rows: list[tuple[object, ...]] = [
         (_short(o["name"]), number(o["score"]), interval(o), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
         for o in scored
     ]
-    draw(table("source", f">{title} of its probe", "95 % interval", ">first", ">cost", rows=rows))
+    if scored or not cut:
+        draw(table("source", f">{title} of its probe", "95 % interval", ">first", ">cost", rows=rows))
     _tell_expected(scored, title)
-    names = [*dict.fromkeys(n for one in scored for n in one["proxies"])]
+    probed = [*scored, *(one for one in cut if one["proxies"])]
+    names = [*dict.fromkeys(n for one in probed for n in one["proxies"])]
     if names:
         heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in names]
         shown = _give_or_take if len(names) <= ROOMY else _alone
-        rows = [(_short(o["name"]), *(shown(o, n) for n in names)) for o in scored]
+        rows = [(_short(o["name"]), *(shown(o, n) for n in names)) for o in probed]
         draw("", table("proxies (higher is better)", *heads, rows=rows))
     for one in scored[:EXPLAINED]:
         saw, sure, better = one["words"]
@@ -179,16 +190,21 @@ def ranking(
         note(f"`{_short(one['name'])}`: {saw}")
         note(f"  {sure}")
         note(f"  {better}")
-    for method, reasons in _grouped(scored).items():
+    for method, reasons in _grouped(probed).items():
         for reason, of in reasons.items():
             some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
             warn(f"`{method}` says nothing of {some}: {reason}")
     for source in ranked:
         if source.receipt is not None and source.receipt.facts["lost_words"]:
             warn(f"of `{source.name}`, {source.receipt.warnings[-1]}")
+    if cut:
+        rows = [(_short(o["name"]), *_last_loss(o), f"{o['rows']:,}", STOPS[o["stopped"]]) for o in cut]
+        draw("", table("was stopped", ">loss", "95 % interval", ">rows", "by", rows=rows))
     if left:
-        rows = [(_short(o["name"]), str(o["dropped"])) for o in left]
-        draw("", table("left the race", "because", rows=rows))
+        rows = [(_short(o["name"]), *_last_loss(o), str(o["dropped"])) for o in left]
+        draw("", table("left the race", ">loss", "95 % interval", "because", rows=rows))
+    if any(one["loss"] for one in (*cut, *left)):
+        note("loss: squared error a row of a linear probe, where the race last judged it; smaller is better")
     lowered = [one for one in listed if one["lower"]]
     if lowered:
         kinds = " or ".join(dict.fromkeys(one["lower"]["dtype"] for one in lowered))
@@ -199,7 +215,15 @@ def ranking(
         warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
     best = f": `{scored[0]['name']}` looks best" if scored else ""
     spared = "" if passes["rows"] == passes["full"] else f", {passes['rows'] / passes['full']:.0%} of all passes"
-    saved(f"ranked {_count(len(listed), 'source')} in {seconds:.1f} s{spared}{best}")
+    if cut:
+        warn(f"{_count(len(cut), 'source')} not ranked to the end; {GOES_ON}")
+    done = f"{len(listed) - len(cut)} of " if cut else ""
+    saved(f"ranked {done}{_count(len(listed), 'source')} in {seconds:.1f} s{spared}{best}")
+    return code
+
+
+def _last_loss(one: Mapping[str, Any]) -> tuple[str, str]:
+    return (number(one["loss"]["value"]), interval(one["loss"])) if one["loss"] else ("", "")
 
 
 def _share(certainty: Mapping[str, Any] | None) -> str:
@@ -362,7 +386,7 @@ def _passes(ranked: Sequence[Source], rows: int) -> dict[str, int]:
     used: dict[str, int] = {}
     for source in ranked:
         assert source.receipt is not None
-        if not source.receipt.facts["error"]:
+        if not source.receipt.facts["error"] or source.receipt.facts["stopped"]:
             trunk = trunk_of(source)
             facts = source.receipt.facts
             again = facts["lower"][1] if facts["lower"] and not facts["dropped"] else 0  # the race's, besides float32

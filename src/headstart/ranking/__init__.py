@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from headstart import catalogue
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from headstart.execution.parts import Part, Tried
     from headstart.execution.run import Run
-    from headstart.execution.specs import Outcome
+    from headstart.execution.specs import Outcome, Stop
     from headstart.inventory import Inventory
     from headstart.io.layers import Layers
 
@@ -41,6 +41,7 @@ PROXIES = ("logme", "shrunk_h_score", "nmc", "lda", "ridge_probe", "knn_loo")
 RACER = "ridge_probe"  # its losses decide who leaves; see `numerics.race`
 Rule = Literal["paired", "bernstein", "none"]
 FAST_FROM = 4096  # labelled rows; of fewer, trying other arithmetic takes more than it spares
+NORMAL = 1.96  # standard errors to each side, for an interval that holds 95 %
 MOST_LOSS = 2.0  # of a row, where a bound needs one: a head that is sure of the wrong one of two classes
 ESTIMATORS = "ranking.estimators"
 
@@ -49,13 +50,15 @@ ESTIMATORS = "ranking.estimators"
 class Ranked:
     """One source in a ranking.
 
-    score: the cross-validated probe's metric, with its interval; None for a source that left or failed. proxies: by
-    name, higher is better. errors: standard errors of those that tell. refused: estimators that cannot work on this
-    source, with the reason. dropped: why it left the race, at `rows` rows. error: why it could not be ranked at all.
-    probe: the out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route, where
-    past runs were asked. lower: the arithmetic that the race computed features in, and on how many rows, where it was
-    not float32; all that is told of a source that ran to the end is. lost: of a target of tags, the words that the
-    source has no features for; None where it was not scored.
+    score: the cross-validated probe's metric, with its interval; None for a source that left, was stopped or failed.
+    loss: squared error a row of the estimator that the race judges by, where it last judged this source; None where it
+    did not. proxies: by name, higher is better. errors: standard errors of those that tell. refused: estimators that
+    cannot work on this source, with the reason. dropped: why it left the race, at `rows` rows. error: why it was not
+    ranked to the end. stopped: `interrupt` or `time`, where that is why, and no fault of the source. probe: the
+    out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route, where past runs were
+    asked. lower: the arithmetic that the race computed features in, and on how many rows, where it was not float32; all
+    that is told of a source that ran to the end is. lost: of a target of tags, the words that the source has no
+    features for; None where it was not scored.
     """
 
     source: Source
@@ -67,6 +70,8 @@ class Ranked:
     rows: int = 0
     dropped: str | None = None
     error: Problem | None = None
+    stopped: Stop | None = None
+    loss: Measured | None = None
     probe: Tried | None = None
     certainty: Certainty | None = None
     expected: tuple[Expected, ...] = ()
@@ -92,12 +97,16 @@ def rank(
 ) -> tuple[Source, ...]:
     """The sources, best first, each with a receipt of its score; those that left or failed come last, with the reason.
 
+    Where Ctrl-C or the end of the minutes stops the race, those that it stopped come after the ones that have a score,
+    in the order of what the race knew; what was read is in the cache, and the same call goes on from there.
+
     method: estimators to report beside the score, which is always the cross-validated linear probe in the target's
     metric. layers, pooling: other ways to read each source, see `io.layers.taps`; they compete as sources of their own,
     and one pass over the rows serves them all. rule: who leaves the race; `paired` (more than 3 standard errors behind
     the leader), `bernstein` (with 95 % probability the best is not among them; see `numerics.race`), or `none`. bank:
     past runs to learn from what to expect of each source by each route; sources then come in the order of the best that
-    is expected of them. fusion: the model that learns it. Raises `Refused` when no source can be ranked.
+    is expected of them. fusion: the model that learns it. Raises `Refused` where none can be ranked, or was
+    stopped.
     """
     names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
     ranked, _ = rank_sets(
@@ -153,7 +162,8 @@ def rank_sets(
     with lone_part(target, budget, run) as (here, part):
         ranked = [*race(part, entered, here, estimators, rule=rule, errors=True), *unable]
         gathered = tuple(gather(part, ranked, here, most, one, exhaustively=exhaustively) for one in made)
-    return _receipts(_told(ranked, target, bank, fusion), target, estimators), gathered
+        told = _told(ranked, target, bank, fusion)  # here Ctrl-C does not cost the table
+    return _receipts(told, target, estimators), gathered
 
 
 def _told(ranked: Sequence[Ranked], target: Target, bank: Inventory | None, fusion: str | Expecting) -> list[Ranked]:
@@ -188,8 +198,8 @@ def by_kind(names: Sequence[str], sets: int | None) -> tuple[tuple[str, ...], tu
 
 
 def _receipts(ranked: Sequence[Ranked], target: Target, names: Sequence[str | Ranking]) -> tuple[Source, ...]:
-    """The sources, each with a receipt. Raises `Refused` when none was ranked."""
-    if not any(r.score for r in ranked):
+    """The sources, each with a receipt. Raises `Refused` where none was ranked, and none only for want of time."""
+    if not any(r.score or r.stopped for r in ranked):
         reasons = "; ".join(f"`{r.source.name}`: {r.error.what if r.error else r.dropped}" for r in ranked)
         raise Refused(
             f"no source can be ranked ({reasons or 'the shelf is empty'})",
@@ -237,13 +247,13 @@ def race(
 
     target = part.target
     wanted = _fitting(estimators, target)
-    failed: dict[str, Problem] = {}
-    seconds: dict[str, float] = dict.fromkeys((s.identity for s in sources), 0.0)
+    course = _Course()
     able: dict[str, Source] = {}
     probe_needs = catalogue.entry(ROUTES, PROBE).needs
     for source in sources:
         if reason := catalogue.refusal(probe_needs, (source,), target):
-            failed[source.identity] = Refused(reason, where=f"source `{source.name}`", fix="see `headstart methods`")
+            why = Refused(reason, where=f"source `{source.name}`", fix="see `headstart methods`")
+            course.failed[source.identity] = why
         else:
             able[source.identity] = source
 
@@ -252,11 +262,12 @@ def race(
     lower: dict[str, tuple[str, int]] | None = {} if rule == "paired" and len(target.labelled) >= FAST_FROM else None
 
     def losses_at(names: Sequence[str], rows: int) -> dict[str, Array]:
-        if rungs and part.folder == part.root:  # the first rung says what all rows would cost, were no source to leave
-            spent = run.meter.spent_by_stage["features"]
+        spent = run.meter.spent_by_stage.get("features")  # not known where a crash came before it was journalled
+        if spent is not None and len(rungs) == 1 and part.folder == part.root:
+            # the first rung says what all rows would cost, were no source to leave
             run.forecast("features", spent * part.root_rows / part.drawn(rungs[0]))
         rungs.append(rows)
-        return _losses(part, [able[n] for n in names], rows, run, failed, seconds, frozen, lower)
+        return _losses(part, [able[n] for n in names], rows, run, course, frozen, lower)
 
     widths = {name: int(s.facts.get("width") or 1) for name, s in able.items()}
     first = len(target.labelled) if rule == "none" else races.FIRST_RUNG
@@ -270,17 +281,57 @@ def race(
         return races.leavers(losses)
 
     raced = races.race(widths, len(target.labelled), losses_at, leave, first)
-    kept = [able[name] for name in raced.kept if name not in failed]
-    scored = _score(part, kept, wanted, run, failed, seconds, errors=errors)
-    left = [
-        Ranked(able[name], seconds=seconds[name], rows=rows, dropped=_named(reason, able))
-        for name, (rows, reason) in raced.left.items()
-    ]
-    broken = [Ranked(s, seconds=seconds[s.identity], error=failed[s.identity]) for s in sources if s.identity in failed]
-    order = sorted(scored, key=lambda r: -target.metric.sign * (r.score.value if r.score else 0.0))
-    found = [*order, *sorted(left, key=lambda r: -r.rows), *broken]
+    kept = [able[name] for name in raced.kept if name not in course.failed]
+    tried = _score(part, kept, wanted, run, course, errors=errors)
+    scored = sorted(
+        (r for r in tried if r.score), key=lambda r: -target.metric.sign * (r.score.value if r.score else 0)
+    )
+    unread = [Ranked(s) for s in sources if s.identity in course.stopped.keys() - {r.source.identity for r in tried}]
+    left = [Ranked(able[name], rows=rows, dropped=_named(why, able)) for name, (rows, why) in raced.left.items()]
+    broken = [Ranked(s) for s in sources if s.identity in course.failed.keys() - course.stopped.keys()]
+    cut = sorted([*(r for r in tried if not r.score), *unread], key=course.standing)
+    found = [*scored, *cut, *sorted(left, key=lambda r: -r.rows), *broken]
     fast = {trunk: told for trunk, told in (lower or {}).items() if told[0] != "float32"}
-    return [replace(r, lower=fast.get(trunk_of(r.source))) for r in found]
+    return [course.noted(replace(r, lower=fast.get(trunk_of(r.source)))) for r in found]
+
+
+@dataclass(eq=False, slots=True)
+class _Course:
+    """What a race has noted of its sources so far, by identity. rows: whose features are at hand."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, Measured] = field(default_factory=dict)
+    failed: dict[str, Problem] = field(default_factory=dict)  # those that were stopped too
+    stopped: dict[str, Stop] = field(default_factory=dict)
+
+    def ended(self, source: Source, outcome: Outcome, share: float = 1.0) -> bool:
+        """Notes a job of a source, and what became of it where it did not do all. share: of the job's time."""
+        name = source.identity
+        self.seconds[name] = self.seconds.get(name, 0.0) + share * outcome.seconds
+        if not outcome.ok:
+            self.failed[name] = _problem(outcome, source)
+            if outcome.error is None and outcome.stopped is not None:
+                self.stopped[name] = outcome.stopped
+        return outcome.ok
+
+    def noted(self, one: Ranked) -> Ranked:
+        """With what is noted of it."""
+        name = one.source.identity
+        return replace(
+            one,
+            seconds=self.seconds.get(name, 0.0),
+            rows=one.rows or (self.rows.get(name, 0) if name in self.stopped else 0),
+            loss=self.losses.get(name),
+            error=self.failed.get(name),
+            stopped=self.stopped.get(name),
+        )
+
+    def standing(self, one: Ranked) -> tuple[float, float]:
+        """Sorts those that were stopped: by the loss of their last rung, then, where no rung was run, by a proxy."""
+        loss = self.losses.get(one.source.identity)
+        proxy = one.proxies.get(RACER, next(iter(one.proxies.values()), float("-inf")))
+        return (loss.value if loss else float("inf"), -proxy)
 
 
 def _losses(
@@ -288,8 +339,7 @@ def _losses(
     sources: Sequence[Source],
     rows: int,
     run: Run,
-    failed: dict[str, Problem],
-    seconds: dict[str, float],
+    course: _Course,
     frozen: int | None,
     lower: dict[str, tuple[str, int]] | None,
 ) -> dict[str, Array]:
@@ -315,17 +365,14 @@ def _losses(
         features_job(part, taps, 0, part.drawn(rows), dtype=asked[trunk], racer=RACER, limit_seconds=limit)
         for trunk, taps in together.items()
     ]
-    alive = []
+    alive: list[Source] = []
     for (trunk, taps), outcome in zip(together.items(), run.do(jobs, "features"), strict=True):
         if outcome.ok and may is not None:
             asked[trunk] = outcome.value["dtype"]
             may[trunk] = asked[trunk], rows
-        for tap in taps:
-            seconds[tap.identity] += outcome.seconds / len(taps)
-            if outcome.ok:
-                alive.append(tap)
-            else:
-                failed[tap.identity] = _problem(outcome, tap)
+        ended = [tap for tap in taps if course.ended(tap, outcome, 1 / len(taps))]
+        course.rows |= dict.fromkeys((tap.identity for tap in ended), rows)
+        alive += ended
     if last or (frozen is not None and rows <= frozen):
         return {s.identity: np.full(rows, np.nan) for s in alive}
     racer = [catalogue.make(ESTIMATORS, RACER)]
@@ -333,14 +380,32 @@ def _losses(
     scored = run.do([score_job(part, s, upto, racer, frozen, dtype=asked[trunk_of(s)]) for s in alive], "rank")
     losses: dict[str, Array] = {}
     for source, outcome in zip(alive, scored, strict=True):
-        seconds[source.identity] += outcome.seconds
-        if not outcome.ok:
-            failed[source.identity] = _problem(outcome, source)
-        elif RACER in outcome.value["failed"]:
-            failed[source.identity] = problem_from(outcome.value["failed"][RACER])
-        else:
-            losses[source.identity] = np.load(outcome.files / f"losses-{RACER}.npy", allow_pickle=False)
+        if not course.ended(source, outcome):
+            continue
+        if RACER in outcome.value["failed"]:
+            course.failed[source.identity] = problem_from(outcome.value["failed"][RACER])
+            continue
+        one = np.load(outcome.files / f"losses-{RACER}.npy", allow_pickle=False)
+        losses[source.identity] = one
+        if (mean := _mean_loss(part, one, upto)) is not None:
+            course.losses[source.identity] = mean
     return losses
+
+
+def _mean_loss(part: Part, losses: Array, upto: int) -> Measured | None:
+    """A row's loss with its interval over groups of rows; None for one group."""
+    import numpy as np
+
+    from headstart.numerics.chunks import grouped_error
+
+    of = dict(zip(part.target.labelled.ids, part.target.labelled.groups, strict=True))
+    groups = np.array([of[name] for name in part.root_ids[:upto] if name in of])
+    seen = np.isfinite(losses)
+    error = grouped_error(losses[seen], groups[seen])
+    if error is None:
+        return None
+    mean = float(losses[seen].mean())
+    return Measured(mean, max(mean - NORMAL * error, 0.0), mean + NORMAL * error, int(seen.sum()))
 
 
 def trunk_of(source: Source) -> str:
@@ -354,12 +419,11 @@ def _score(
     sources: Sequence[Source],
     estimators: Sequence[Ranking],
     run: Run,
-    failed: dict[str, Problem],
-    seconds: dict[str, float],
+    course: _Course,
     *,
     errors: bool,
 ) -> list[Ranked]:
-    """Estimators and the cross-validated probe of those that ran to the end."""
+    """Estimators and the cross-validated probe of those that ran to the end; what there is of those stopped here."""
     from headstart.execution.parts import fit_job, probe_of, score_job, tried
 
     target, rows = part.target, len(part.target.labelled)
@@ -368,21 +432,20 @@ def _score(
     probes = run.do([fit_job(part, probe_of(s), target.folds.cells()) for s in sources], "rank")
     ranked = []
     for at, (source, outcome) in enumerate(zip(sources, probes, strict=True)):
-        seconds[source.identity] += outcome.seconds
-        if not outcome.ok:
-            failed[source.identity] = _problem(outcome, source)
-            continue
-        probe = tried(part, probe_of(source), [outcome])
         values: dict[str, float] = {}
         off: dict[str, float] = {}
         refused: dict[str, Problem] = {}
-        if proxies and proxies[at].ok:
-            seconds[source.identity] += proxies[at].seconds
+        if proxies and "scores" in proxies[at].value:
+            course.seconds[source.identity] += proxies[at].seconds
             values = {n: float(v) for n, v in proxies[at].value["scores"].items()}
             off = {n: float(v) for n, v in proxies[at].value["errors"].items()}
             refused = {n: problem_from(p) for n, p in proxies[at].value["failed"].items()}
-        score, spent = _measured(target, probe), seconds[source.identity]
-        ranked.append(Ranked(source, score, values, off, refused, spent, rows, probe=probe))
+        if course.ended(source, outcome):
+            probe = tried(part, probe_of(source), [outcome])
+            score = _measured(target, probe)
+            ranked.append(Ranked(source, score, values, off, refused, rows=rows, probe=probe))
+        elif source.identity in course.stopped:
+            ranked.append(Ranked(source, proxies=values, errors=off, refused=refused, rows=rows))
     return ranked
 
 
@@ -433,6 +496,8 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
             "rows": ranked.rows,
             "lower": ranked.lower,
             "error": ranked.error.as_dict() if ranked.error else None,
+            "stopped": ranked.stopped,
+            "loss": asdict(ranked.loss) if ranked.loss else None,
             "certainty": ranked.certainty.as_dict() if ranked.certainty else None,
             "expected": [one.as_dict() for one in ranked.expected],
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,9 @@ from headstart.core import Measured, Source, Target
 
 if TYPE_CHECKING:
     from headstart.ranking import Ranked
+
+STOPS = {"interrupt": "Ctrl-C", "time": "the end of its time"}
+GOES_ON = "the same command goes on from there: what was read is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +62,25 @@ def _rows_to_tell(gap: Measured) -> int | None:
     return ceil(gap.rows * ((gap.value - end) / gap.value) ** 2)
 
 
+def _last_loss(loss: Mapping[str, Any] | None) -> str:
+    if loss is None:
+        return "the race had not judged it"
+    between = f"{loss['value']:.3g}, {loss['low']:.3g} to {loss['high']:.3g}"
+    return f"squared error of a linear probe {between}, when the race judged it last, on {loss['rows']:,} rows"
+
+
 def words(source: Source, target: Target) -> tuple[str, str, str]:
     """What a score saw, how sure it is, and what it would cost to know better: three sentences from the receipt."""
     assert source.receipt is not None
     facts, score = source.receipt.facts, source.receipt.scores.get("score")
     seconds = source.receipt.seconds
+    seen = f"{facts['rows']:,} of {len(target.labelled):,} labelled rows in {seconds:.1f} s"
+    if facts["stopped"]:
+        return f"it saw {seen}, and was stopped by {STOPS[facts['stopped']]}", _last_loss(facts["loss"]), GOES_ON
     if facts["error"]:
         return f"it was not read: {facts['error']['what']}", "nothing is known", str(facts["error"]["fix"])
     if score is None:
-        saw = f"it saw {facts['rows']:,} of {len(target.labelled):,} labelled rows in {seconds:.1f} s, and left"
-        return saw, str(facts["dropped"]), "`--race none` scores it on all rows"
+        return f"it saw {seen}, and left", str(facts["dropped"]), "`--race none` scores it on all rows"
     title, sure = target.metric.title, facts["certainty"]
     held = f"{score.rows:,} labelled rows, each predicted by a probe that had not seen it"
     saw = f"it saw {held}; {seconds:.1f} s"
