@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,47 @@ def test_rank_of_text_pairs(shell: Shell, models: Path, tmp_path: Path) -> None:
     said = shell("rank", file, "--pair", "premise,claim", "--label", "label", "--sources", models, "--json")
     (one,) = fits(said, "rank")["sources"]
     assert one["low"] <= one["score"] <= one["high"]
+
+
+def test_rank_of_numbers(shell: Shell, models: Path, tmp_path: Path) -> None:
+    words = tiny_models.WORDS
+    rows = [(f"{words[at % 24]} {words[at * 5 % 24]} n{at}", f"{at % 24 + at / 100:.2f}") for at in range(60)]
+    asked = ("rank", table(tmp_path / "numbers.csv", ("text", "price"), rows), "--label", "price", "--sources", models)
+    (one,) = fits(shell(*asked, "--json"), "rank")["sources"]
+    assert one["low"] <= one["score"] <= one["high"]
+    assert {"logme", "ridge_probe"} <= set(one["proxies"])
+    assert "RMSE of its probe" in shell(*asked).out
+
+
+def test_rank_of_texts_that_are_longer_than_the_model_takes(shell: Shell, models: Path, tmp_path: Path) -> None:
+    words = tiny_models.WORDS
+    rows = [(f"{['card', 'refund'][at % 2]} n{at} " + " ".join(words) * 40, "ab"[at % 2]) for at in range(40)]
+    said = shell("rank", table(tmp_path / "long.csv", ("text", "label"), rows), "--sources", models, "--json")
+    (one,) = fits(said, "rank")["sources"]
+    assert (said.code, one["rows"], one["dropped"]) == (0, 40, None)
+    assert one["low"] <= one["score"] <= one["high"]
+
+
+def test_two_sources_of_one_name_are_two_and_told_apart(
+    shell: Shell, models: Path, ticket_file: Path, tmp_path: Path
+) -> None:
+    for seed, folder in enumerate(("a", "b"), 1):
+        tiny_models.save_model(tmp_path / folder / "enc", "bert", num_hidden_layers=1, seed=seed)
+    shelf = ("--sources", tmp_path / "a", "--sources", tmp_path / "b")
+    asked = ("rank", ticket_file, *shelf, "--sources", models, "--method", "nmc", "--sets", 2)
+    sources = fits(shell(*asked, "--json"), "rank")["sources"]
+    assert sorted(s["name"] for s in sources) == ["enc", "enc", "tiny"]
+    shown = [f"enc ({s['id']})" if s["name"] == "enc" else "tiny" for s in sources]
+    assert len(set(shown)) == 3
+    assert {s["certainty"]["rival"] for s in sources} == {*shown[:2]}
+    told = shell(*asked)
+    for name in shown:
+        assert sum(line.startswith(f"{name} ") for line in told.out.splitlines()) >= 2, "in both tables"
+        assert f"`{name}`: it saw" in told.err
+    assert f"ahead of `{shown[1]}`" in told.err
+    assert f"behind `{shown[0]}`" in told.err
+    assert told.out.splitlines()[-1].endswith(f": `{shown[0]}` looks best")
+    assert not re.search(r"`enc`", told.out + told.err)
 
 
 def test_rank_of_tagged_words(shell: Shell, models: Path, tmp_path: Path) -> None:

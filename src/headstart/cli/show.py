@@ -26,7 +26,7 @@ from headstart.cli.printing import (
     warn,
     write,
 )
-from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit
+from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit, called
 from headstart.numerics.plain_text import plain
 from headstart.ranking import trunk_of
 from headstart.ranking.certainty import GOES_ON, STOPS, words
@@ -116,6 +116,13 @@ def _short(text: object) -> str:
     return plain(text, limit=LONG)
 
 
+def _called(sources: Iterable[Source]) -> dict[str, str]:
+    """By id, names for a table, whole where they must tell two sources apart."""
+    known = [*sources]
+    names = called(known)
+    return {s.id: _short(s.name) + (f" ({s.id})" if names[s.identity] != s.name else "") for s in known}
+
+
 def ranking(
     ranked: Sequence[Source],
     failed: Sequence[tuple[str, Problem]],
@@ -131,6 +138,7 @@ def ranking(
     """
     listed = []
     able, broken = _parted(ranked, failed)
+    names = _called(ranked)
     for source, receipt in able:
         known = receipt.facts
         score = receipt.scores.get("score")
@@ -171,37 +179,37 @@ def ranking(
     left = [one for one in listed if one["dropped"]]
     title = target.metric.title
     rows: list[tuple[object, ...]] = [
-        (_short(o["name"]), number(o["score"]), interval(o), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
+        (names[o["id"]], number(o["score"]), interval(o), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
         for o in scored
     ]
     if scored or not cut:
         draw(table("source", f">{title} of its probe", "95 % interval", ">first", ">cost", rows=rows))
-    _tell_expected(scored, title)
+    _tell_expected(scored, title, names)
     probed = [*scored, *(one for one in cut if one["proxies"])]
-    names = [*dict.fromkeys(n for one in probed for n in one["proxies"])]
-    if names:
-        heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in names]
-        shown = _give_or_take if len(names) <= ROOMY else _alone
-        rows = [(_short(o["name"]), *(shown(o, n) for n in names)) for o in probed]
+    proxies = [*dict.fromkeys(n for one in probed for n in one["proxies"])]
+    if proxies:
+        heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in proxies]
+        shown = _give_or_take if len(proxies) <= ROOMY else _alone
+        rows = [(names[o["id"]], *(shown(o, n) for n in proxies)) for o in probed]
         draw("", table("proxies (higher is better)", *heads, rows=rows))
     for one in scored[:EXPLAINED]:
         saw, sure, better = one["words"]
         draw("")
-        note(f"`{_short(one['name'])}`: {saw}")
+        note(f"`{names[one['id']]}`: {saw}")
         note(f"  {sure}")
         note(f"  {better}")
-    for method, reasons in _grouped(probed).items():
+    for method, reasons in _grouped(probed, names).items():
         for reason, of in reasons.items():
             some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
             warn(f"`{method}` says nothing of {some}: {reason}")
     for source in ranked:
         if source.receipt is not None and source.receipt.facts["lost_words"]:
-            warn(f"of `{source.name}`, {source.receipt.warnings[-1]}")
+            warn(f"of `{names[source.id]}`, {source.receipt.warnings[-1]}")
     if cut:
-        rows = [(_short(o["name"]), *_last_loss(o), f"{o['rows']:,}", STOPS[o["stopped"]]) for o in cut]
+        rows = [(names[o["id"]], *_last_loss(o), f"{o['rows']:,}", STOPS[o["stopped"]]) for o in cut]
         draw("", table("was stopped", ">loss", "95 % interval", ">rows", "by", rows=rows))
     if left:
-        rows = [(_short(o["name"]), *_last_loss(o), str(o["dropped"])) for o in left]
+        rows = [(names[o["id"]], *_last_loss(o), str(o["dropped"])) for o in left]
         draw("", table("left the race", ">loss", "95 % interval", "because", rows=rows))
     if any(one["loss"] for one in (*cut, *left)):
         note("loss: squared error a row of a linear probe, where the race last judged it; smaller is better")
@@ -210,10 +218,11 @@ def ranking(
         kinds = " or ".join(dict.fromkeys(one["lower"]["dtype"] for one in lowered))
         note(f"the race read {_count(len(lowered), 'source')} in {kinds}, which scored as in float32 on a batch")
     for found in gathered:
-        _tell_set(found, title)
+        _tell_set(found, title, names)
     for one in broken:
-        warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
-    best = f": `{scored[0]['name']}` looks best" if scored else ""
+        name = names.get(one["id"], one["name"])
+        warn(f"source `{name}` was not ranked: {one['error']}; {one['fix']}")
+    best = f": `{names[scored[0]['id']]}` looks best" if scored else ""
     spared = "" if passes["rows"] == passes["full"] else f", {passes['rows'] / passes['full']:.0%} of all passes"
     if cut:
         warn(f"{_count(len(cut), 'source')} not ranked to the end; {GOES_ON}")
@@ -240,14 +249,14 @@ def _give_or_take(one: Mapping[str, Any], name: str) -> str:
     return number(one["proxies"].get(name)) + (f" ±{error:.1g}" if error is not None else "")
 
 
-def _tell_expected(scored: Sequence[Mapping[str, Any]], title: str) -> None:
+def _tell_expected(scored: Sequence[Mapping[str, Any]], title: str, names: Mapping[str, str]) -> None:
     """What past runs let expect of each source by each route, the best first; and what cannot be said."""
-    told = [(one["name"], e) for one in scored for e in one["expected"]]
+    told = [(names[one["id"]], e) for one in scored for e in one["expected"]]
     known = [(name, e) for name, e in told if e["value"] is not None]
     if not told:
         return
     rows: list[tuple[object, ...]] = [
-        (_short(name), e["route"], number(e["value"]), interval(e), e["basis"]) for name, e in known
+        (name, e["route"], number(e["value"]), interval(e), e["basis"]) for name, e in known
     ]
     draw("", table("source", "route", f">{title} to expect", "90 % interval", "by", rows=rows))
     silent: dict[str, str] = {e["route"]: e["basis"] for _, e in told if e["value"] is None}
@@ -339,18 +348,19 @@ def by_maps(
         return
     names = [*dict.fromkeys(name for one in listed for name in one["proxies"])]
     rows: list[tuple[object, ...]] = []
+    shown = _called(ranked)
     for one in listed:
         sure = ("the base", "") if one["map"] is None else (number(one["map"]["r2"]), f"{one['map']['rows']:,}")
-        rows.append((_short(one["name"]), *(number(one["proxies"].get(name)) for name in names), *sure))
+        rows.append((shown[one["id"]], *(number(one["proxies"].get(name)) for name in names), *sure))
     heads = [">" + name.replace("_", "\n", 1) for name in names]
     draw(table("source", *heads, ">R² of its map", ">on rows", rows=rows))
     note("R²: share of the source's features that the map explains on rows that it was not fitted on")
     for one in listed:
         for said in (*one["warnings"], *one["refused"].values()):
-            warn(f"`{one['name']}`: {said}")
+            warn(f"`{shown[one['id']]}`: {said}")
     for one in broken:
         warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
-    best = listed[0]["name"]
+    best = shown[listed[0]["id"]]
     saved(f"ranked {_count(len(listed), 'source')} by maps from `{base.name}` in {seconds:.1f} s: `{best}` looks best")
 
 
@@ -369,7 +379,8 @@ def experts(
         broken = [_error(name, problem.as_dict()) for name, problem in failed]
         emit({"encoder": {"id": encoder.id, "name": encoder.name}, "sources": listed, "failed": broken, **said})
         return
-    rows = [(_short(o["name"]), "no instances" if o["share"] is None else f"{o['share']:.0%}") for o in listed]
+    names = _called(ranked)
+    rows = [(names[o["id"]], "no instances" if o["share"] is None else f"{o['share']:.0%}") for o in listed]
     draw(table("source", ">votes", rows=rows))
     who = _count(said["inputs"], "input")
     note(f"{who} voted, with a median cosine of {said['nearest']:.2f} to the nearest instance")
@@ -377,7 +388,7 @@ def experts(
     for text in receipt.warnings:
         warn(text)
     unread(failed)
-    first, many = listed[0]["name"], _count(len(listed), "source")
+    first, many = names[listed[0]["id"]], _count(len(listed), "source")
     saved(f"ranked {many} by their instances in {seconds:.1f} s: `{first}` is nearest")
 
 
@@ -427,15 +438,15 @@ def _span(score: Measured | None) -> dict[str, float] | None:
     return {"value": score.value, "low": score.low, "high": score.high} if score else None
 
 
-def _tell_set(found: Gathered, title: str) -> None:
+def _tell_set(found: Gathered, title: str, names: Mapping[str, str]) -> None:
     """The members in the order in which they joined, and what they reach together."""
     for source, problem in found.left_out:
-        warn(f"`{found.method}` cannot judge `{source.name}`: {problem.what}")
+        warn(f"`{found.method}` cannot judge `{names[source.id]}`: {problem.what}")
     if found.error is not None:
         warn(f"no set by `{found.method}`: {found.error.what}; {found.error.fix}")
         return
     rows = [
-        (_short(s.name), number(value), number(gain))
+        (names[s.id], number(value), number(gain))
         for s, value, gain in zip(found.members, found.values, found.gains, strict=True)
     ]
     draw("", table(f"set by {found.method}", ">value, on its own scale", ">gain", rows=rows))
@@ -444,10 +455,10 @@ def _tell_set(found: Gathered, title: str) -> None:
     assert gain is not None
     assert best is not None
     if len(found.members) == 1:
-        line(f"no source adds to `{found.members[0].name}`")
+        line(f"no source adds to `{names[found.members[0].id]}`")
         return
     line(f"their probes averaged: {title} {number(score['value'])} ({interval(score)})")
-    line(f"over `{best.name}` alone: {number(gain['value'])} ({interval(gain)}), {found.verdict}")
+    line(f"over `{names[best.id]}` alone: {number(gain['value'])} ({interval(gain)}), {found.verdict}")
     line(
         "they share one base: their fine-tuned weights can be merged"
         if found.one_base
@@ -455,12 +466,12 @@ def _tell_set(found: Gathered, title: str) -> None:
     )
 
 
-def _grouped(listed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+def _grouped(listed: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
     """Estimator to reason to the names of the sources that it refused."""
     found: dict[str, dict[str, list[str]]] = {}
     for one in listed:
         for method, reason in one["refused"].items():
-            found.setdefault(method, {}).setdefault(reason, []).append(one["name"])
+            found.setdefault(method, {}).setdefault(reason, []).append(names[one["id"]])
     return found
 
 

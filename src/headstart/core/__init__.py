@@ -58,7 +58,7 @@ from .metrics import DEFAULT_METRIC, METRICS, Metric, metric_for
 from .needs import GIVES, MODALITIES, TASK_TYPES, Gives, Modality, Needs, TaskType
 from .receipt import RECEIPT_VERSION, Measured, Receipt
 from .result import Prediction, Result
-from .source import Source
+from .source import Source, called
 from .target import Columns, Folds, Rows, Seal, Target, Task
 
 __all__ = [
@@ -70,5 +70,5 @@ __all__ = [
     "Ranking", "Raw", "Recalling", "Receipt", "Refused", "Resembling", "Result", "Routed", "Routing", "Rows", "Sample",
     "Score", "Seal", "Seen", "Selection", "SetFunction", "Source", "Split", "State", "Steps", "Survey", "Target",
     "Task", "TaskSample", "TaskType", "TensorContext", "Trimming", "Undeclared", "Unfit", "Unreadable", "View",
-    "Weighting", "bytes_of", "metric_for", "problem_from",
+    "Weighting", "bytes_of", "called", "metric_for", "problem_from",
 ]  # fmt: skip

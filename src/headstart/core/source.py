@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,3 +47,10 @@ class Source:
     def after(self, receipt: Receipt) -> Source:
         """The same source with one more step in its history."""
         return replace(self, receipt=replace(receipt, after=self.receipt))
+
+
+def called(sources: Iterable[Source]) -> dict[str, str]:
+    """By identity, what to call each where all are shown together: its name, and its id where others have that name."""
+    known = {source.identity: source for source in sources}
+    names = Counter(source.name for source in known.values())
+    return {one: s.name if names[s.name] == 1 else f"{s.name} ({s.id})" for one, s in known.items()}

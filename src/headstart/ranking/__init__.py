@@ -19,6 +19,7 @@ from headstart.core import (
     Source,
     Target,
     Unfit,
+    called,
     problem_from,
 )
 
@@ -200,7 +201,8 @@ def by_kind(names: Sequence[str], sets: int | None) -> tuple[tuple[str, ...], tu
 def _receipts(ranked: Sequence[Ranked], target: Target, names: Sequence[str | Ranking]) -> tuple[Source, ...]:
     """The sources, each with a receipt. Raises `Refused` where none was ranked, and none only for want of time."""
     if not any(r.score or r.stopped for r in ranked):
-        reasons = "; ".join(f"`{r.source.name}`: {r.error.what if r.error else r.dropped}" for r in ranked)
+        shown = called(r.source for r in ranked)
+        reasons = "; ".join(f"`{shown[r.source.identity]}`: {r.error.what if r.error else r.dropped}" for r in ranked)
         raise Refused(
             f"no source can be ranked ({reasons or 'the shelf is empty'})",
             where=f"ranking for `{target.name}`",
@@ -287,7 +289,7 @@ def race(
         (r for r in tried if r.score), key=lambda r: -target.metric.sign * (r.score.value if r.score else 0)
     )
     unread = [Ranked(s) for s in sources if s.identity in course.stopped.keys() - {r.source.identity for r in tried}]
-    left = [Ranked(able[name], rows=rows, dropped=_named(why, able)) for name, (rows, why) in raced.left.items()]
+    left = [Ranked(able[name], rows=rows, dropped=_named(why, sources)) for name, (rows, why) in raced.left.items()]
     broken = [Ranked(s) for s in sources if s.identity in course.failed.keys() - course.stopped.keys()]
     cut = sorted([*(r for r in tried if not r.score), *unread], key=course.standing)
     found = [*scored, *cut, *sorted(left, key=lambda r: -r.rows), *broken]
@@ -473,9 +475,9 @@ def _fitting(estimators: Sequence[str | Ranking], target: Target) -> list[Rankin
     return kept
 
 
-def _named(reason: str, able: Mapping[str, Source]) -> str:
-    for identity, source in able.items():
-        reason = reason.replace(identity, source.name)
+def _named(reason: str, sources: Sequence[Source]) -> str:
+    for identity, name in called(sources).items():
+        reason = reason.replace(identity, name)
     return reason
 
 

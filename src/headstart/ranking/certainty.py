@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import Measured, Source, Target
+from headstart.core import Measured, Source, Target, called
 
 if TYPE_CHECKING:
     from headstart.ranking import Ranked
@@ -43,14 +43,14 @@ def certainties(ranked: Sequence[Ranked], target: Target) -> dict[str, Certainty
     if not probed:
         return {}
     shares = firsts_out_of_fold(target, [cells for _, cells in probed])
-    found = {}
+    found, names = {}, called(one.source for one in ranked)
     for at, (one, cells) in enumerate(probed):
         if len(probed) == 1:
             found[one.source.identity] = Certainty(1.0)
             continue
         rival, other = probed[1 if at == 0 else 0]
         gap = gained_out_of_fold(target, cells, other)
-        found[one.source.identity] = Certainty(float(shares[at]), rival.source.name, gap, _rows_to_tell(gap))
+        found[one.source.identity] = Certainty(float(shares[at]), names[rival.source.identity], gap, _rows_to_tell(gap))
     return found
 
 
