@@ -360,6 +360,23 @@ def test_rank_of_texts_that_are_longer_than_the_model_takes(shell: Shell, models
     assert one["low"] <= one["score"] <= one["high"]
 
 
+def test_every_score_is_explained(shell: Shell, ticket_file: Path, tmp_path: Path) -> None:
+    for seed in range(5):
+        tiny_models.save_model(tmp_path / "shelf" / f"enc{seed}", "bert", num_hidden_layers=1, seed=seed)
+    said = shell("rank", ticket_file, "--sources", tmp_path / "shelf", "--method", "nmc")
+    order = [line.split()[0] for line in said.out.splitlines()[2:7]]
+    assert [line for line in said.err.splitlines() if "it saw" in line] == [
+        line for name in order[:3] for line in said.err.splitlines() if line.startswith(f"`{name}`: it saw")
+    ]
+    others = said.out[said.out.index("the others") :].splitlines()
+    assert [line.split()[0] for line in others[2:4]] == order[3:]
+    for line in others[2:4]:
+        assert re.search(
+            r" -?0\.\d+ +-?0\.\d+ to -?0\.\d+ +(these rows do|equal so far|about [\d,]+ labelled rows)", line
+        )
+    assert max(map(len, said.out.splitlines())) <= 100
+
+
 def test_two_sources_of_one_name_are_two_and_told_apart(
     shell: Shell, models: Path, ticket_file: Path, tmp_path: Path
 ) -> None:

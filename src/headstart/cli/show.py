@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from headstart.cli.printing import (
 from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit, called
 from headstart.numerics.plain_text import plain
 from headstart.ranking import trunk_of
-from headstart.ranking.certainty import GOES_ON, STOPS, words
+from headstart.ranking.certainty import GOES_ON, STOPS, brief, words
 
 if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
-EXPLAINED = 3  # sources whose scores are put in words
+EXPLAINED = 3  # sources whose scores are put in sentences; the others have a row of a table
 ROOMY = 3  # proxies that leave room for their errors in 100 columns
 
 
@@ -198,6 +199,12 @@ def ranking(
         note(f"`{names[one['id']]}`: {saw}")
         note(f"  {sure}")
         note(f"  {better}")
+    others = [source for source, receipt in able if "score" in receipt.scores][EXPLAINED:]
+    if others:
+        rows = [
+            (names[s.id], number(gap.value), interval(asdict(gap)), told) for s in others for gap, told in [brief(s)]
+        ]
+        draw("", table("the others", ">gap to its rival", "95 % interval", "what tells them apart", rows=rows))
     for method, reasons in _grouped(probed, names).items():
         for reason, of in reasons.items():
             some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")

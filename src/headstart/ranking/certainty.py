@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from headstart.core import Measured, Source, Target, called
+from headstart.core import Measured, Receipt, Source, Target, called
 
 if TYPE_CHECKING:
     from headstart.ranking import Ranked
@@ -94,6 +94,22 @@ def words(source: Source, target: Target) -> tuple[str, str, str]:
     if sure["rows"] is None:
         settled = "equal so far" if gap["value"] == 0 else "these rows tell the two apart"
         return saw, said, f"{settled}; what training adds, `headstart adapt` shows, or `--expect` from past runs"
-    per_row = seconds / max(int(facts["rows"]), 1)
-    cost = f"about {sure['rows']:,} labelled rows would, at {per_row * sure['rows']:.0f} s a source"
+    cost = f"{_needed(source.receipt)} a source"
     return saw, said, f"{len(target.labelled):,} rows do not tell it from `{sure['rival']}`; {cost}"
+
+
+def brief(source: Source) -> tuple[Measured, str]:
+    """Of one that was scored beside others: its gap to its rival, and what would tell the two apart."""
+    assert source.receipt is not None
+    sure = source.receipt.facts["certainty"]
+    gap = Measured(**sure["gap"], rows=source.receipt.scores["score"].rows)
+    if sure["rows"] is None:
+        return gap, "equal so far" if gap.value == 0 else "these rows do"
+    return gap, _needed(source.receipt)
+
+
+def _needed(receipt: Receipt) -> str:
+    """What it takes to tell a source from its rival."""
+    rows = receipt.facts["certainty"]["rows"]
+    per_row = receipt.seconds / max(int(receipt.facts["rows"]), 1)
+    return f"about {rows:,} labelled rows would, at {per_row * rows:.0f} s"
