@@ -50,6 +50,8 @@ class Spectrum:
         projected = vectors.T @ moments.centred_sums.T
         shares = projected**2 / values[:, None]
         rest = np.maximum(moments.centred_energy - shares.sum(axis=0), 0.0)
+        if len(values) >= moments.rows - 1:  # all directions that centring leaves: the difference is rounding
+            rest[:] = 0
         return cls(moments.rows, values, vectors, projected, shares, rest)
 
     @classmethod
