@@ -9,7 +9,8 @@ seven medical targets (medmnist). In the others only what sources did on other t
 - tau, regret at 1 / 3 / 5, top-1: as in `benchmarks/recall.py`. Intervals: 95 %, 2,000 bootstrap draws of targets; ↑
   and ↓: the difference from `history` alone lies wholly above or below 0.
 - coverage: share of a target's sources whose figure lies in the 90 % interval, the mean over targets, bootstrapped.
-  width: mean half width, in the metric's units. rule: how the intervals were made.
+  half width: in the metric's units, the mean over pairs and targets.
+- below each table: how intervals were made, and `ridge` against the best proxy, or history, that hindsight can choose.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import warnings
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from recall import BOOTSTRAP, SETS, judged
 
 Array = np.ndarray[Any, Any]
 FINETUNE = "finetune"
+RANDOM, RIDGE = "random", "`ridge`"
 WITH_PROXIES = {  # file: (metric, axis)
     "tllib": ("tllib_model_selection", "accuracy", None),
     "medmnist, data sets": ("medmnist_transfer", "auc", "dataset"),
@@ -109,7 +112,7 @@ def left_out(pools: list[Pool]) -> tuple[dict[str, Array], dict[str, Array], set
         assert target.values is not None
         seen = read(past, new)
         chance = np.random.default_rng(at)
-        merits["random"].append(np.mean([judged(chance.random(len(new.sources)), target.values) for _ in range(20)], 0))
+        merits[RANDOM].append(np.mean([judged(chance.random(len(new.sources)), target.values) for _ in range(20)], 0))
         for name in new.proxies:
             merits[name].append(judged(new.proxies[name], target.values))
         merits[HISTORY].append(judged(seen.new[:, seen.names.index(HISTORY)], target.values))
@@ -136,6 +139,25 @@ def mark(difference: Array) -> str:
     return " ↑" if below > 0 else " ↓" if above < 0 else ""
 
 
+def cells(merits: dict[str, Array], spans: dict[str, Array]) -> dict[str, tuple[str, ...]]:
+    """By method: tau, regret, top-1, and of fused ones coverage and half width, as they are printed."""
+    made = {}
+    for name, rows in merits.items():
+        _, one, three, five, first = rows.mean(axis=0)
+        tau = span(rows[:, 0]) + mark(rows[:, 0] - merits[HISTORY][:, 0])
+        held = (span(spans[name][:, 0]), f"{spans[name][:, 1].mean():.3g}") if name in spans else ("", "")
+        made[name] = (tau, f"{one:.2f} / {three:.2f} / {five:.2f}", f"{first:.0%}", *held)
+    return made
+
+
+def against(merits: dict[str, Array]) -> Iterator[str]:
+    """What `ridge` is ahead by in tau, and behind by in regret@1, of the single one that is best there in hindsight."""
+    single = [name for name in merits if name != RANDOM and not name.startswith("`")]
+    for column, word, sign in ((0, "tau", 1), (1, "regret@1", -1)):
+        best = max(single, key=lambda name: sign * merits[name][:, column].mean())
+        yield f"{word} of {RIDGE} less that of {best}: {span(merits[RIDGE][:, column] - merits[best][:, column])}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "history")
@@ -144,24 +166,22 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     with tempfile.TemporaryDirectory() as scratch:
         every = tables(given.data, Path(scratch))
-    coverage, pooled = [], defaultdict[str, list[float]](list)
+    covered = defaultdict[tuple[str, str], list[float]](list)
     for name, pools in every.items():
         if given.only and name not in given.only:
             continue
         merits, spans, rules = left_out(pools)
         print(f"\n### {name}: {len(pools)} targets, {len({s for p in pools for s in p.sources})} sources\n")
-        print("| | tau | regret at 1 / 3 / 5 | top-1 |\n| --- | --- | --- | --- |")
-        for method, rows in merits.items():
-            _, one, three, five, first = rows.mean(axis=0)
-            versus = mark(rows[:, 0] - merits[HISTORY][:, 0])
-            print(f"| {method} | {span(rows[:, 0])}{versus} | {one:.2f} / {three:.2f} / {five:.2f} | {first:.0%} |")
+        print("| | tau | regret at 1 / 3 / 5 | top-1 | coverage | half width |\n| --- | --- | --- | --- | --- | --- |")
+        for method, told in cells(merits, spans).items():
+            print(f"| {method} | {' | '.join(told)} |")
+        print(f"\nintervals: {', '.join(sorted(rules))}; {'; '.join(against(merits))}")
         for method, told in spans.items():
-            width, rule = told[:, 1].mean(), ", ".join(sorted(rules))
-            pooled[method] += told[:, 0].tolist()
-            coverage.append(f"| {name} | {method} | {span(told[:, 0])} | {width:.3g} | {rule} |")
-    print("\n| | | coverage of 90 % intervals | half width | rule |\n| --- | --- | --- | --- | --- |")
-    every_target = [f"| all | {method} | {span(np.array(held))} | | |" for method, held in pooled.items()]
-    print("\n".join([*coverage, *every_target]))
+            for which in ("all", "with proxies" if name in WITH_PROXIES else "history alone"):
+                covered[which, method] += told[:, 0].tolist()
+    print("\n| tables | | targets | coverage of 90 % intervals |\n| --- | --- | --- | --- |")
+    for (which, method), held in covered.items():
+        print(f"| {which} | {method} | {len(held)} | {span(np.array(held))} |")
 
 
 if __name__ == "__main__":

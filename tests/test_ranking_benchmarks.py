@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -300,3 +301,40 @@ def test_published_correlations_follow_from_the_records(bench: Any) -> None:
     # rounding to three digits made
     aircraft = {("Aircraft", score) for score in records.TLLIB_SCORES}
     assert lost == aircraft | {("DTD", "NCE"), ("DTD", "LogME"), ("CIFAR100", "LogME")}
+
+
+# -- fusion.py -------------------------------------------------------------------------------------------------------
+
+DOCUMENTED = ROOT / "docs" / "explanation" / "ranking.md"
+
+
+def documented(table: str) -> dict[str, list[float]]:
+    """Figures of each method in the table of this name, in order."""
+    below = DOCUMENTED.read_text(encoding="utf-8").partition(f"### {table}:")[2].partition("\n\n")[2]
+    rows = [line.strip("| ").partition(" | ") for line in below.partition("\n\n")[0].splitlines()[2:]]
+    return {name: figures_in(cells) for name, _, cells in rows}
+
+
+def figures_in(cells: str) -> list[float]:
+    return [float(n.rstrip("%")) / (100 if n.endswith("%") else 1) for n in re.findall(r"-?\d+(?:\.\d+)?%?", cells)]
+
+
+@pytest.mark.skipif(not HISTORY.is_dir(), reason="the histories are not beside the repository")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a source that was tried nowhere has no mean
+@pytest.mark.parametrize(
+    "table",
+    ["tllib", *(pytest.param(f"medmnist, {axis}", marks=pytest.mark.slow) for axis in ("data sets", "architectures"))],
+)
+def test_fused_and_single_predictors_do_on_real_records_what_the_documentation_says(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    fusion = bench("fusion")
+    monkeypatch.setattr(fusion, "WITH_PROXIES", {table: fusion.WITH_PROXIES[table]})
+    monkeypatch.setattr(fusion, "SETS", {})
+    merits, spans, _ = fusion.left_out(fusion.tables(HISTORY, tmp_path)[table])
+    told, written = fusion.cells(merits, spans), documented(table)
+    assert list(told) == list(written)
+    for method, cells in told.items():
+        # printed to two digits; what a solver of another version leaves open is of the same size
+        np.testing.assert_allclose(figures_in(" ".join(cells)), written[method], atol=0.02, rtol=0.02, err_msg=method)
+    assert {len(figures) for name, figures in written.items() if name in spans} == {3 + 3 + 1 + 3 + 1}
