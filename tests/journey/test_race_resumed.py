@@ -103,6 +103,10 @@ def test_what_was_stopped_stands_between_scores_and_those_that_left(shelf: list[
         told = [(s.receipt.scores.get("score"), s.receipt.facts) for s in ranked if s.receipt is not None]
         states = ["scored" if score else "left" if facts["dropped"] else facts["stopped"] for score, facts in told]
         assert states == sorted(states, key=("scored", "interrupt", "left").index)
+        for _, facts in told:
+            loss = facts["loss"]
+            assert loss is None or (0 <= loss["low"] < loss["value"] < loss["high"] and loss["rows"] < 300)
+            assert not facts["dropped"] or facts["dropped"].startswith(f"loss {loss['value']:.3g} a row")
         losses = [facts["loss"]["value"] for _, facts in told if facts["stopped"] and facts["loss"]]
         assert losses == sorted(losses)
         kinds |= {(state, bool(f["loss"]), f["rows"]) for state, (_, f) in zip(states, told, strict=True)}
