@@ -428,9 +428,10 @@ PEAK = """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["linear", "ties", "dare", "sce", "iso_c"])
-def test_the_forecast_of_memory_holds_within_a_tenth(method: str, tmp_path: Path) -> None:
-    folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=(6000, 1500), b=(700, 700))) for i in range(4)]
+@pytest.mark.parametrize("shape", [(6000, 1500), (3000, 3000)])
+@pytest.mark.parametrize("method", ["linear", "ties", "dare", "sce", "della", "tsv_m", "iso_c", "iso_cts", "knots"])
+def test_the_forecast_of_memory_holds_within_a_tenth(method: str, shape: tuple[int, int], tmp_path: Path) -> None:
+    folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=shape, b=(700, 700))) for i in range(4)]
     peaks = {}
     for told in ("forecast", "run"):
         words = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path / "out"), method, told, *map(str, folders)]

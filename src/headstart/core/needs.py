@@ -28,7 +28,8 @@ class Needs:
     more_rows_than_width: the estimate is meaningless with fewer labelled rows than feature dimensions.
     same_base: all sources derive from one base, which must be there. whole_tensors: tensors cannot be cut into tiles.
     fewest, most: how many models a merge takes, without the base; None is any number.
-    copies: tensors of the size of what it is given that a merge holds beside its inputs, at its peak.
+    copies: tensors of the size of what it is given that a merge holds beside its inputs, at its peak. Where these
+    depend on the shape, the method tells them itself: `holds(shape, models)`.
     extras: packages outside the plain install, as (module, extra) pairs.
     """
 

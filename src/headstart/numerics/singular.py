@@ -16,6 +16,15 @@ def is_matrix(tensor: torch.Tensor) -> bool:
     return tensor.dim() == 2 and min(tensor.shape) > 0
 
 
+def square_share(shape: Sequence[int]) -> float:
+    """How large a square of a matrix's smaller side is beside the matrix; 0 of what is none.
+
+    >>> square_share((2, 8)), square_share((3, 3)), square_share((7,))
+    (0.25, 1.0, 0.0)
+    """
+    return min(shape) / max(shape) if len(shape) == 2 and min(shape) else 0.0
+
+
 def polar(matrix: torch.Tensor) -> torch.Tensor:
     """The nearest matrix with orthonormal columns, or rows where it is wide.
 

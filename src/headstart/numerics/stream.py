@@ -740,8 +740,9 @@ def _tile_bytes(made: Made, tile: int) -> int:
 def _tensor_bytes(made: Made, size: int) -> int:
     models = len(made.tuned) + 1
     stored = models * made.width
-    copies = models + int(made.method.needs.copies)
-    return size * (stored + copies * (8 if made.exact else 4))
+    holds = getattr(made.method, "holds", None)
+    copies = models + (made.method.needs.copies if holds is None else holds(made.shape, len(made.tuned)))
+    return round(size * (stored + copies * (8 if made.exact else 4)))
 
 
 class Memory:

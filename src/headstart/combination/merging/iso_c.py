@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from headstart.core import Needs, TensorContext
-from headstart.numerics.singular import flat, is_matrix, rank_of
+from headstart.numerics.singular import flat, is_matrix, rank_of, square_share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +26,16 @@ class IsoC:
     published code raises them to the mean. `scale` wants tuning on validation rows.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=5)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
     claims = ("source_order", "sign_symmetry", "scale_zero")
     cites = "arXiv:2502.04959"
 
     scale: float = 1.0
+
+    def holds(self, shape: Sequence[int], models: int) -> float:
+        """Tensors of the shape beside the inputs: the sum, one decomposition, and room that it works in."""
+        del models
+        return 5 + 2.5 * square_share(shape)
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         del context

@@ -12,7 +12,7 @@ import torch
 
 from headstart.core import Needs, TensorContext
 from headstart.numerics.portions import fraction
-from headstart.numerics.singular import flat, is_matrix, polar, rank_of
+from headstart.numerics.singular import flat, is_matrix, polar, rank_of, square_share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class IsoCts:
     is left over stays common. At 1 it is `iso_c`, and better than that the more tasks there are.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=17)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
     claims = ("source_order", "sign_symmetry", "scale_zero")
     cites = "arXiv:2502.04959"
 
@@ -36,6 +36,10 @@ class IsoCts:
 
     def __post_init__(self) -> None:
         fraction(self.common, "common", zero=True)
+
+    def holds(self, shape: Sequence[int], models: int) -> float:
+        """Tensors of the shape beside the inputs: the changes, two decompositions, and room that one works in."""
+        return models + 8.5 + 7.2 * square_share(shape)
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         del context

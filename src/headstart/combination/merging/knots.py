@@ -20,8 +20,8 @@ from headstart.numerics.singular import is_matrix, side_by_side
 class Knots:
     """Merge by TIES along the singular directions of all changes side by side, rather than entry by entry.
 
-    Shapes: base and every tuned tensor (out, in), equal; float32; whole tensors: of K square ones peak about 2.5 K + 10
-    copies; one eigendecomposition of (out, out) in float64, or where out > K in of (K in, K in).
+    Shapes: base and every tuned tensor (out, in), equal; float32; whole tensors, and one eigendecomposition of
+    (out, out) in float64, or where out > K in of (K in, K in).
     Returns: base + scale * U ties(U' change), U the left singular vectors of the changes side by side; of tensors that
     are no matrices, scale * their TIES.
     Errors: `Unfit` when density is outside (0, 1].
@@ -30,7 +30,7 @@ class Knots:
     change = S V' is trimmed, its zeros elect no sign. The code trims over the whole model, here over each tensor.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=16)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
     claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
     cites = "arXiv:2410.19735"
 
@@ -39,6 +39,15 @@ class Knots:
 
     def __post_init__(self) -> None:
         fraction(self.density, "density")
+
+    def holds(self, shape: Sequence[int], models: int) -> float:
+        """Tensors of the shape beside the inputs: the changes, and what eigenvectors or TIES take beside them."""
+        if len(shape) != 2 or not min(shape):
+            return 2 * models + 6
+        high, wide = shape
+        small = min(high, models * wide)
+        square, turned = small**2 / (high * wide), small / high
+        return models + max(8 * square, (models + 6) * turned + 2 * square)
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         del context
