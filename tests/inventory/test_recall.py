@@ -70,6 +70,39 @@ def test_the_nearest_target_comes_first_with_its_best_sources(bank: Inventory) -
     assert json.dumps([one.as_dict() for one in found])
 
 
+def written_as(bank: Inventory, fingerprint: str, version: int, vector: np.ndarray) -> None:
+    """As a headstart of another version would have kept it."""
+    from headstart.inventory.tables import signatures
+
+    with bank._database.writing() as connection:
+        connection.execute(signatures.delete().where(signatures.c.fingerprint == fingerprint))
+        row = {"fingerprint": fingerprint, "version": version, "vector": vector.astype("<f8").tobytes()}
+        bank._database.insert_new(connection, signatures, [row])
+
+
+def test_signatures_of_the_first_version_are_compared_by_what_they_hold(bank: Inventory) -> None:
+    close, far = remember(bank, "close", BANK_B, good=0.8), remember(bank, "far", FAR, bad=0.9)
+    first = 512 + 3  # n-grams and sizes
+    for fingerprint, texts in ((close, BANK_B), (far, FAR)):
+        written_as(bank, fingerprint, 1, sign(texts)[:first])
+    found = bank.recall(sign(BANK_A), "single_label", "text")
+    assert [(one.target, one.near) for one in found] == [(close, True), (far, False)]
+    assert found[0].similarity == pytest.approx(similarity(sign(BANK_A)[:first], sign(BANK_B)[:first], "text"))
+    known = bank.known(bank.transfers("lp_ft", "macro_f1").targets, a_target("now", train=BANK_A, test=[]))
+    assert known.similarities is not None
+    assert np.isfinite(known.similarities).all()
+
+
+def test_a_later_signature_replaces_the_first_and_one_of_an_unknown_length_is_not_read(bank: Inventory) -> None:
+    close, far = remember(bank, "close", BANK_B, good=0.8), remember(bank, "far", FAR, bad=0.9)
+    written_as(bank, close, 1, sign(FAR)[: 512 + 3])
+    bank.record_target(a_target("close", train=BANK_B[:40], test=BANK_B[40:]), sign(BANK_B))  # solved again
+    written_as(bank, far, SIGNATURE_VERSION + 1, np.ones(5000))
+    (found,) = bank.recall(sign(BANK_A), "single_label", "text")
+    assert found.target == close
+    assert found.similarity == pytest.approx(similarity(sign(BANK_A), sign(BANK_B), "text"))
+
+
 def test_only_the_same_task_type_and_modality_is_recalled(bank: Inventory) -> None:
     remember(bank, "close", BANK_B, good=0.8)
     assert bank.recall(sign(BANK_A), "regression", "text") == []
@@ -137,4 +170,3 @@ def test_the_snapshot_holds_what_was_recalled(bank: Inventory) -> None:
     found = bank.snapshot(target, signature=sign(BANK_A))
     assert found["order"] == [good.id, other.id]
     assert found["recalled"][0]["sources"] == [[good.identity, 0.8]]
-    assert SIGNATURE_VERSION == 1

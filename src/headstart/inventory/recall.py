@@ -71,22 +71,32 @@ def signature_of(target: Target) -> Array | None:
 
     if target.modality not in BLOCKS or not len(target.labelled):
         return None
-    return signature(RawRows(target.labelled.inputs), target.labelled.labels, target.task.type, target.modality)
+    rows, task = target.labelled, target.task
+    return signature(RawRows(rows.inputs), rows.labels, task.type, target.modality, task.classes)
+
+
+def reference(modality: str) -> Reference:
+    """The reference table that ships with this version of the signatures."""
+    return references(modality)[max(references(modality))]
 
 
 @cache
-def reference(modality: str) -> Reference:
-    """The reference table that ships with this version of the signatures."""
+def references(modality: str) -> dict[int, Reference]:
+    """The tables of all versions, by the length of their signatures: a bank keeps those of older ones."""
     import json
     from importlib import resources
 
     from headstart.numerics.signatures import SIGNATURE_VERSION, Reference
 
-    name = f"reference_v{SIGNATURE_VERSION}.json"
-    tables = json.loads(resources.files("headstart.inventory").joinpath(name).read_text(encoding="utf-8"))
-    if modality not in tables["modalities"]:
-        raise unsigned(modality)
-    return Reference.from_dict(tables["modalities"][modality])
+    found = {}
+    for version in range(1, SIGNATURE_VERSION + 1):
+        name = f"reference_v{version}.json"
+        tables = json.loads(resources.files("headstart.inventory").joinpath(name).read_text(encoding="utf-8"))
+        if modality not in tables["modalities"]:
+            raise unsigned(modality)
+        table = Reference.from_dict(tables["modalities"][modality])
+        found[len(table.mean)] = table
+    return found
 
 
 def unsigned(modality: str) -> Refused:
@@ -101,21 +111,37 @@ def unsigned(modality: str) -> Refused:
 
 
 def similarity(a: Array, b: Array, modality: str) -> float:
-    """Cosine of two signatures of one modality, blocks scaled by the shipped reference."""
+    """How alike two signatures of one modality are, in [-1, 1], by the blocks of the older one's version."""
     from headstart.numerics import signatures
 
-    return signatures.similarity(a, b, reference(modality))
+    shorter = min(len(a), len(b))
+    return signatures.similarity(a[:shorter], b[:shorter], references(modality)[shorter])
 
 
 def near(a: Array, b: Array, modality: str) -> bool:
-    """Whether two targets are more alike than nine in ten pairs of the reference."""
-    from headstart.numerics import signatures
+    """Whether two targets are more alike than nine in ten pairs of the reference of the older one's version."""
+    return similarity(a, b, modality) > references(modality)[min(len(a), len(b))].near
 
-    return signatures.near(a, b, reference(modality))
+
+def stored(connection: Any, modality: str) -> dict[str, Array]:
+    """The newest signature of each past target of the modality that this version can read, by fingerprint."""
+    import numpy as np
+    from sqlalchemy import select
+
+    from .tables import signatures, targets
+
+    query = (
+        select(signatures.c.fingerprint, signatures.c.vector)
+        .join(targets, targets.c.fingerprint == signatures.c.fingerprint)
+        .where(targets.c.modality == modality)
+        .order_by(signatures.c.version)
+    )
+    found = ((fingerprint, np.frombuffer(vector, dtype="<f8")) for fingerprint, vector in connection.execute(query))
+    return {fingerprint: vector for fingerprint, vector in found if len(vector) in references(modality)}
 
 
 def recall(database: Database, signature: Array, task_type: str, modality: str) -> list[Recalled]:
-    """Past targets of this task type and modality, most similar first, by signatures of this version."""
+    """Past targets of this task type and modality, most similar first, by signatures of this version and older ones."""
     with database.reading() as connection:
         return [
             Recalled(**one, sources=_best(connection, one["target"], one["metric"]))
@@ -140,34 +166,29 @@ def similar(database: Database, signature: Array, task_type: str, modality: str)
 
 def _alike(connection: Any, signature: Array, task_type: str, modality: str) -> list[dict[str, Any]]:
     """The fields that `Recalled` and `Past` share, most similar first."""
-    import numpy as np
     from sqlalchemy import select
 
-    from headstart.numerics.signatures import SIGNATURE_VERSION
+    from .tables import targets
 
-    from .tables import signatures, targets
-
+    if len(signature) not in references(modality):
+        return []  # not of a length that any version writes
+    past = stored(connection, modality)
     query = (
-        select(targets.c.fingerprint, targets.c.name, targets.c.metric, signatures.c.vector)
-        .join(signatures, signatures.c.fingerprint == targets.c.fingerprint)
+        select(targets.c.fingerprint, targets.c.name, targets.c.metric)
         .where(targets.c.task == task_type, targets.c.modality == modality)
-        .where(signatures.c.version == SIGNATURE_VERSION)
         .order_by(targets.c.added, targets.c.fingerprint)
     )
-    found = []
-    for fingerprint, name, metric, vector in connection.execute(query).all():
-        past = np.frombuffer(vector, dtype="<f8")
-        if past.shape != np.shape(signature):
-            continue  # not of the shape that this version writes: damaged, and of no use here
-        found.append(
-            {
-                "target": fingerprint,
-                "name": name,
-                "metric": metric,
-                "similarity": similarity(signature, past, modality),
-                "near": near(signature, past, modality),
-            }
-        )
+    found = [
+        {
+            "target": fingerprint,
+            "name": name,
+            "metric": metric,
+            "similarity": similarity(signature, past[fingerprint], modality),
+            "near": near(signature, past[fingerprint], modality),
+        }
+        for fingerprint, name, metric in connection.execute(query).all()
+        if fingerprint in past
+    ]
     return sorted(found, key=lambda one: -one["similarity"])
 
 

@@ -62,18 +62,12 @@ def known(
 ) -> Known:
     """What the bank's own past targets have to do with a new one, by signatures; NaN for those without."""
     import numpy as np
-    from sqlalchemy import select
 
-    from headstart.numerics.signatures import SIGNATURE_VERSION
+    from .recall import similarity, stored
 
-    from .recall import similarity
-    from .tables import signatures
-
-    query = select(signatures.c.fingerprint, signatures.c.vector).where(signatures.c.version == SIGNATURE_VERSION)
     with database.reading() as connection:
-        kept = {f: np.frombuffer(vector, dtype="<f8") for f, vector in connection.execute(query)}
-    found = [kept.get(fingerprint) for fingerprint in past]
-    whole = [v if v is not None and v.shape == np.shape(signature) else None for v in found]
+        kept = stored(connection, modality)
+    whole = [kept.get(fingerprint) for fingerprint in past]
 
     def alike(one: Array | None, other: Array | None) -> float:
         return float("nan") if one is None or other is None else similarity(one, other, modality)
