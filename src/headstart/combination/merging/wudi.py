@@ -19,8 +19,8 @@ from headstart.numerics.singular import is_matrix
 class Wudi:
     """Take of every matrix the change that interferes least, each task's inputs told by the rows of its own change.
 
-    Shapes: base and every tuned tensor (out, in), equal; float32; whole tensors: peak about models + 30 copies of a
-    square one; `steps` products (out, in) x (in, in) in float64.
+    Shapes: base and every tuned tensor (out, in), equal; float32; whole tensors; `steps` products (out, in) x
+    (in, in) in float64.
     Returns: base + scale * M, M after `steps` of Adam from the sum of the changes c on the sum of ||(M - c) c'||² /
     ||c||²; of tensors that are no matrices, scale * their mean.
     Errors: `Unfit` when steps is below 0 or the learning rate not above 0.
@@ -29,7 +29,7 @@ class Wudi:
     want a smaller one. It is costly: about `steps` passes of the matrix' width each.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=30)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
     claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
     cites = "arXiv:2503.08099"
 
@@ -44,6 +44,13 @@ class Wudi:
                 where=f"`steps={self.steps}`, `learning_rate={self.learning_rate}`",
                 fix="use 300 and 1e-5",
             )
+
+    def holds(self, shape: Sequence[int], models: int) -> float:
+        """Tensors of the shape beside the inputs: in float64 five of them and what they are held against."""
+        if len(shape) != 2 or not min(shape):
+            return models + 3
+        across = shape[1] / shape[0]
+        return max(14 + 2 * across, 8 + 4 * across)
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         del context
