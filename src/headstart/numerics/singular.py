@@ -89,7 +89,7 @@ def _gram_across(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """M' M of the parts side by side, float64; two of them are widened at a time."""
     wide = [part.shape[1] for part in parts]
     gram = torch.empty(sum(wide), sum(wide), dtype=torch.float64)
-    blocks = [row.split(wide, dim=1) for row in gram.split(wide)]
+    blocks = [torch.split(row, wide, dim=1) for row in torch.split(gram, wide)]
     for i, part in enumerate(parts):
         double = part.double()
         torch.mm(double.T, double, out=blocks[i][i])
