@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from headstart.core import Needs, TensorContext
-from headstart.numerics.singular import is_matrix, polar
+from headstart.numerics.singular import is_matrix, polar, rank_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,8 @@ class TsvM:
     Errors: none of its own.
 
     Each of K tasks keeps 1 / K of the directions; of more tasks than directions the mean is taken. It assumes tasks
-    that differ: copies of one task are pushed apart into directions that neither has.
+    that differ: copies of one task are pushed apart into directions that neither has. Directions that are rounding only
+    (of changes of low rank, or of none) stay out, where the published code lets them push the others aside.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
@@ -41,11 +42,12 @@ class TsvM:
         lefts, values, rights = [], [], []
         for one in tuned:
             u, s, v = torch.linalg.svd(one - base, full_matrices=False)
-            lefts.append(u[:, :share])
-            values.append(s[:share])
-            rights.append(v[:share])
+            kept = min(share, rank_of(s, base.shape))
+            lefts.append(u[:, :kept])
+            values.append(s[:kept])
+            rights.append(v[:kept])
         spectrum = torch.cat(values)
-        if not bool(spectrum.any()):
+        if not len(spectrum):
             return base.clone()
         left, right = polar(torch.cat(lefts, dim=1)), polar(torch.cat(rights, dim=0))
         return base + self.scale * (left * spectrum) @ right
