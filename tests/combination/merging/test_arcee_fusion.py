@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from hypothesis import given
 
 from headstart.combination.merging.arcee_fusion import ArceeFusion
 from headstart.testing.combination_merging import any_context
+from models_on_a_grid import Array, doubles, families, holds
 
 
 def run(base: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -40,3 +42,20 @@ def test_a_row_that_only_moved_as_a_whole_stays() -> None:
     merged = run(base, other)
     assert torch.equal(merged[3], base[3])
     assert not torch.equal(merged, base)
+
+
+@given(families(most=1))
+def test_against_its_formula(family: list[torch.Tensor]) -> None:
+    base, (change,) = doubles(family)
+
+    def soft(x: Array) -> Array:
+        powers = np.exp(x - x.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True) + 1e-8)
+
+    after, before = soft(base + change), soft(base)
+    score = np.abs(change) * (after * np.log(after / before)).sum(axis=-1, keepdims=True)
+    low, middle, high = np.sort(score.ravel())[[int(f * (score.size - 1)) for f in (0.25, 0.5, 0.75)]]
+    above = score - (middle + 1.5 * (high - low))
+    wanted = np.where(above >= 0, base + change, base)
+    wanted[(np.abs(above) < 1e-5) & (change != 0)] = np.nan  # rounding decides
+    holds("merging", ArceeFusion(), family, wanted)

@@ -1,12 +1,18 @@
-"""DELLA: the chance of each rank, counted over many draws, and its limit DARE."""
+"""DELLA: the chance of each rank, counted over many draws; and its formula in float64, with the same draws."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headstart.combination.merging.della import Della
 from headstart.core import TensorContext, Unfit
+from models_on_a_grid import Array, doubles, drawn, elected_mean, families, holds
 
 
 def kept(method: Della, change: torch.Tensor, draws: int) -> torch.Tensor:
@@ -44,3 +50,45 @@ def test_rows_of_one_entry_have_the_plain_chance() -> None:
 def test_chances_must_be_chances() -> None:
     with pytest.raises(Unfit, match=r"chances from -0\.05 to 0\.25 leave"):
         Della(density=0.1, epsilon=0.15)
+
+
+def plainly(change: Array, numbers: Array, density: float, epsilon: float, rescale: str) -> Array:
+    """One model's changes, row by row."""
+    out = np.zeros_like(change)
+    for row, one, draws in zip(*(x.reshape(-1, x.shape[-1]) for x in (out, change, numbers)), strict=True):
+        places = np.argsort(np.abs(one), kind="stable")
+        for rank, at in enumerate(places):
+            chance = density + epsilon * (2 * rank / (len(one) - 1) - 1) if len(one) > 1 else density
+            if draws[at] < chance:
+                row[at] = one[at] / (chance if rescale == "chance" else 1)
+    if rescale == "l1" and out.any():
+        out *= np.abs(change).sum() / np.abs(out).sum()
+    return out
+
+
+@given(
+    families(),
+    st.integers(0, 99),
+    st.sampled_from([(0.5, 0.15), (0.3, 0.2), (0.7, 0.0)]),
+    st.sampled_from(["chance", "l1", "none"]),
+    st.sampled_from(["sum", "elect"]),
+    st.sampled_from(["count", "weight", "sum"]),
+)
+def test_against_its_formula(
+    family: list[torch.Tensor], seed: int, chances: tuple[float, float], rescale: Any, consensus: Any, average: Any
+) -> None:
+    base, changes = doubles(family)
+    density, epsilon = chances
+    weights = np.linspace(1, 0.5, len(changes))
+    kept = np.stack(
+        [
+            w * plainly(change, drawn(seed, k, base.shape), density, epsilon, rescale)
+            for k, (change, w) in enumerate(zip(changes, weights, strict=True))
+        ]
+    )
+    total = elected_mean(kept, weights, average) if consensus == "elect" else kept.sum(axis=0)
+    method = Della(
+        density=density, epsilon=epsilon, scale=0.7, weights=tuple(weights), rescale=rescale, consensus=consensus,
+        average=average,
+    )  # fmt: skip
+    holds("merging", method, family, base + 0.7 * total, seed=seed, roundings=32)

@@ -1,13 +1,17 @@
-"""RAM by hand; `tests/data/mergekit.json` has mergekit's own result."""
+"""RAM by hand and against its formula in float64; `tests/data/mergekit.json` has mergekit's own result."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headstart.combination.merging.ram import Ram
 from headstart.core import Unfit
 from headstart.testing.combination_merging import any_context
+from models_on_a_grid import doubles, families, holds
 
 
 def run(method: Ram, *changes: list[float]) -> list[float]:
@@ -28,3 +32,11 @@ def test_what_is_not_above_epsilon_is_no_change() -> None:
 def test_changes_that_meet_nowhere_are_added() -> None:
     a, b = [1.0, 0.0, -3.0, 0.0], [0.0, 5.0, 0.0, 0.0]
     assert run(Ram(), a, b) == [x + y for x, y in zip(a, b, strict=True)]
+
+
+@given(families(), st.sampled_from([0.0, 0.3, 0.5]))
+def test_against_its_formula(family: list[torch.Tensor], epsilon: float) -> None:
+    base, changes = doubles(family)
+    moved = np.abs(changes) > epsilon
+    mean = np.where(moved, changes, 0).sum(axis=0) / np.maximum(moved.sum(axis=0), 1)
+    holds("merging", Ram(epsilon=epsilon, scale=0.7), family, base + 0.7 * mean)

@@ -1,11 +1,15 @@
-"""SCE by hand."""
+"""SCE by hand, and against its formula in float64."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from headstart.combination.merging.sce import Sce
 from headstart.testing.combination_merging import any_context
+from models_on_a_grid import doubles, families, holds
 
 
 def run(method: Sce, *changes: list[float]) -> list[float]:
@@ -31,3 +35,22 @@ def test_models_that_agree_leave_nothing_to_select() -> None:
     assert run(Sce(density=0.5), [1.0, 2.0], [1.0, 2.0]) == [0.0, 0.0]
     assert run(Sce(), [1.0, 2.0], [1.0, 2.0]) == [1.0, 2.0]
     assert run(Sce(), [0.0, 0.0], [0.0, 0.0]) == [0.0, 0.0]
+
+
+@given(families(), st.sampled_from([0.3, 0.7, 1.0]))
+def test_against_its_formula(family: list[torch.Tensor], density: float) -> None:
+    base, changes = doubles(family)
+    if density < 1:
+        spread = changes.var(axis=0).ravel()
+        order = np.argsort(-spread, kind="stable")
+        kept = int(density * np.count_nonzero(spread))
+        # of equal spreads, which rounding may put in either order, none is at the cut
+        assume(kept == 0 or spread[order[kept - 1]] > spread[order[min(kept, len(order) - 1)]] + 1e-5)
+        chosen = np.isin(np.arange(spread.size), order[:kept]).reshape(base.shape)
+        changes = changes * chosen
+    energy = np.square(changes).reshape(len(changes), -1).sum(axis=1)
+    share = (energy / max(energy.sum(), 1e-300)).reshape(-1, *[1] * base.ndim)
+    agrees = changes * np.sign(changes.sum(axis=0)) > 0
+    heard = (share * agrees).sum(axis=0)
+    wanted = base + 0.8 * (share * changes * agrees).sum(axis=0) / np.where(heard > 0, heard, 1)
+    holds("merging", Sce(density=density, scale=0.8), family, wanted, roundings=16)

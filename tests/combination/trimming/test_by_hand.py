@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +15,7 @@ from headstart.combination.trimming.pcb import Pcb
 from headstart.combination.trimming.ties import Ties
 from headstart.core import Unfit
 from headstart.testing.merges import merged
+from models_on_a_grid import doubles, elected_mean, families, holds
 
 Weights = dict[str, torch.Tensor]
 
@@ -119,3 +121,27 @@ def test_pcb_equals_the_published_formula_over_one_long_vector(clip: float) -> N
     ours = merged("trimming", Pcb(clip=clip, scale=1.0), base, tuned, tile=1 << 9)
     got = torch.cat([(ours[n] - base[n]).flatten() for n in base])
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-4)  # of float32 numbers near 1
+
+
+@given(
+    families(),
+    st.sampled_from([(0.85, 0.01), (0.5, 0.25), (0.3, 0.0), (0.9, 0.1)]),
+    st.sampled_from(["sum", "elect"]),
+    st.sampled_from(["count", "weight", "sum"]),
+)
+def test_breadcrumbs_against_a_sort(
+    family: list[torch.Tensor], shares: tuple[float, float], consensus: Any, average: Any
+) -> None:
+    base, changes = doubles(family)
+    density, outliers = shares
+    weights = np.linspace(1, 0.5, len(changes))
+    kept = np.zeros_like(changes)
+    for k, change in enumerate(changes):
+        order = np.argsort(-np.abs(change).ravel(), kind="stable")
+        middle = order[round(outliers * change.size) : round((density + outliers) * change.size)]
+        kept[k].flat[middle] = weights[k] * change.flat[middle]
+    total = elected_mean(kept, weights, average) if consensus == "elect" else kept.sum(axis=0)
+    method = Breadcrumbs(
+        density=density, outliers=outliers, scale=0.7, weights=tuple(weights), consensus=consensus, average=average
+    )
+    holds("trimming", method, family, base + 0.7 * total)

@@ -1,13 +1,19 @@
-"""DARE: its expectation and its share over many draws, and that places alone decide."""
+"""DARE: its expectation and its share over many draws, that places alone decide, and its formula in float64."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headstart.combination.trimming.dare import Dare
 from headstart.core import Unfit
 from headstart.testing.merges import merged
+from models_on_a_grid import doubles, drawn, elected_mean, families, holds
 
 
 def run(method: Dare, *changes: torch.Tensor, seed: int = 3, name: str = "w", tile: int = 1 << 18) -> torch.Tensor:
@@ -55,3 +61,31 @@ def test_settings_are_checked() -> None:
         Dare(density=0.0)
     with pytest.raises(Unfit, match="`density` has 2 numbers, and there are 1"):
         run(Dare(density=(0.1, 0.2)), torch.ones(2))
+
+
+@given(
+    families(),
+    st.integers(0, 99),
+    st.sampled_from([0.2, 0.5, 1.0]),
+    st.sampled_from(["chance", "l1", "none"]),
+    st.sampled_from(["sum", "elect"]),
+    st.sampled_from(["count", "weight", "sum"]),
+)
+def test_against_its_formula(
+    family: list[torch.Tensor], seed: int, density: float, rescale: Any, consensus: Any, average: Any
+) -> None:
+    base, changes = doubles(family)
+    weights = np.linspace(1, 0.5, len(changes))
+    kept = np.zeros_like(changes)
+    for k, change in enumerate(changes):
+        kept[k] = change * (drawn(seed, k, base.shape) < density)
+        if rescale == "chance":
+            kept[k] /= density
+        elif rescale == "l1" and kept[k].any():
+            kept[k] *= np.abs(change).sum() / np.abs(kept[k]).sum()
+        kept[k] *= weights[k]
+    total = elected_mean(kept, weights, average) if consensus == "elect" else kept.sum(axis=0)
+    method = Dare(
+        density=density, scale=0.7, weights=tuple(weights), rescale=rescale, consensus=consensus, average=average
+    )
+    holds("trimming", method, family, base + 0.7 * total, seed=seed, roundings=32)
