@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "execution": {"core", "numerics", "io", "inventory", "catalogue"},
     **{stage: {"core", "numerics", "io", "execution", "inventory", "catalogue"} for stage in STAGES},
     "evidence": {"core", "numerics", "catalogue"},
-    "testing": {"core", "numerics", "execution", "catalogue"},
+    "testing": {"core", "numerics", "io", "execution", "catalogue"},  # what a merge gives follows from no file's layout
 }
 METHOD = {"core", "numerics"}
 TRAINING_DOOR = "headstart.execution.fit"  # the one other door of methods that train
