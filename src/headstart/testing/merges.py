@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import random
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from headstart.core import TensorContext
-from headstart.numerics.stream import Kind, Made, Memory, Part, run
+from headstart.io import safetensors_files, shards
+from headstart.numerics.stream import Kind, Made, Memory, Part, Stopped, run
 
 Law = Callable[..., None]
 CODES = {torch.float32: ("F32", 4), torch.float64: ("F64", 8), torch.bfloat16: ("BF16", 2), torch.float16: ("F16", 2)}
@@ -36,16 +41,20 @@ def merged(
     seed: int = 0,
 ) -> Weights:  # fmt: skip
     """All tensors merged in memory, by the engine that does it on disk."""
-    made = [
+    out = Memory({n: torch.empty_like(w) for n, w in base.items()})
+    readers = [Memory(base), *map(Memory, tuned)]
+    run(_made(kind, method, base, tuned), readers, out, seed=seed, threads=threads, tile=tile)
+    return out.tensors
+
+
+def _made(kind: Kind, method: Any, base: Weights, tuned: Sequence[Weights]) -> list[Made]:
+    return [
         Made(
             n, *CODES[w.dtype], tuple(w.shape), Part(0, n, CODES[w.dtype][0]),
             tuple(Part(k + 1, n, CODES[t[n].dtype][0]) for k, t in enumerate(tuned)), kind, method,
         )
         for n, w in base.items()
     ]  # fmt: skip
-    out = Memory({n: torch.empty_like(w) for n, w in base.items()})
-    run(made, [Memory(base), *map(Memory, tuned)], out, seed=seed, threads=threads, tile=tile)
-    return out.tensors
 
 
 def same(a: Weights, b: Weights) -> bool:
@@ -97,6 +106,61 @@ def pieces_change_no_bit(kind: Kind, method: Any, seed: int) -> None:
     base, *tuned = draw(method, seed, torch.bfloat16, a=(90, 300), b=(7,))
     whole = merged(kind, method, base, tuned, seed=seed)
     assert same(merged(kind, method, base, tuned, threads=2, tile=1 << 13, seed=seed), whole)
+
+
+def files_and_restarts_change_no_bit(kind: Kind, method: Any, seed: int) -> None:
+    """Nor is how weights are spread over files, or that a merge was stopped on its way and went on."""
+    base, *tuned = draw(method, seed, torch.bfloat16, a=(9, 30), b=(7,), c=(12, 4), d=(), e=(3, 5))
+    made, chance = _made(kind, method, base, tuned), random.Random(seed)
+    left = [chance.randrange(1, sum(m.bytes for m in made))]  # bytes until it is stopped
+
+    def stopped(more: int) -> bool:
+        left[0] -= more
+        return left[0] > 0
+
+    with tempfile.TemporaryDirectory() as held, ExitStack() as stack:
+        inputs = [_saved(Path(held, str(k)), one, chance) for k, one in enumerate((base, *tuned))]
+        readers = [stack.enter_context(one) for one in inputs]
+        out, layout = Path(held, "out"), _spread(base, chance)
+        out.mkdir()
+        try:
+            with shards.ShardWriter(out, layout) as writer:
+                run(made, readers, writer, seed=seed, threads=1, tile=64, report=stopped)
+        except Stopped:
+            pass
+        with shards.ShardWriter(out, layout) as writer:
+            run(made, readers, writer, done=writer.done, seed=seed, threads=1)
+            writer.complete()
+        assert same(_loaded(out, base), merged(kind, method, base, tuned, seed=seed))
+
+
+def _spread(weights: Weights, chance: random.Random) -> list[shards.Shard]:
+    """Files of one tensor each, of some, or one file of all, in some order."""
+    planned = [shards.Planned(n, CODES[w.dtype][0], tuple(w.shape)) for n, w in weights.items()]
+    return shards.laid_out(chance.sample(planned, len(planned)), chance.choice([1, 200, 10**9]))
+
+
+def _saved(folder: Path, weights: Weights, chance: random.Random) -> shards.Checkpoint:
+    folder.mkdir()
+    for shard in _spread(weights, chance):
+        data = bytearray(shard.header.ljust(shard.bytes))
+        for name, start in shard.places.items():
+            held = weights[name].reshape(-1).view(torch.uint8).numpy().tobytes()
+            data[start : start + len(held)] = held
+        (folder / shard.name).write_bytes(data)
+    return _checkpoint(folder)
+
+
+def _checkpoint(folder: Path) -> shards.Checkpoint:
+    return shards.Checkpoint({e.name: e for e in safetensors_files.entries(sorted(folder.glob("*.safetensors")))})
+
+
+def _loaded(folder: Path, like: Weights) -> Weights:
+    found = {n: torch.empty_like(w) for n, w in like.items()}
+    with _checkpoint(folder) as checkpoint:
+        for name, weight in found.items():
+            checkpoint.read(name, 0, weight.reshape(-1).view(torch.uint8).numpy())
+    return found
 
 
 def mixed_types(kind: Kind, method: Any, seed: int) -> None:
@@ -171,7 +235,10 @@ def of_kind(kind: Kind) -> tuple[list[Law], dict[str, Law]]:
     def bound(law: Law) -> Law:
         return functools.update_wrapper(functools.partial(law, kind), law)
 
-    always = (shape_and_dtype, repeatable, no_change_no_change, pieces_change_no_bit, mixed_types)
+    always = (
+        shape_and_dtype, repeatable, no_change_no_change, pieces_change_no_bit, files_and_restarts_change_no_bit,
+        mixed_types,
+    )  # fmt: skip
     claims = (
         source_order, agreement, one_model, scale_zero, sign_symmetry, base_is_left_out, seeds_differ,
     )  # fmt: skip
