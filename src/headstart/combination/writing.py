@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ def write(
     staging = _staging(identity, out, shard_bytes)
     how = atomic.twins(out.parent) if plan.apart else "link"
     _room_for(bytes_on_disk(plan, how), out, staging)
-    with _locked(staging, out):
+    with _locked(staging, out, overwrite=overwrite):
         try:
             with ExitStack() as stack:
                 readers = [stack.enter_context(adapted.reader(f)) for f in plan.folders]
@@ -82,11 +82,13 @@ def write(
             receipt = _receipt(plan, identity, crew, time.perf_counter() - began, how, loaded)
             with atomic.writing(staging):
                 (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
-            atomic.sync_tree(staging)
-            atomic.swap_in(staging, out)
-            _protect(out, layout, how)
-            (out / LOCK).unlink()  # held until now: nobody begins in the folder while it moves
-            atomic.sync(out.parent)
+            with atomic.writing(staging):
+                atomic.sync_tree(staging)
+            with atomic.writing(out.parent), _alone(out.parent):
+                atomic.swap_in(staging, out)
+                _protect(out, layout, how)
+                (out / LOCK).unlink()  # held until now: nobody begins in the folder while it moves
+                atomic.sync(out.parent)
         except Problem:
             shutil.rmtree(staging, ignore_errors=True)
             raise
@@ -157,18 +159,35 @@ def _room_for(needed: int, out: Path, staging: Path) -> None:
 
 
 @contextmanager
-def _locked(staging: Path, out: Path) -> Iterator[None]:
-    """Nobody else writes to the same place; unfinished merges into it that nobody works on are removed."""
-    from headstart.io.atomic import PART, writing
+def _alone(folder: Path) -> Iterator[None]:
+    """One merge at a time begins or ends in a folder, so that no two of them find a place in it free."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems lock no folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
-    with writing(out.parent):
+
+@contextmanager
+def _locked(staging: Path, out: Path, *, overwrite: bool) -> Iterator[None]:
+    """Nobody else writes to the same place; unfinished merges into it that nobody works on are removed."""
+    from headstart.io.atomic import PART, refuse_occupied, writing
+
+    with writing(out.parent), _alone(out.parent):
+        refuse_occupied(out, overwrite=overwrite)
         for old in out.parent.glob(f"{PART}{glob_quoted(out.name[:40])}-" + "[0-9a-f]" * 12):
             if old != staging and old.is_dir() and _free(old, out):
                 shutil.rmtree(old, ignore_errors=True)
         staging.mkdir(exist_ok=True)
         handle = os.open(staging / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _take(handle, out)
+        except Refused:
+            os.close(handle)
+            raise
     try:
-        _take(handle, out)
         yield
     finally:
         os.close(handle)

@@ -199,7 +199,7 @@ class ShardWriter:
                 handle = os.open(self.folder / shard.path, os.O_RDWR | os.O_CREAT, 0o666)
                 self._handles[shard.path] = handle
                 os.ftruncate(handle, shard.bytes)
-                os.pwrite(handle, shard.header, 0)
+                _put(handle, memoryview(shard.header), 0)
         return self
 
     def __exit__(
@@ -216,10 +216,9 @@ class ShardWriter:
         """Puts bytes at byte `start` of the tensor."""
         if not data.nbytes:
             return
-        shard, view, done = self._of[name], memoryview(data).cast("B"), 0
+        shard = self._of[name]
         with writing(self.folder):
-            while done < len(view):
-                done += os.pwrite(self._handles[shard.path], view[done:], shard.places[name] + start + done)
+            _put(self._handles[shard.path], memoryview(data).cast("B"), shard.places[name] + start)
 
     def finish(self, name: str, size: int) -> None:
         """Says that all `size` bytes of a tensor were written, so that it need not be written again."""
@@ -273,3 +272,10 @@ class ShardWriter:
                 name = json.loads(line)
                 if name in self._of:
                     yield name
+
+
+def _put(handle: int, data: memoryview, start: int) -> None:
+    """All of it, where the disk takes only a part at a time."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(handle, data[done:], start + done)
