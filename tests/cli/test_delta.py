@@ -42,6 +42,9 @@ def test_every_command_prints_a_document_that_fits_its_schema(shelf: Path, shell
     assert (said.code, "density is 2.0" in said.err) == (1, True)
     fits(shell("delta", "apply", "mails.safetensors", shelf / "base", "--out", "back", "--json"), "delta-apply")
     assert (tmp_path / "back" / "model.safetensors").is_file()
+    shell("delta", "diff", shelf / "base", shelf / "mails", "--out", "c")
+    said = shell("delta", "revert", "c", shelf / "mails", "--out", "base", "--json")
+    assert fits(said, "delta-revert")["out"] == str(tmp_path / "base")
 
 
 def test_people_are_told_in_tables_and_a_last_line(shelf: Path, shell: Shell, tmp_path: Path) -> None:
@@ -52,6 +55,8 @@ def test_people_are_told_in_tables_and_a_last_line(shelf: Path, shell: Shell, tm
     said = shell("delta", "apply", "d.safetensors", shelf / "mails", "--out", "out")
     assert said.code == 1
     assert "made from another base" in said.err
+    said = shell("delta", "revert", "d.safetensors", shelf / "mails", "--out", "again")
+    assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'again'}` (")
     assert shell("delta").code == 2
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,69 @@ def test_applied_it_is_the_fine_tune_bit_for_bit(shelf: Path, tmp_path: Path) ->
     config = json.loads((back / "config.json").read_text())
     assert config["id2label"] == {"0": "low", "1": "mid", "2": "high"}
     assert store.fingerprint(model_folders.read(back)) == made.delta.facts["tuned_weights"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_base_comes_back_from_the_fine_tune(dtype: torch.dtype, shelf: Path, tmp_path: Path) -> None:
+    base = {n: v.to(dtype) for n, v in load_file(shelf / "base" / "model.safetensors").items()}
+    far = {n: v.to(dtype) for n, v in load_file(shelf / "mails" / "model.safetensors").items()}
+    near = {f"bert.{n}": v * torch.tensor(1.25).to(v.dtype) for n, v in base.items()}  # no number more than doubles
+    heads = {n: v for n, v in far.items() if not n.startswith("bert.")}
+    for name, weights in (("base", base), ("mails", far), ("near", {**near, **heads})):
+        shutil.copytree(shelf / ("base" if name == "base" else "mails"), tmp_path / name)
+        save_file(weights, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+    for name, weights in (("near", near), ("mails", far)):
+        made = deltas.diff(tmp_path / "base", tmp_path / name, out=tmp_path / f"{name}.safetensors")
+        assert not made.delta.gone
+        back = deltas.revert(made.where, tmp_path / name, out=tmp_path / f"{name}-base")
+        found = load_file(back.where / "model.safetensors")
+        assert found.keys() == base.keys()  # the head is left out
+        assert {v.dtype for v in found.values() if v.is_floating_point()} == {dtype}
+        assert back.exact == all(torch.equal(found[n], v) for n, v in base.items())
+        for key, value in base.items():
+            room = torch.finfo(dtype).eps * (value.double().abs() + weights[f"bert.{key}"].double().abs())
+            assert ((found[key].double() - value.double()).abs() <= room).all(), key
+        told = json.loads((back.where / "config.json").read_text())
+        assert told == json.loads((shelf / "base" / "config.json").read_text())
+        assert back.exact or name == "mails"  # what moved little comes back to the bit
+
+
+def test_a_base_of_another_type_comes_back_in_it(shelf: Path, tmp_path: Path) -> None:
+    base = {n: v.bfloat16() for n, v in load_file(shelf / "base" / "model.safetensors").items()}
+    shutil.copytree(shelf / "base", tmp_path / "half")
+    save_file(base, tmp_path / "half" / "model.safetensors", metadata={"format": "pt"})
+    deltas.diff(tmp_path / "half", shelf / "mails", out=tmp_path / "d")
+    back = deltas.revert(tmp_path / "d", shelf / "mails", out=tmp_path / "again")
+    assert {v.dtype for v in load_file(back.where / "model.safetensors").values()} == {torch.bfloat16}
+    assert back.exact  # float32 has room for changes of bfloat16
+
+
+def test_what_a_delta_has_forgotten_is_not_taken_back(shelf: Path, tmp_path: Path) -> None:
+    weights = load_file(shelf / "mails" / "model.safetensors")
+    matrix = "bert.encoder.layer.0.attention.self.query.weight"
+    less = {n: v for n, v in weights.items() if n != matrix}
+    other = {**weights, matrix: weights[matrix].half()}
+    for name, held in (("less", less), ("other", other)):
+        shutil.copytree(shelf / "mails", tmp_path / name)
+        save_file(held, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+    deltas.diff(shelf / "base", shelf / "mails", out=tmp_path / "d")
+    deltas.diff(shelf / "base", tmp_path / "less", out=tmp_path / "of-less")
+    deltas.diff(shelf / "base", tmp_path / "other", out=tmp_path / "of-other", exact=True)
+    deltas.compress(tmp_path / "d", "int8", out=tmp_path / "small")
+    held = store.read(tmp_path / "d")
+    masks = {n: forms.masked(c.values > 0) if isinstance(c, forms.Dense) else c for n, c in held.changes.items()}
+    store.write(replace(held, changes=masks), tmp_path / "masked")
+    cases = [
+        ("d", shelf / "chats", "taken from another fine-tune than `chats`"),
+        ("of-less", tmp_path / "less", r"`encoder\.layer\.0\.attention\.self\.query\.weight` of the base is not in"),
+        ("of-other", tmp_path / "other", "was replaced as a whole"),
+        ("small", shelf / "mails", "does not tell the fine-tune"),
+        ("masked", shelf / "mails", "is of the form `masked`"),
+    ]
+    for delta, tuned, said in cases:
+        with pytest.raises(Refused, match=said):
+            deltas.revert(tmp_path / delta, tuned, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_another_base_is_refused(shelf: Path, tmp_path: Path) -> None:

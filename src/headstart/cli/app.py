@@ -980,6 +980,21 @@ def delta_apply(
     merging.made_folder(apply(file, base, out=out, overwrite=overwrite, cache=_hashes()), machine=json)
 
 
+@changes.command("revert")
+def delta_revert(
+    file: DeltaFile,
+    tuned: Annotated[str, typer.Argument(help="folder of the fine-tune that it was taken from")],
+    out: Out,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    json: Json = False,
+) -> None:
+    """Make the base again from its fine-tune."""
+    from headstart.cli import merging
+    from headstart.combination.deltas import revert
+
+    merging.reverted(revert(file, tuned, out=out, overwrite=overwrite, cache=_hashes()), machine=json)
+
+
 @changes.command("info")
 def delta_info(file: DeltaFile, json: Json = False) -> None:
     """What a delta holds, and of which base it is."""

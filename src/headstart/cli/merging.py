@@ -11,7 +11,7 @@ from headstart.cli.printing import draw, emit, facts, number, saved, table, warn
 from headstart.core import Unfit
 
 if TYPE_CHECKING:
-    from headstart.combination.deltas import Written
+    from headstart.combination.deltas import Reverted, Written
     from headstart.combination.forecasts import Forecast
     from headstart.combination.merging import Merged, Targets
     from headstart.combination.plans import Plan
@@ -265,6 +265,14 @@ def made_folder(where: Path, *, machine: bool) -> None:
         emit({"out": str(where)})
         return
     saved(f"saved `{where}`")
+
+
+def reverted(made: Reverted, *, machine: bool) -> None:
+    if machine:
+        emit({"out": str(made.where), "exact": made.exact})
+        return
+    how = "bit for bit the base" if made.exact else "the base within one rounding"
+    saved(f"saved `{made.where}` ({how})")
 
 
 def _labels(folders: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Deltas as files: taken from two models, applied to a base, made smaller, compared, added, and cut into parts."""
+"""Deltas as files: taken from two models, applied and taken back, made smaller, compared, added, and cut into parts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from headstart.io.model_folders import ModelFolder
+    from headstart.io.shards import Planned
     from headstart.numerics.delta import Delta, Form
 
 COMPRESSIONS = ("sparse:DENSITY", "lowrank:RANK", "onebit", "onebit:rows", "int8", "int4")
@@ -29,6 +30,14 @@ class Written:
     delta: Delta
     where: Path
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """The base as it was made again. exact: whether its weights are the base's, bit for bit."""
+
+    where: Path
+    exact: bool
 
 
 def diff(
@@ -61,7 +70,8 @@ def diff(
     facts = {
         "method": "diff", "exact": exact, "base": root.name, "tuned": model.name, "headstart": __version__,
         "tuned_weights": deltas.fingerprint(model, cache=cache), "tensors": {n: theirs.get(n) for n in model.tensors},
-        "config": dict(model.config), "main": model.main,
+        "config": dict(model.config), "main": model.main, "base_config": dict(root.config),
+        "base_types": {b: t for n, b in theirs.items() if (t := root.tensors[b].dtype) != model.tensors[n].dtype},
     }  # fmt: skip
     gone = tuple(n for n in root.tensors if n not in theirs.values())
     return _written(Delta(deltas.fingerprint(root, cache=cache), changes, gone, facts), out)
@@ -75,7 +85,7 @@ def apply(
     Raises `Refused` for another base than the delta's, by its fingerprint. Peak memory is the delta's, and one
     tensor's.
     """
-    from headstart.io import atomic, deltas, model_folders, shards
+    from headstart.io import deltas, model_folders, shards
     from headstart.numerics.delta import Whole, applied, shape_of
     from headstart.numerics.stream import FLOATS
 
@@ -104,19 +114,55 @@ def apply(
                     fix="make the delta again",
                 )
             planned.append(shards.Planned(name, entry.dtype, entry.shape, shards.folder_of(name)))
-    place = Path(out).expanduser().absolute()
-    with atomic.new_folder(place, overwrite=overwrite) as staging:
-        with shards.ShardWriter(staging, shards.laid_out(planned, shards.SHARD_BYTES)) as writer:
-            for one in planned:
-                change, source = held.changes.get(one.name), theirs.get(one.name)
-                before = deltas.tensor(root, source) if source is not None else None
-                made = before if change is None else applied(change, before)
-                assert made is not None  # checked above
-                writer.write(one.name, 0, _raw(made))
-                writer.finish(one.name, one.bytes)
-            writer.complete()
-        _files(held, root, staging)
-    return place
+
+    def made(name: str) -> torch.Tensor:
+        change, source = held.changes.get(name), theirs.get(name)
+        before = deltas.tensor(root, source) if source is not None else None
+        found = before if change is None else applied(change, before)
+        assert found is not None  # checked above
+        return found
+
+    return _folder(Path(out), planned, made, root, held.facts.get("config"), overwrite)
+
+
+def revert(
+    delta: str | Path, tuned: str | Path, *, out: str | Path, overwrite: bool = False, cache: Path | None = None
+) -> Reverted:
+    """The base that a delta was taken from, out of the fine-tune, as a new folder with the fine-tune's other files.
+
+    Bit for bit where no subtraction rounded, and for every tensor that did not change; each other number within
+    eps · (|base| + |tuned|) of the stored type. Tensors that the base has not, such as a new head, are left out.
+
+    Raises `Refused` for another fine-tune than the delta's, by its fingerprint, and for a delta that does not hold what
+    the base was: of tensors that were replaced as a whole or left out, and of smaller forms. Peak memory is the
+    delta's, and one tensor's.
+    """
+    from headstart.io import deltas, model_folders, shards
+    from headstart.numerics.delta import reverted
+    from headstart.numerics.stream import FLOATS
+
+    held, model = deltas.read(delta), model_folders.read(tuned)
+    config, types = _of_the_base(held)
+    mark = deltas.fingerprint(model, cache=cache)
+    if mark != held.facts["tuned_weights"]:
+        raise Refused(
+            f"the delta was taken from another fine-tune than `{model.name}`",
+            where=f"delta of {str(held.facts['tuned_weights'])[:12]}, weights {mark[:12]}",
+            fix="name the model that it was taken from; `headstart delta info` says what is known of it",
+        )
+    theirs = _names_back(held, model)
+    planned = []
+    for name, source in theirs.items():
+        entry = model.tensors[source]
+        planned.append(shards.Planned(name, types.get(name, entry.dtype), entry.shape, shards.folder_of(name)))
+    codes = {one.name: one.dtype for one in planned}
+
+    def made(name: str) -> torch.Tensor:
+        change, after = held.changes.get(theirs[name]), deltas.tensor(model, theirs[name])
+        return after if change is None else reverted(change, after, FLOATS[codes[name]])
+
+    place = _folder(Path(out), planned, made, model, config, overwrite)
+    return Reverted(place, deltas.fingerprint(model_folders.read(place)) == held.base)
 
 
 def compress(delta: str | Path, form: str, *, out: str | Path) -> Written:
@@ -263,14 +309,15 @@ def described(delta: Delta, size: int) -> dict[str, Any]:
         row[0] += 1
         row[1] += math.prod(shape_of(change))
         row[2] += bytes_of(change)
-    known = {k: v for k, v in delta.facts.items() if k not in ("tensors", "config")}
+    known = {k: v for k, v in delta.facts.items() if k not in ("tensors", "config", "base_config", "base_types")}
     listed = [{"form": f, "tensors": t, "entries": n, "bytes": b} for f, (t, n, b) in sorted(rows.items())]
     return {"base": delta.base, "bytes": size, "forms": listed, "gone": list(delta.gone), "facts": known}
 
 
 def _derived(made: Delta, out: str | Path, method: str, **told: Any) -> Written:
     """A delta made of another, whose facts it keeps but for those that are no longer true."""
-    kept = {k: v for k, v in made.facts.items() if k not in ("exact", "tuned_weights")}
+    untrue = ("exact", "tuned_weights", "base_config", "base_types")  # which serve to take the very change back
+    kept = {k: v for k, v in made.facts.items() if k not in untrue}
     return _written(replace(made, facts={**kept, **told, "method": method, "of": made.facts.get("method")}), out)
 
 
@@ -358,12 +405,74 @@ def _raw(tensor: torch.Tensor) -> Any:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
-def _files(delta: Delta, root: ModelFolder, staging: Path) -> None:
-    """The base's files, and the configuration of the model that the delta was made from."""
-    from headstart.io.atomic import dumps
-    from headstart.io.model_folders import carry
+def _folder(
+    out: Path, planned: Sequence[Planned], made: Callable[[str], torch.Tensor], model: ModelFolder, config: Any,
+    overwrite: bool,
+) -> Path:  # fmt: skip
+    """Tensors as a new folder, with the model's files and the configuration that is told."""
+    from headstart.io import atomic, model_folders, shards
 
-    carry(root, staging)
-    config = delta.facts.get("config")
-    if isinstance(config, dict) and config:
-        (staging / root.main / "config.json").write_text(dumps(config), encoding="utf-8")
+    place = out.expanduser().absolute()
+    with atomic.new_folder(place, overwrite=overwrite) as staging:
+        with shards.ShardWriter(staging, shards.laid_out(planned, shards.SHARD_BYTES)) as writer:
+            for one in planned:
+                writer.write(one.name, 0, _raw(made(one.name)))
+                writer.finish(one.name, one.bytes)
+            writer.complete()
+        model_folders.carry(model, staging)
+        if isinstance(config, dict) and config:
+            (staging / model.main / "config.json").write_text(atomic.dumps(config), encoding="utf-8")
+    return place
+
+
+def _of_the_base(delta: Delta) -> tuple[dict[str, Any], dict[str, str]]:
+    """The base's configuration, and its types where the fine-tune has others. `Refused` where the delta lacks them."""
+    known = ("tuned_weights", "base_config", "base_types", "tensors")
+    if any(key not in delta.facts for key in known):
+        method = delta.facts.get("method")
+        raise Refused(
+            "the delta does not tell the fine-tune and the base that it lies between",
+            where=f"a delta by `{method}`" if method != "diff" else "a delta of an earlier version",
+            fix="only what `headstart delta diff` takes can be taken back: name that file, or keep the base",
+        )
+    config, types, names = (delta.facts[key] for key in known[1:])
+    if not isinstance(config, dict) or not isinstance(names, dict) or not isinstance(types, dict):
+        raise Unfit("the delta's facts are none", where="delta revert", fix="make the delta again")
+    return config, {str(n): str(t) for n, t in types.items()}
+
+
+def _names_back(delta: Delta, model: ModelFolder) -> dict[str, str]:
+    """Name in the base -> name in the fine-tune. Raises `Refused` for what the delta has forgotten, by name."""
+    from headstart.numerics.delta import Whole, needs_base
+
+    if delta.gone:
+        raise Refused(
+            f"`{delta.gone[0]}` of the base is not in the fine-tune, and the delta does not hold it",
+            where=f"delta revert: {len(delta.gone)} tensors are gone",
+            fix="keep the base: it cannot be made again from this fine-tune",
+        )
+    told = {str(n): str(b) for n, b in delta.facts["tensors"].items() if b is not None}
+    for name in told:
+        change = delta.changes.get(name)
+        if name not in model.tensors:
+            raise Unfit(
+                f"the delta names {ascii(name)[:80]}, which its fine-tune has not",
+                where="delta revert",
+                fix="make the delta again",
+            )
+        if isinstance(change, Whole):
+            raise Refused(
+                f"`{name}` was replaced as a whole, and the delta does not hold what it was",
+                where="delta revert",
+                fix="take the delta without --exact, which keeps changes; with other shapes or types, keep the base",
+            )
+        if change is not None and needs_base(change):
+            raise Refused(
+                f"the change of `{name}` is of the form `{type(change).__name__.lower()}`, which forgets what it was",
+                where="delta revert",
+                fix="take the delta of the two models with `headstart delta diff`, or keep the base",
+            )
+    found: dict[str, str] = {}
+    for name, base in told.items():
+        found.setdefault(base, name)  # two names where the fine-tune stores twice what the base ties
+    return found

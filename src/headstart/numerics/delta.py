@@ -219,6 +219,24 @@ def applied(form: Form, base: torch.Tensor | None) -> torch.Tensor:
     return torch.where(change == 0, wide, wide + change).to(base.dtype)  # minus zero stays what it is
 
 
+def reverted(form: Form, tuned: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The base's tensor, in its type; rounded once. `Unfit` for forms that do not hold what the base was.
+
+    To the bit where no subtraction rounds: of changes in the base's own type those that left a number between its half
+    and its double. Elsewhere within eps · (|base| + |tuned|) of the stored type.
+
+    >>> reverted(Dense(torch.tensor([0.5])), torch.tensor([1.5]), torch.float32).tolist()
+    [1.0]
+    """
+    if isinstance(form, Whole):
+        raise Unfit("a tensor that is kept whole does not hold the base's", where="delta", fix="keep the base")
+    if needs_base(form):
+        raise _bound(form, "taken back")
+    wide = torch.float64 if torch.float64 in (tuned.dtype, dtype) else torch.float32
+    change = dense(form, tuned.to(wide))
+    return torch.where(change == 0, tuned.to(wide), tuned.to(wide) - change).to(dtype)
+
+
 def _made(form: Form, base: torch.Tensor) -> torch.Tensor:
     """Tuned tensors of the forms that depend on the base, before they are rounded."""
     if isinstance(form, Whole):
