@@ -16,6 +16,7 @@ from . import scratch, tiles
 Array = np.ndarray[Any, Any]
 
 Average = Literal["count", "weight", "sum"]
+Elect = Literal["weighted", "plain"]
 
 
 def elected(changes: Sequence[torch.Tensor], undecided: float = 0.0) -> torch.Tensor:
@@ -45,7 +46,8 @@ def agreeing(
     total, count = (scratch.empty(len(wanted), wanted.dtype) for _ in range(2))
     total[:], count[:] = 0, 0
     for change, weight in zip(changes, weights, strict=True):
-        tiles.agree(_flat(change), wanted, wanted.dtype.type(weight if average == "weight" else 1), total, count)
+        one, divisor = wanted.dtype.type(1), wanted.dtype.type(weight if average == "weight" else 1)
+        tiles.agree(_flat(change), wanted, one, divisor, total, count)
     if average != "sum":
         tiles.divide(total, count)
     return torch.from_numpy(total).view(sign.shape)
@@ -53,26 +55,29 @@ def agreeing(
 
 def trimmed_mean(
     base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]], weights: Sequence[float],
-    undecided: float, average: Average,
+    undecided: float, average: Average, elect: Elect = "weighted",
 ) -> torch.Tensor:  # fmt: skip
     """`agreeing` of the changes that are left of a trim, in one go.
 
-    cuts: for each model, the size above which its changes stay, and how many of those with that size (-1 all).
+    cuts: for each model, the size above which its changes stay, and how many of those with that size (-1 all). elect:
+    whether the changes have their weights already when signs are elected, or in the mean alone.
     """
     b, models, thresholds, quotas, kind = _prepared(base, tuned, cuts)
     out = scratch.empty(len(b), kind)
     divisors = np.asarray(weights if average == "weight" else [1.0] * len(tuned), kind)
-    weighted = np.asarray(weights, kind)
-    tiles.trimmed_mean(b, models, thresholds, quotas, weighted, kind.type(undecided), divisors, average == "sum", out)
+    ones, weighted = np.ones(len(tuned), kind), np.asarray(weights, kind)
+    votes, factors = (weighted, ones) if elect == "weighted" else (ones, weighted)
+    sign, summed = kind.type(undecided), average == "sum"
+    tiles.trimmed_mean(b, models, thresholds, quotas, votes, sign, factors, divisors, summed, out)
     return torch.from_numpy(out).view(base.shape)
 
 
 def trimmed_signs(
-    base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]], weights: Sequence[float]
+    base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]], votes: Sequence[float]
 ) -> int:
-    """The sum over all entries of the elected signs of the changes that are left of a trim."""
+    """The sum over all entries of the signs that the changes left of a trim elect, each times its vote."""
     b, models, thresholds, quotas, kind = _prepared(base, tuned, cuts)
-    return int(tiles.trimmed_signs(b, models, thresholds, quotas, np.asarray(weights, kind)))
+    return int(tiles.trimmed_signs(b, models, thresholds, quotas, np.asarray(votes, kind)))
 
 
 def _prepared(

@@ -202,11 +202,11 @@ def signs(x: Array, undecided: Any) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def agree(change: Array, sign: Array, divisor: Any, total: Array, count: Array) -> None:
-    """Where the change has the sign it is added to the total, and the divisor to the count."""
+def agree(change: Array, sign: Array, factor: Any, divisor: Any, total: Array, count: Array) -> None:
+    """Where the change has the sign, factor · change is added to the total, and the divisor to the count."""
     for i in range(total.size):
         agrees = change[i] * sign[i] > 0
-        total[i] += change[i] if agrees else 0
+        total[i] += factor * change[i] if agrees else 0
         count[i] += divisor if agrees else 0
 
 
@@ -236,8 +236,8 @@ def _trim(x: Array, base: Array, threshold: Any, quota: int, weight: Any, out: A
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def trimmed_signs(base: Array, models: Any, thresholds: Array, quotas: Array, weights: Array) -> int:
-    """The sum over all entries of the sign of the sum of the models' trimmed and weighted changes."""
+def trimmed_signs(base: Array, models: Any, thresholds: Array, quotas: Array, votes: Array) -> int:
+    """The sum over all entries of the sign of the sum of the models' trimmed changes, each times its vote."""
     left, found = quotas.copy(), 0
     room, sums = np.empty(BLOCK, base.dtype), np.empty(BLOCK, base.dtype)
     for start in range(0, base.size, BLOCK):
@@ -245,7 +245,7 @@ def trimmed_signs(base: Array, models: Any, thresholds: Array, quotas: Array, we
         change, total = room[: b.size], sums[: b.size]
         total[:] = 0
         for k in range(len(models)):
-            left[k] = _trim(models[k][start : start + BLOCK], b, thresholds[k], left[k], weights[k], change)
+            left[k] = _trim(models[k][start : start + BLOCK], b, thresholds[k], left[k], votes[k], change)
             for i in range(b.size):
                 total[i] += change[i]
         for i in range(b.size):
@@ -255,11 +255,11 @@ def trimmed_signs(base: Array, models: Any, thresholds: Array, quotas: Array, we
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def trimmed_mean(
-    base: Array, models: Any, thresholds: Array, quotas: Array, weights: Array, undecided: Any, divisors: Array,
-    plain: bool, out: Array,
+    base: Array, models: Any, thresholds: Array, quotas: Array, votes: Array, undecided: Any, factors: Array,
+    divisors: Array, plain: bool, out: Array,
 ) -> None:  # fmt: skip
-    """out: of the models' trimmed and weighted changes, those that have the sign of their sum, over their divisors'
-    sum.
+    """out: of the models' trimmed changes times their votes those that have the sign of their sum, times their factors,
+    over their divisors' sum.
 
     undecided: the sign where the sum is nothing. plain: not divided.
     """
@@ -272,14 +272,14 @@ def trimmed_mean(
         sign[:] = 0
         for k in range(len(models)):
             change = rooms[k, : b.size]
-            left[k] = _trim(models[k][start : start + BLOCK], b, thresholds[k], left[k], weights[k], change)
+            left[k] = _trim(models[k][start : start + BLOCK], b, thresholds[k], left[k], votes[k], change)
             for i in range(b.size):
                 sign[i] += change[i]
         signs(sign, undecided)
         made[:] = 0
         count[:] = 0
         for k in range(len(models)):
-            agree(rooms[k, : b.size], sign, divisors[k], made, count)
+            agree(rooms[k, : b.size], sign, factors[k], divisors[k], made, count)
         if not plain:
             divide(made, count)
 

@@ -50,6 +50,26 @@ def test_ties_takes_weights_into_election_and_mean() -> None:
     assert run(Ties(density=1.0, weights=(3, 1), average="sum"), a, b) == [3.0, 14.0]
 
 
+@given(st.integers(0, 1000), st.sampled_from([(1.0, 1.0, 1.0), (0.9, 0.1, 2.0), (1.5, -0.5, 0.25)]))
+def test_ties_by_plain_election_is_what_peft_computes(seed: int, weights: tuple[float, ...]) -> None:
+    """Against `peft.utils.merge_utils.ties` itself, which elects before it weighs."""
+    from peft.utils.merge_utils import ties
+
+    changes = list(torch.randn(3, 20, 10, generator=torch.Generator().manual_seed(seed)))
+    method = Ties(density=0.3, weights=weights, trim="tensor", elect="plain", undecided="plus")
+    ours = merged("trimming", method, {"w": torch.zeros(20, 10)}, [{"w": c} for c in changes], tile=64)["w"]
+    torch.testing.assert_close(ours, ties(changes, torch.tensor(weights), 0.3))
+    weighed = Ties(density=0.3, weights=weights, trim="tensor", undecided="plus")
+    other = merged("trimming", weighed, {"w": torch.zeros(20, 10)}, [{"w": c} for c in changes])["w"]
+    assert torch.equal(other, ours) == (len(set(weights)) == 1)  # else another election
+
+
+def test_ties_by_plain_election_with_majority_by_hand() -> None:
+    a, b = [1.0, 4.0, -6.0], [-1.0, -5.0, -6.0]
+    assert run(Ties(density=1.0, weights=(3, 1), elect="plain"), a, b) == [-1.0, -5.0, -12.0]  # the first is undecided
+    assert run(Ties(density=1.0, weights=(3, 1)), a, b) == [3.0, 12.0, -12.0]
+
+
 def test_one_threshold_holds_for_the_model_or_for_a_tensor() -> None:
     base = {"a": torch.zeros(2), "b": torch.zeros(2)}
     tuned = [{"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}]

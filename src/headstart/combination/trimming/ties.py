@@ -30,7 +30,9 @@ class Ties:
     Exactly `round(density * entries)` changes of each model are kept, of equal sizes those that come first. As in the
     paper one threshold holds for a whole model, signs are elected by the sum of the changes, and where they cancel the
     sign that more entries have is taken. trim="tensor" has a threshold for each tensor, undecided="plus" the sign that
-    mergekit takes, and average="weight" its mean, which a single model's weight does not enter.
+    mergekit takes, and average="weight" its mean, which a single model's weight does not enter. elect="plain" has the
+    weights in the mean alone: with trim="tensor" and undecided="plus" peft's formula, which keeps
+    `int(density * entries)`.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
@@ -41,6 +43,7 @@ class Ties:
     scale: float = 1.0
     weights: tuple[float, ...] = ()  # one a model; none are 1 each
     trim: Literal["model", "tensor"] = "model"
+    elect: Literal["weighted", "plain"] = "weighted"
     undecided: Literal["majority", "plus"] = "majority"
     average: Literal["count", "weight", "sum"] = "count"
 
@@ -50,19 +53,20 @@ class Ties:
     def __call__(self, survey: Survey) -> Combine:
         weights = each(self.weights, survey.models, "weights").tolist()
         densities = each(self.density, survey.models, "density").tolist()
+        votes = weights if self.elect == "weighted" else [1.0] * survey.models
         kept = survey.largest([SizeOf(k) for k in range(survey.models)], densities)
         sign = 1.0
         if self.undecided == "majority" and survey.models > 1:
 
             def signs(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
-                return torch.tensor(float(trimmed_signs(base, tuned, [c.cut(context) for c in kept], weights)))
+                return torch.tensor(float(trimmed_signs(base, tuned, [c.cut(context) for c in kept], votes)))
 
             total = float(survey.sums([signs])[0])
             sign = float((total > 0) - (total < 0))
 
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
             cuts = [c.cut(context) for c in kept]
-            change = trimmed_mean(base, tuned, cuts, weights, sign, self.average)
+            change = trimmed_mean(base, tuned, cuts, weights, sign, self.average, self.elect)
             return change.mul_(self.scale).add_(base)
 
         return combine
