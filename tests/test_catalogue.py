@@ -31,6 +31,25 @@ def test_a_hyphen_equals_an_underscore_and_aliases_are_known() -> None:
     assert catalogue.entry("adaptation.routes", "linear-probe") is catalogue.entry("adaptation.routes", "probe")
 
 
+def test_names_of_the_field_are_methods_with_their_settings() -> None:
+    for kind, name, method, consensus in (
+        ("trimming", "dare_linear", "dare", "sum"), ("trimming", "DARE-TIES", "dare", "elect"),
+        ("trimming", "breadcrumbs_ties", "breadcrumbs", "elect"), ("merging", "della_linear", "della", "sum"),
+    ):  # fmt: skip
+        made = catalogue.make(f"combination.{kind}", name)
+        assert (catalogue.name_of(made), made.consensus) == (method, consensus)
+    assert catalogue.make("combination.trimming", "dare_ties", density=0.5).density == 0.5
+    for kind, name, method in (
+        ("routing", "representation_surgery", "surgery"), ("routing", "task_tinting", "tint"),
+        ("learning", "skill_grafting", "graft"),
+    ):  # fmt: skip
+        assert catalogue.entry(f"combination.{kind}", name).name == method
+    every = {name for kind in KINDS for name in catalogue.entries(kind)}
+    assert not every & catalogue.ALIASES.keys()  # none is listed twice
+    assert every >= set(catalogue.ALIASES.values())
+    assert catalogue.IMPLIED.keys() <= catalogue.ALIASES.keys()
+
+
 def test_a_file_with_two_public_classes_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "two_at_once.py").write_text("class A: ...\nclass B: ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -28,6 +28,10 @@ GROUP = "headstart.methods"
 # other names that people know a method by, one published list
 ALIASES: dict[str, str] = {
     "average": "linear",
+    "breadcrumbs_ties": "breadcrumbs",
+    "dare_linear": "dare",
+    "dare_ties": "dare",
+    "della_linear": "della",
     "fine_tune": "full_finetune",
     "full": "full_finetune",
     "linear_probing": "linear_probe",
@@ -36,6 +40,17 @@ ALIASES: dict[str, str] = {
     "nearest_class_mean": "nmc",
     "probe": "linear_probe",
     "ramplus_tl": "ramplus",
+    "representation_surgery": "surgery",
+    "skill_grafting": "graft",
+    "task_tinting": "tint",
+}
+
+# what is set where a name means a method with a step replaced
+IMPLIED: dict[str, dict[str, Any]] = {
+    "breadcrumbs_ties": {"consensus": "elect"},
+    "dare_linear": {"consensus": "sum"},
+    "dare_ties": {"consensus": "elect"},
+    "della_linear": {"consensus": "sum"},
 }
 
 
@@ -161,6 +176,16 @@ def known_as(name: str, known: Container[str]) -> str:
     return plain if plain in known else ALIASES.get(plain, plain)
 
 
+def implied(name: str, known: Container[str]) -> dict[str, Any]:
+    """The settings that a name means, beside those of the method that it is an alias of.
+
+    >>> implied("dare-ties", {"dare"}), implied("dare", {"dare"})
+    ({'consensus': 'elect'}, {})
+    """
+    plain = _spelt(name)
+    return {} if plain in known else dict(IMPLIED.get(plain, {}))
+
+
 def _spelt(name: str) -> str:
     return name.strip().lower().replace("-", "_")
 
@@ -174,6 +199,7 @@ def make(kind: str, method: Any, **settings: Any) -> Any:
         raise Refused(reason, where=f"method `{found.name}`", fix=install_hint(found))
     cls = found.load()
     known = {f.name for f in dataclasses.fields(cls)}
+    settings = {**implied(method, entries(kind)), **settings}
     for name in settings:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -181,6 +181,8 @@ def test_who_takes_part(tuned: Family) -> None:
     assert [e.stage for e in found] == sorted((e.stage for e in found), key=["data-free", "passes", "learned"].index)
     assert {"slerp", "nuslerp", "atlas", "greedy_soup"} <= {r["name"] for r in refused}
     assert "adamerging" in {e.method for e in found}
+    named, _ = entrants(plan, ["dare-ties"], labels=False)
+    assert {(e.method, e.settings["consensus"]) for e in named} == {("dare", "elect")}
 
 
 def test_interference_by_brute_force(tuned: Family, result: Any) -> None:

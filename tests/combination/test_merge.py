@@ -229,6 +229,7 @@ def test_it_refuses_in_words(pair: tuple[Path, Path], tmp_path: Path) -> None:
         (Refused, "this is an adapter", lambda: planned([a, adapter])),
         (Refused, "holds something already", lambda: merge([a, b], out=tmp_path / "full")),
         (Unfit, "no way to merge is called `tise`", lambda: planned([a, b], "tise")),
+        (Unfit, "`passthrough` is a recipe", lambda: planned([a, b], "passthrough")),
         (Unfit, "no setting `densty`", lambda: planned([a], "ties", base=b, settings={"densty": 1})),
         (Unfit, "`density` is 'x'", lambda: planned([a], "ties", base=b, settings={"density": "x"})),
         (Unfit, "cannot be written as `bf16`", lambda: planned([a, b], dtype="bf16")),

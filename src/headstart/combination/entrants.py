@@ -64,18 +64,26 @@ def entrants(plan: Plan, methods: Sequence[str] | None, *, labels: bool) -> tupl
     """
     from headstart.combination.merging import kind_of
 
-    asked = [(kind_of(m), catalogue.known_as(m, catalogue.entries(kind_of(m)))) for m in methods or ()]
-    everything = [(kind, name) for kind in STAGES for name in catalogue.entries(kind) if name not in LEFT_OUT]
-    found, refused = [], []
-    for kind, name in asked or everything:
+    asked = [_meant(kind_of(m), m) for m in methods or ()]
+    everything: list[tuple[str, str, dict[str, Any]]] = [
+        (kind, name, {}) for kind in STAGES for name in catalogue.entries(kind) if name not in LEFT_OUT
+    ]
+    found: list[Entrant] = []
+    refused = []
+    for kind, name, implied in asked or everything:
         try:
             _check(plan, kind, name, labels)
         except Problem as problem:
             refused.append({"name": name, "why": problem.what})
             continue
-        found += [Entrant(kind, name, settings) for settings in GRID.get(name, ({},))]
+        found += [Entrant(kind, name, {**settings, **implied}) for settings in GRID.get(name, ({},))]
     order = list(dict.fromkeys(STAGES.values()))
     return sorted(found, key=lambda e: order.index(e.stage)), refused
+
+
+def _meant(kind: str, name: str) -> tuple[str, str, dict[str, Any]]:
+    known = catalogue.entries(kind)
+    return kind, catalogue.known_as(name, known), catalogue.implied(name, known)
 
 
 def _check(plan: Plan, kind: str, name: str, labels: bool) -> None:

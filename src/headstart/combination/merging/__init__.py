@@ -34,6 +34,9 @@ Targets = Mapping[str, Target] | Sequence[Target]
 ROUTING = "combination.routing"
 READ_ROWS = ("combination.matching", "combination.learning", "combination.loops", ROUTING)
 KINDS = (*STREAMS, *READ_ROWS)
+ELSEWHERE = {  # what the field calls a method, and is none here
+    "passthrough": "stack layers by a recipe with `slices`: headstart merge recipe.yaml OUT; see docs/how-to/merge.md",
+}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -348,6 +351,8 @@ def kind_of(method: Any) -> str:
 def _kind_of_name(name: str) -> str:
     known = {n: kind for kind in KINDS for n in catalogue.entries(kind)}
     plain = catalogue.known_as(name, known)
+    if plain in ELSEWHERE:
+        raise Unfit(f"`{name}` is a recipe, and no method of its own", where="merge", fix=ELSEWHERE[plain])
     if plain not in known:
         near = get_close_matches(plain, known, n=2)
         raise Unfit(
