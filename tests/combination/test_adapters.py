@@ -6,6 +6,7 @@ and 96 % (modules that are kept whole) of the adapter's effect, and of two adapt
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from headstart.combination import adapters, deltas
-from headstart.core import Problem, Refused, Unreadable
+from headstart.core import Problem, Receipt, Refused, Unfit, Unreadable
 from headstart.io import deltas as store
-from headstart.io import peft_folders
+from headstart.io import fingerprints, peft_folders
 from headstart.numerics import delta as forms
 from tiny_models import save_model
 
@@ -196,6 +197,73 @@ def test_heads_and_magnitudes_that_cannot_be_added_are_refused(base: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_heads_of_several_tasks_stay_apart_beside_the_sum_of_all_changes(base: Path, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other", "bert", head=True)  # the same body, and a head of two labels
+    weights = load_file(other / "model.safetensors")
+    weights |= {n: weights[n][:2].clone() for n in ("classifier.weight", "classifier.bias")}
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((other / "config.json").read_text())
+    config |= {"id2label": {"0": "bad", "1": "good"}, "label2id": {"bad": 0, "good": 1}}
+    (other / "config.json").write_text(json.dumps(config))
+    two = [adapter(base, tmp_path / "a" / "lora"), adapter(other, tmp_path / "b" / "lora", 1)]
+    with pytest.raises(Refused, match="is kept whole, and differs") as caught:
+        adapters.merge_adapters(two, heads="average", out=tmp_path / "out")
+    assert "--heads separate" in caught.value.fix
+    assert "--heads concatenate" in caught.value.fix
+    made = adapters.merge_adapters(two, heads="separate", weights=[0.6, 0.4], out=tmp_path / "out")
+    parts = [peft_folders.read(one) for one in two]
+    for model, folder, one in zip((base, other), ("lora", "lora-2"), parts, strict=True):
+        found = peft_folders.read(made / folder)
+        assert found.saved == ("classifier",)
+        for name, change in found.changes.items():
+            if isinstance(change, forms.Whole):
+                assert torch.equal(change.values, one.own[name].values)
+            else:
+                both = [forms.dense(p.changes[name]) for p in parts]
+                torch.testing.assert_close(forms.dense(change), 0.6 * both[0] + 0.4 * both[1], atol=1e-5, rtol=1e-5)
+        assert logits(model, made / folder).shape[1] == len(one.own["classifier.bias"].values)
+    with pytest.raises(Refused, match="has no head of its own"):
+        adapters.merge_adapters([adapter(base, tmp_path / "bare", **BARE)], heads="separate", out=tmp_path / "no")
+    with pytest.raises(Unfit, match="heads is `concatenate`"):
+        adapters.merge_adapters(two, heads="concatenate", out=tmp_path / "no")  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_adapters_of_other_labels_become_one_model_with_labels_side_by_side(base: Path, tmp_path: Path) -> None:
+    from headstart.combination.merging import merge
+
+    folders = []
+    for seed in range(2):
+        one = adapter(base, tmp_path / f"a{seed}", seed)
+        adapters.to_delta(one, base, out=tmp_path / f"d{seed}")
+        folders.append(deltas.apply(tmp_path / f"d{seed}", base, out=tmp_path / f"model{seed}"))
+        config = json.loads((folders[-1] / "config.json").read_text())
+        names = [f"{label}-{seed}" for label in ("low", "mid", "high")]
+        config |= {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
+        (folders[-1] / "config.json").write_text(json.dumps(config))
+    made = merge(folders, "linear", heads="concatenate", out=tmp_path / "all")
+    assert made.plan.labels == ("low-0", "mid-0", "high-0", "low-1", "mid-1", "high-1")
+
+
+def test_a_head_of_several_layers_is_kept(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "roberta", "roberta", head=True)
+    one = adapter(base, tmp_path / "one")
+    assert peft_folders.read(one).saved == ("classifier",)
+    made = adapters.merge_adapters([one], weights=[1.0], out=tmp_path / "merged")
+    torch.testing.assert_close(logits(base, made), logits(base, one), atol=1e-5, rtol=1e-5)
+
+
+def test_a_merged_adapter_tells_what_it_was_made_of(base: Path, tmp_path: Path) -> None:
+    two = [adapter(base, tmp_path / f"a{seed}", seed) for seed in range(2)]
+    made = adapters.merge_adapters(two, heads="average", weights=[0.6, 0.4], out=tmp_path / "out")
+    told = Receipt.from_dict(json.loads((made / "merge.json").read_text()))
+    assert told.inputs == tuple(str(one) for one in two)
+    assert (told.step, told.settings) == ("adapter merge", {"weights": [0.6, 0.4], "rank": None, "heads": "average"})
+    marks = [a["weights"] for a in told.facts["adapters"]]
+    assert marks == [fingerprints.of_file(one / peft_folders.WEIGHTS) for one in two]
+    assert len(set(marks)) == 2
+    assert told.facts["folders"] == ["."]
+
+
 def test_an_adapter_is_made_from_a_delta(base: Path, tmp_path: Path) -> None:
     one = adapter(base, tmp_path / "one", bias="all")
     adapters.to_delta(one, base, out=tmp_path / "d.safetensors")
@@ -207,8 +275,6 @@ def test_an_adapter_is_made_from_a_delta(base: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_not_understood_is_refused(base: Path, tmp_path: Path) -> None:
-    import json
-
     one = adapter(base, tmp_path / "one")
     config = json.loads((one / "adapter_config.json").read_text())
     weights = load_file(one / "adapter_model.safetensors")

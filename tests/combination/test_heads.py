@@ -175,7 +175,7 @@ def test_names_of_models_become_folders_below_the_result(tmp_path: Path) -> None
     found = sorted(p.name for p in made.where.iterdir() if p.is_dir())
     assert found == ["README.md-2", "a-x", "a-x-2", "b-x", "hidden", "merge.json-2", "model"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["deep"]
-    assert places_of([model_folders.read(folders[0], "2_Dense")], {"2_dense"}) == ["2_Dense-2"]
+    assert places_of(["2_Dense"], {"2_dense"}) == ["2_Dense-2"]
 
 
 def test_parts_beside_the_model_are_shared_too(tmp_path: Path) -> None:

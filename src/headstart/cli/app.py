@@ -67,6 +67,7 @@ class SavedHeads(StrEnum):
 
     SAME = "same"
     AVERAGE = "average"
+    SEPARATE = "separate"
 
 
 class TrimPer(StrEnum):
@@ -1121,7 +1122,7 @@ def adapter_merge(
     from headstart.combination.adapters import merge_adapters
 
     made = merge_adapters(
-        adapters, out=out, weights=_numbers(weights), rank=rank, heads=heads.value, overwrite=overwrite
+        adapters, out=out, weights=_numbers(weights), rank=rank, heads=heads.value, overwrite=overwrite, cache=_hashes()
     )
     merging.made_folder(made, machine=json)
 

@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from headstart.core import Refused, Unfit
+from headstart.core import Receipt, Refused, Unfit
+
+from .heads import places_of
+from .writing import RECEIPT
 
 if TYPE_CHECKING:
     import torch
@@ -17,39 +20,88 @@ if TYPE_CHECKING:
     from headstart.io.peft_folders import Adapter
     from headstart.numerics.delta import Form
 
-Heads = Literal["same", "average"]
+Heads = Literal["same", "average", "separate"]
+HEADS = ("same", "average", "separate")
+JOIN = (
+    "to join labels by name, make whole models of them with `headstart adapter to-delta` and `headstart delta apply`, "
+    "and type: headstart merge linear MODEL… --heads concatenate"
+)
 
 
 def merge_adapters(
     adapters: Sequence[str | Path], *, out: str | Path, weights: Sequence[float] = (), rank: int | None = None,
-    heads: Heads = "same", overwrite: bool = False,
+    heads: Heads = "same", overwrite: bool = False, cache: Path | None = None,
 ) -> Path:  # fmt: skip
     """Σ weight · change of several LoRA adapters of one base, as an adapter: exact, its rank the sum of theirs.
 
     weights: one an adapter; none are 1 / their number. rank: the nearest adapter of a smaller rank instead. heads: of
     modules that are kept whole, such as a classifier; `same` refuses those that differ, `average` takes their weighted
-    mean.
+    mean, and `separate` makes a folder for each adapter, with its own head and the sum of all changes.
 
     One adapter at weight 1 stays what it is. DoRA's magnitudes depend on the base and on the other adapters, so several
     adapters with them are refused. Raises `Refused` then, and `Unfit` for other numbers of weights than adapters.
+    `merge.json` tells what it was made of.
     """
     from headstart.io import peft_folders
     from headstart.numerics.portions import each
 
+    if heads not in HEADS:
+        raise Unfit(f"heads is `{heads}`", where="--heads", fix=f"use one of: {', '.join(HEADS)}; {JOIN}")
     read = [peft_folders.read(a) for a in adapters]
     if not read:
         raise Unfit("there is nothing to merge", where="adapter merge", fix="name one adapter or more")
     shares = each(tuple(weights), len(read), "weights", 1 / len(read)).tolist()
+    bodies = [_without_head(one) for one in read] if heads == "separate" else read
     if len(read) == 1 and shares[0] == 1 and rank is None:
-        changes: dict[str, Form] = dict(read[0].changes)
+        changes: dict[str, Form] = dict(bodies[0].changes)
     else:
-        names = dict.fromkeys(n for one in read for n in one.changes)
-        changes = {name: _sum(name, read, shares, heads, rank) for name in names}
+        names = dict.fromkeys(n for one in bodies for n in one.changes)
+        changes = {name: _sum(name, bodies, shares, heads, rank) for name in names}
     kinds = {n: k for one in read for n, k in one.kinds.items()}
     saved = tuple(dict.fromkeys(m for one in read for m in one.saved))
+    made = {"": replace(read[0], changes=changes, kinds=kinds, saved=saved)}
+    if heads == "separate":
+        places = places_of([one.name for one in read], (RECEIPT,))
+        made = {
+            place: replace(one, changes={**changes, **one.own}, kinds=kinds)
+            for place, one in zip(places, read, strict=True)
+        }
     place = Path(out).expanduser().absolute()
-    peft_folders.write(replace(read[0], changes=changes, kinds=kinds, saved=saved), place, overwrite=overwrite)
+    receipt = _receipt(adapters, read, list(made), {"weights": shares, "rank": rank, "heads": heads}, cache)
+    peft_folders.write_all(made, place, {RECEIPT: receipt.json() + "\n"}, overwrite=overwrite)
     return place
+
+
+def _without_head(adapter: Adapter) -> Adapter:
+    own = adapter.own
+    if not own:
+        raise Refused(
+            f"`{adapter.name}` keeps no module whole, and so has no head of its own",
+            where="--heads separate",
+            fix="merge it without --heads",
+        )
+    return replace(adapter, changes={n: c for n, c in adapter.changes.items() if n not in own})
+
+
+def _receipt(
+    where: Sequence[str | Path], adapters: Sequence[Adapter], folders: Sequence[str], settings: dict[str, Any],
+    cache: Path | None,
+) -> Receipt:  # fmt: skip
+    from headstart import __version__
+    from headstart.io import fingerprints, peft_folders
+
+    addresses = [Path(a).expanduser().absolute() for a in where]
+    told = [
+        {
+            "adapter": str(address), "name": one.name, "base": one.config.get("base_model_name_or_path"),
+            "weights": fingerprints.of_file(address / peft_folders.WEIGHTS, cache=cache), "saved": list(one.saved),
+        }
+        for address, one in zip(addresses, adapters, strict=True)
+    ]  # fmt: skip
+    return Receipt(
+        step="adapter merge", method="sum", settings=settings, inputs=tuple(str(a) for a in addresses),
+        versions={"headstart": __version__}, facts={"adapters": told, "folders": [f or "." for f in folders]},
+    )  # fmt: skip
 
 
 def _sum(name: str, adapters: Sequence[Adapter], shares: Sequence[float], heads: Heads, rank: int | None) -> Form:
@@ -85,7 +137,7 @@ def _whole(name: str, having: Sequence[tuple[Form, float]], heads: Heads) -> For
     raise Refused(
         f"`{name}` is kept whole, and differs between the adapters",
         where="adapter merge",
-        fix="average what has one shape with --heads average, or merge adapters of one task",
+        fix=f"average what has one shape with --heads average, keep each head with --heads separate, or {JOIN}",
     )
 
 

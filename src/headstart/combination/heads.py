@@ -81,12 +81,12 @@ def kept(model: ModelFolder, reader: int, head: Collection[str], place: str, dty
     return out
 
 
-def places_of(models: Sequence[ModelFolder], taken: Collection[str]) -> list[str]:
+def places_of(names: Sequence[str], taken: Collection[str]) -> list[str]:
     """A folder below the result for each model: named like it, in one part, and like no other and nothing taken."""
     seen = {t.casefold() for t in taken}
     out = []
-    for model in models:
-        plain = model.name.replace("/", "-").strip(" .") or "model"
+    for given in names:
+        plain = given.replace("/", "-").strip(" .") or "model"
         name, number = plain, 2
         while name.casefold() in seen:
             name, number = f"{plain}-{number}", number + 1

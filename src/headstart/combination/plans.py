@@ -211,7 +211,8 @@ class Planner:
         self._account_for_the_rest()
         if self.own:
             beside = {n.partition("/")[0] for n in self.donor.tensors if "/" in n}
-            for place, model in zip(places_of(self.models, (*beside, *TAKEN)), self.models, strict=True):
+            places = places_of([m.name for m in self.models], (*beside, *TAKEN))
+            for place, model in zip(places, self.models, strict=True):
                 head = kept(model, self.folders.index(model), self.own[model.name], place, DTYPES.get(self.dtype or ""))
                 self.apart[place] = tuple(one.name for one in head)
                 self.fates |= {name: Fate("copied", f"head of `{model.name}`") for name in self.apart[place]}

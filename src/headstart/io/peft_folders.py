@@ -44,7 +44,7 @@ UNDERSTOOD: dict[str, tuple[Any, ...]] = {
 class Adapter:
     """One adapter. changes: by tensors of the model that it sits in (`….query.weight`); kinds: of its low-rank ones.
 
-    saved: modules that are kept whole. config: peft's own, as it was read.
+    saved: modules that are kept whole, with all their parts. config: peft's own, as it was read.
     """
 
     name: str
@@ -52,6 +52,11 @@ class Adapter:
     kinds: Mapping[str, Kind]
     saved: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def own(self) -> dict[str, Form]:
+        """The tensors of modules that are kept whole."""
+        return {n: c for n, c in self.changes.items() if any(n.startswith(f"{m}.") for m in self.saved)}
 
 
 def read(where: str | Path) -> Adapter:
@@ -121,8 +126,19 @@ def _parsed(name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Te
         changes[key.replace(".base_layer.", ".")] = Whole(tensor)
     wanted = [str(m) for m in config.get("modules_to_save") or ()]
     owners = dict.fromkeys(n.rpartition(".")[0] for n, c in changes.items() if isinstance(c, Whole))
-    saved = tuple(o for o in owners if any(o == m or o.endswith(f".{m}") for m in wanted))
+    saved = tuple(dict.fromkeys(m for o in owners if (m := _named_in(o, wanted)) is not None))
     return Adapter(name, changes, kinds, saved, dict(config))
+
+
+def _named_in(module: str, wanted: list[str]) -> str | None:
+    """The module that is kept whole and that this one is, or is a part of.
+
+    >>> _named_in("classifier.dense", ["classifier"]), _named_in("bert.pooler.dense", ["classifier"])
+    ('classifier', None)
+    """
+    parts = module.split(".")
+    outer = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return next((o for o in outer if any(o == m or o.endswith(f".{m}") for m in wanted)), None)
 
 
 def _low_rank(
@@ -175,10 +191,26 @@ def _scale(module: str, config: Mapping[str, Any], rank: int) -> float:
 
 def write(adapter: Adapter, place: Path, *, overwrite: bool = False) -> None:
     """The adapter as a new folder that peft loads; every module with its own rank and alpha."""
+    write_all({"": adapter}, place, {}, overwrite=overwrite)
+
+
+def write_all(
+    adapters: Mapping[str, Adapter], place: Path, texts: Mapping[str, str], *, overwrite: bool = False
+) -> None:
+    """Adapters by their folders below a new one ("" is itself), and texts by the names of their files."""
+    with atomic.new_folder(place, overwrite=overwrite) as staging:
+        for folder, adapter in adapters.items():
+            (staging / folder).mkdir(exist_ok=True)
+            _write(adapter, staging / folder)
+        for name, text in texts.items():
+            (staging / name).write_text(text, encoding="utf-8")
+
+
+def _write(adapter: Adapter, folder: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
-    biased, bias = False, "none"
+    biased, bias, own = False, "none", adapter.own
     for name, change in adapter.changes.items():
         module = name.removesuffix(".weight")
         if isinstance(change, LowRank):
@@ -187,7 +219,7 @@ def write(adapter: Adapter, place: Path, *, overwrite: bool = False) -> None:
             alphas[module] = change.scale * ranks[module]
         elif isinstance(change, Whole):
             owner, _, last = name.rpartition(".")
-            alone = last == "bias" and owner not in adapter.saved
+            alone = last == "bias" and name not in own
             inner = alone and f"{owner}.weight" in adapter.kinds  # peft wraps the layer that it adapts
             tensors[f"{OUTER}{owner}.base_layer.bias" if inner else f"{OUTER}{name}"] = change.values
             bias = "all" if alone else bias
@@ -211,10 +243,9 @@ def write(adapter: Adapter, place: Path, *, overwrite: bool = False) -> None:
         "use_dora": any(isinstance(c, LowRank) and c.magnitude is not None for c in adapter.changes.values()),
         "modules_to_save": list(adapter.saved) or None, "lora_dropout": 0.0, "init_lora_weights": True,
     }  # fmt: skip
-    with atomic.new_folder(place, overwrite=overwrite) as staging:
-        (staging / CONFIG).write_text(atomic.dumps(config), encoding="utf-8")
-        plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
-        save_file(plain, staging / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(atomic.dumps(config), encoding="utf-8")
+    plain = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+    save_file(plain, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def _put(module: str, low: LowRank, kind: Kind, tensors: dict[str, torch.Tensor]) -> None:
