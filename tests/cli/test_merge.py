@@ -48,6 +48,16 @@ def test_a_dry_run_writes_nothing_and_its_document_fits_its_schema(shelf: Path, 
         assert word in said.out
 
 
+def test_how_alike_the_models_are_is_told_where_it_counts(shelf: Path, shell: Shell) -> None:
+    words = ["merge", "slerp", shelf / "mails", shelf / "chats", "--dry-run"]
+    document = fits(shell(*words, "--json"), "merge-plan")
+    assert document["alike"]["of"] == "weights"
+    assert f"{document['alike']['cosines'][0][1]:.4f} between the models' weights" in shell(*words).out
+    copies = ["merge", "tsv_m", shelf / "mails", shelf / "mails", "--base", shelf / "base"]
+    assert "changed alike (cosine 1.000)" in " ".join(shell(*copies, "--dry-run").err.split())
+    assert any("alike" in w for w in fits(shell(*copies, "--out", "copies", "--json"), "merge")["warnings"])
+
+
 def test_a_merge_is_one_document(shelf: Path, shell: Shell, tmp_path: Path) -> None:
     said = shell("merge", "task-arithmetic", shelf / "mails", "--base", shelf / "base", "--out", "out", "--json")
     document = fits(said, "merge")

@@ -397,7 +397,19 @@ class Counting:
 
 @pytest.mark.parametrize(
     "method",
-    ["linear", "task_arithmetic", "slerp", "model_stock", "karcher", "ties", "breadcrumbs", "pcb", "dare", "sce"],
+    [
+        "linear",
+        "task_arithmetic",
+        "slerp",
+        "model_stock",
+        "karcher",
+        "ties",
+        "breadcrumbs",
+        "pcb",
+        "dare",
+        "sce",
+        "tsv_m",
+    ],
 )
 def test_the_forecast_of_bytes_holds(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=(90, 50), b=(50,))) for i in range(3)]

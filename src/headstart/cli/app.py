@@ -638,10 +638,11 @@ def merge(
     targets = merging.targets(target or [], [m.name for m in plan.models], read)
     if dry_run:
         from headstart.combination.forecasts import forecast
+        from headstart.combination.likeness import compared
         from headstart.combination.merging import tasks_of
 
         place = out.expanduser().absolute() if out else None
-        merging.plan(plan, forecast(plan, place, load=load, tasks=tasks_of(plan, targets)), machine=json)
+        merging.plan(compared(plan), forecast(plan, place, load=load, tasks=tasks_of(plan, targets)), machine=json)
         return
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"

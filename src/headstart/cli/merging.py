@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
         ("models", ", ".join(said["models"])),
         *_labels(said["folders"]),
         ("vocabulary", said["vocabulary"]["said"] if said["vocabulary"] else "none"),
+        *_alike(found),
         ("reads", size(cost.bytes_read)),
         ("writes", size(cost.bytes_written)),
         ("memory at most", size(cost.peak_bytes)),
@@ -292,8 +294,18 @@ def _described(found: Plan) -> dict[str, Any]:
         "labels": list(found.labels) if found.labels else None,
         "folders": folders_of(found),
         "vocabulary": found.words.facts if found.words is not None else None,
+        "alike": dict(found.alike) or None,
         "seed": found.seed,
     }
+
+
+def _alike(found: Plan) -> list[tuple[str, str]]:
+    """How alike the models are, where the method follows from that."""
+    if not found.alike:
+        return []
+    pairs = combinations(range(len(found.models)), 2)
+    listed = ", ".join(f"{found.alike['cosines'][i][j]:.4f}" for i, j in pairs)
+    return [("cosines", f"{listed} between the models' {found.alike['of']}")]
 
 
 def _cost(cost: Forecast) -> dict[str, float | None]:

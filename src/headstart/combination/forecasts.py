@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .layouts import bytes_on_disk, largest, storage
 from .learned import ROWS, learned_from, needs_none
+from .likeness import bytes_to_compare
 from .merging import kind_of
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _of_one(plan: Plan, out: Path | None, threads: int | None, load: bool) -> Fo
     crew = threads or cores()
     place = next((p for p in (out.parents if out else ()) if p.is_dir()), None)
     how = twins(place) if plan.apart and place is not None else "link"
-    read, written = bytes_read(plan.made, WIDTHS), bytes_on_disk(plan, how)
+    read, written = bytes_read(plan.made, WIDTHS) + bytes_to_compare(plan), bytes_on_disk(plan, how)
     if not all(e.file.is_file() for f in plan.folders for e in f.tensors.values()):  # it is made first
         return Forecast(read, written, _peak(plan, crew, load), 0.0)
     _sampled(plan, crew, WARM_ENTRIES)  # all is imported and compiled, before memory and time are looked at

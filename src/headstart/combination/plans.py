@@ -59,7 +59,7 @@ class Plan:
     on the disk.
     reads: a method that reads rows first; until then every tensor has what stands in for it. learned: what came of
     that, for the receipt; it holds all that decides about bytes of the result and is in no method. routed: what is kept
-    apart of the merged body, where a method keeps something.
+    apart of the merged body, where a method keeps something. alike: the models' cosines, where a method asks for them.
     """
 
     folders: tuple[ModelFolder, ...]
@@ -85,6 +85,7 @@ class Plan:
     reads: Any = None
     learned: Mapping[str, Any] = field(default_factory=dict)
     routed: Routed | None = None
+    alike: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def results(self) -> list[tuple[str, ModelFolder, tuple[str, ...] | None]]:

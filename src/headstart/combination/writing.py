@@ -290,6 +290,7 @@ def _receipt(
             "vocabulary": plan.words.facts if plan.words is not None else None,
             "tensors": by_rule,
             "learned": plan.learned,
+            "alike": plan.alike or None,
             "lost": [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(plan.lost.items())],
             "bytes": bytes_on_disk(plan, how),
             "plan": identity,

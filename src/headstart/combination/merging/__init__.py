@@ -284,12 +284,16 @@ def carried_out(
 ) -> Merged:  # fmt: skip
     """A plan, written as a new folder; one that is made of others, after them."""
     from headstart.combination import chains
+    from headstart.combination.likeness import compared
     from headstart.combination.writing import write
 
+    plan = compared(plan)
     place = Path(out).expanduser().absolute()
 
     def written(one: Plan, where: Path, replace: bool) -> Receipt:
-        return write(one, where, shard_bytes=shard_bytes, threads=threads, overwrite=replace, load=load, report=report)
+        return write(
+            compared(one), where, shard_bytes=shard_bytes, threads=threads, overwrite=replace, load=load, report=report
+        )
 
     if plan.before:
         return Merged(*chains.carried_out(plan, place, written, overwrite=overwrite))

@@ -24,13 +24,15 @@ class TsvM:
     Errors: none of its own.
 
     Each of K tasks keeps 1 / K of the directions; of more tasks than directions the mean is taken. It assumes tasks
-    that differ: copies of one task are pushed apart into directions that neither has. Directions that are rounding only
-    (of changes of low rank, or of none) stay out, where the published code lets them push the others aside.
+    that differ: copies of one task are pushed apart into directions that neither has, and a merge warns of them.
+    Directions that are rounding only (of changes of low rank, or of none) stay out, where the published code lets them
+    push the others aside.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
     claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
     cites = "arXiv:2412.00081"
+    compares = "changes"
 
     scale: float = 1.0
 
