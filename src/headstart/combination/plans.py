@@ -199,7 +199,7 @@ class Planner:
         self.depths = depths(donor.tensors)
         self.fates: dict[str, Fate] = {}
         self.lost: dict[tuple[str, str], Fate] = {}
-        self.warnings: list[str] = []
+        self.warnings = [note for folder in folders for note in folder.notes]
         self.labels = self._all_labels()
         self.own = self._own_heads()
         self.apart: dict[str, tuple[str, ...]] = {}
@@ -402,9 +402,11 @@ class Planner:
                 )
 
     def _account_for_the_rest(self) -> None:
-        """Tensors of the others that have no place in the result: buffers and the base's own; else it stops."""
+        """Tensors that have no place in the result: copies, buffers and the base's own; else it stops."""
         for folder, names in zip(self.folders, self.names, strict=True):
             used = set(names.values())
+            for copy, one in folder.copies.items():
+                self.lost[folder.name, copy] = Fate("dropped", f"tied to `{one}`", folder.name)
             for name, entry in folder.tensors.items():
                 if name in self.own.get(folder.name, ()):
                     if folder is not self.base:

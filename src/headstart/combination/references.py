@@ -29,14 +29,17 @@ class Folders:
     def of(self, reference: recipes.Reference) -> ModelFolder:
         from headstart.combination.adapters import adapted
         from headstart.io import model_folders
+        from headstart.io.tied import once
 
         model, lora = _parts(reference)
         where = model if model in self._made else found_at(model, self._place)
         on = found_at(lora, self._place) if lora else ""
         if (where, on) not in self._known:
-            folder = self._made[model] if model in self._made else model_folders.read(where)
+            made = self._made.get(model)
+            folder = model_folders.read(where) if made is None else made
             folder = adapted(folder, on) if on else folder
-            self._known[where, on] = dataclasses.replace(folder, name=self._free(folder))
+            folder = dataclasses.replace(folder, name=self._free(folder))
+            self._known[where, on] = once(folder) if made is None else folder
         return self._known[where, on]
 
     def _free(self, folder: ModelFolder) -> str:

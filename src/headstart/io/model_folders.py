@@ -36,6 +36,7 @@ class ModelFolder:
     tensors: those of the main part by their own names, those of a part beside it (`2_Dense`) with its folder before.
     main: the folder of the main part, below `where`. labels: of a stored classification head, in its order, or None.
     carried: files without weights, below `where`. changes: of an adapter on it, by tensor; adapter: where that lies.
+    copies: tensors of the files that are not in `tensors`, as each is one of those; notes: what is odd about the files.
     """
 
     name: str
@@ -47,6 +48,8 @@ class ModelFolder:
     carried: tuple[str, ...]
     changes: Mapping[str, Form] = field(default_factory=dict)
     adapter: Path | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:

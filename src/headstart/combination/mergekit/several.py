@@ -95,5 +95,6 @@ def _to_be(plan: Plan, name: str) -> ModelFolder:
     tensors = {m.name: Entry(m.name, m.dtype, m.shape, file, 0, m.bytes) for m in plan.made}
     config = config_of(plan, plan.donor, plan.labels)
     return dataclasses.replace(
-        plan.donor, name=name, tensors=tensors, config=config, labels=plan.labels, changes={}, adapter=None
-    )
+        plan.donor, name=name, tensors=tensors, config=config, labels=plan.labels, changes={}, adapter=None,
+        copies={}, notes=(),
+    )  # fmt: skip

@@ -303,12 +303,13 @@ def carried_out(
 def _opened(models: Sequence[str | Path], base: str | Path | None) -> tuple[list[ModelFolder], ModelFolder | None]:
     """Models and base as they lie on the disk, with names that tell them apart."""
     from headstart.io import model_folders
+    from headstart.io.tied import once
 
     folders = _named([model_folders.read(m) for m in models])
     root = model_folders.read(base) if base is not None else None
     if root is not None and any(f.name == root.name for f in folders):
         root = dataclasses.replace(root, name=f"{root.where.parent.name}/{root.name}")
-    return folders, root
+    return [once(f) for f in folders], once(root) if root is not None else None
 
 
 def made_of(method: Any, settings: Mapping[str, Any]) -> tuple[Kind, Any]:
