@@ -141,13 +141,7 @@ def check(
     for said, value, known in rules:
         if value not in known:
             raise Unfit(f"{said} is `{value}`", where=f"--{said}", fix=f"use one of: {', '.join(known)}")
-    if dtype is not None and dtype not in DTYPES:
-        near = get_close_matches(dtype, DTYPES, n=1)
-        raise Unfit(
-            f"weights cannot be written as `{dtype}`",
-            where="--dtype",
-            fix=f"did you mean `{near[0]}`?" if near else f"use one of: {', '.join(DTYPES)}",
-        )
+    check_dtype(dtype, "--dtype")
     fewest, most = method.needs.fewest, method.needs.most
     if len(models) < fewest or (most is not None and len(models) > most):
         wanted = f"{fewest}" if fewest == most else f"{fewest} or more" if most is None else f"{fewest} to {most}"
@@ -161,6 +155,16 @@ def check(
             f"`{name}` works on what fine-tunes changed, and no base is given",
             where=f"merge of {', '.join(f'`{m.name}`' for m in models)}",
             fix="name the model that they started from: --base FOLDER",
+        )
+
+
+def check_dtype(dtype: str | None, where: str) -> None:
+    if dtype is not None and dtype not in DTYPES:
+        near = get_close_matches(dtype, DTYPES, n=1)
+        raise Unfit(
+            f"weights cannot be written as `{dtype}`",
+            where=where,
+            fix=f"did you mean `{near[0]}`?" if near else f"use one of: {', '.join(DTYPES)}",
         )
 
 

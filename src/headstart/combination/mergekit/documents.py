@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.combination import recipes
-from headstart.combination.plans import Plan, Planner
+from headstart.combination.plans import Plan, Planner, check_dtype
 from headstart.combination.references import Folders
 from headstart.combination.slices import LAYER, Slice, Source, config_of
 from headstart.combination.stacking import Stack, Way, joined, stacked
@@ -34,7 +34,7 @@ def plan_of(
     spec = SPECS[document.merge_method]
     folders = Folders(place, made)
     base = folders.of(document.base_model) if document.base_model is not None else None
-    dtype = (document.out_dtype or document.dtype or "").removeprefix("torch.") or None
+    dtype = _dtype(document.out_dtype) or _dtype(document.dtype)
     modules = list(_modules(document, folders, base))
     spoken = words(document, folders, base)
     parts = [
@@ -95,8 +95,14 @@ def _check_whole(donor: ModelFolder, stack: Stack) -> None:
         )
 
 
+def _dtype(said: str | None) -> str | None:
+    return (said or "").removeprefix("torch.") or None
+
+
 def _check(document: recipes.Mergekit) -> None:
     name = document.merge_method
+    check_dtype(_dtype(document.dtype), "recipe, `dtype`")
+    check_dtype(_dtype(document.out_dtype), "recipe, `out_dtype`")
     if name not in SPECS:
         near = get_close_matches(name, SPECS, n=1)
         raise Unfit(
