@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core import Unfit
 
+from .accounts import left_out
 from .plans import Choice, Fate, Plan, Planner, check
 from .recipes import LayerRecipe, LayerSlice, Swap
 from .references import Folders
@@ -46,10 +47,12 @@ def plan_of(said: LayerRecipe, place: Path, *, seed: int) -> Plan:
     spoken = agreed(models, Asked(slices[0].sources[0][0], "refuse", base))
     stack = stacked(slices, way)
     donor = next(f for f in folders.all() if f.name == stack.donor.name)
+    nowhere = Fate("dropped", "in no slice")
+    lost = left_out(stack.made, stack.folders, folders.all(), stack.lost, nowhere)
     return Plan(
         stack.folders, donor, base, tuple(f for f in folders.all() if f is not base),
         "slices" if said.swap is None else "swap", said.model_dump(mode="json", exclude_defaults=True), stack.made,
-        stack.fates, stack.lost, stack.labels, said.dtype, seed,
+        stack.fates, lost, stack.labels, said.dtype, seed,
         (*stack.warnings, *(spoken.warned([donor]) if spoken is not None else ())),
         config_of(donor, slices, stack.layers), words=spoken,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import prod
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from headstart.core import Refused, Routed, Unfit
 from headstart.io.tensor_names import modern, names_in
 
+from .accounts import used
 from .heads import head_of, is_label_wise, kept, places_of
 from .slices import depths
 from .tokens import related
@@ -209,11 +210,13 @@ class Planner:
         self.apart: dict[str, tuple[str, ...]] = {}
 
     def made(self) -> Iterator[Made]:
+        made = []
         for name, entry in self.donor.tensors.items():
             one = None if name in self.own.get(self.donor.name, ()) else self._one(name, entry)
             if one is not None:
-                yield one
-        self._account_for_the_rest()
+                made.append(one)
+        self._account_for_the_rest(used(made, self.folders))
+        yield from made
         if self.own:
             beside = {n.partition("/")[0] for n in self.donor.tensors if "/" in n}
             places = places_of([m.name for m in self.models], (*beside, *TAKEN))
@@ -231,7 +234,8 @@ class Planner:
         if tuned_lack:
             if self.unmatched == "drop":
                 rule = f"`{tuned_lack[0]}` has no such tensor"
-                self.lost[self.donor.name, name] = Fate("dropped", rule, self.donor.name)
+                stored = self.donor.stored.get(name, name)
+                self.lost[self.donor.name, stored] = Fate("dropped", rule, self.donor.name)
                 return None
             raise self._no_tensor(name, tuned_lack[0])
         if name.rpartition(".")[2] in STATISTICS and not any("running" in w for w in self.warnings):
@@ -405,32 +409,49 @@ class Planner:
                     fix="keep heads separate of models of one architecture, which can share the files of their body",
                 )
 
-    def _account_for_the_rest(self) -> None:
-        """Tensors that have no place in the result: copies, buffers and the base's own; else it stops."""
+    def _account_for_the_rest(self, taken: Collection[tuple[str, str]]) -> None:
+        """Tensors that are not in the result: copies, whole numbers, rows of other labels and the base's own; of any
+        other it stops.
+
+        taken: (model, tensor) of all that is in it.
+        """
         for folder, names in zip(self.folders, self.names, strict=True):
-            used = set(names.values())
+            theirs = {real: name for name, real in names.items()}
             for copy, one in folder.copies.items():
                 self.lost[folder.name, copy] = Fate("dropped", f"tied to `{one}`", folder.name)
             for name, entry in folder.tensors.items():
-                if name in self.own.get(folder.name, ()):
-                    if folder is not self.base:
-                        continue
-                    fate = Fate("dropped", "of the base alone: every model keeps its own head", folder.name)
-                elif name in used or folder is self.donor:
+                key = (folder.name, folder.stored.get(name, name))
+                mine = name in self.own.get(folder.name, ())
+                if key in taken or key in self.lost or (mine and folder is not self.base):
                     continue
-                elif entry.dtype not in DTYPES.values():
-                    fate = Fate("dropped", f"whole numbers that `{self.donor.name}` has not", folder.name)
-                elif folder is self.base:
-                    fate = Fate("dropped", "of the base alone: no fine-tune has it", folder.name)
-                elif self.unmatched == "drop":
-                    fate = Fate("dropped", f"`{self.donor.name}` has no such tensor", folder.name)
-                else:
-                    raise Refused(
-                        f"tensor `{name}` of `{folder.name}` is not in `{self.donor.name}`, and would be lost",
-                        where=f"merge of {', '.join(f'`{m.name}`' for m in self.models)}",
-                        fix="merge models of one architecture, or leave it out with --unmatched drop",
-                    )
-                self.lost[folder.name, name] = fate
+                self.lost[key] = Fate("dropped", self._rule(folder, name, entry, theirs.get(name), mine), folder.name)
+
+    def _rule(self, folder: ModelFolder, name: str, entry: Entry, here: str | None, head: bool) -> str:
+        """By which a tensor is not in the result. here: its name in the donor; head: whether each model keeps its own.
+
+        Raises `Refused` where there is no such rule.
+        """
+        if head:
+            return "of the base alone: every model keeps its own head"
+        fate = self.fates.get(here or "")
+        if fate is not None and fate.how == "copied":
+            return f"whole numbers: {fate.rule.partition(', ')[2]} alone"
+        if fate is not None:
+            return "its rows are of other labels"
+        dropped = self.lost.get((self.donor.name, self.donor.stored.get(here or "", here or "")))
+        if dropped is not None:
+            return dropped.rule
+        if entry.dtype not in DTYPES.values():
+            return f"whole numbers that `{self.donor.name}` has not"
+        if folder is self.base:
+            return "of the base alone: no fine-tune has it"
+        if self.unmatched == "drop":
+            return f"`{self.donor.name}` has no such tensor"
+        raise Refused(
+            f"tensor `{name}` of `{folder.name}` is not in `{self.donor.name}`, and would be lost",
+            where=f"merge of {', '.join(f'`{m.name}`' for m in self.models)}",
+            fix="merge models of one architecture, or leave it out with --unmatched drop",
+        )
 
 
 def _filled(part: Part | None, having: Sequence[Part]) -> Part | None:

@@ -22,6 +22,7 @@ from headstart import __version__, catalogue
 from headstart.core import OverBudget, Problem, Receipt, Refused, Routed, Unreadable
 from headstart.io.shards import SHARD_BYTES
 
+from .accounts import by_rule
 from .layouts import bytes_on_disk, expected, files_of, storage
 from .plans import Plan, counted
 
@@ -271,7 +272,7 @@ def _receipt(
     import numba
     import torch
 
-    by_rule = [{"how": how, "rule": rule, "tensors": n} for how, rule, n in counted({**plan.fates, **plan.lost})]
+    counts = [{"how": how, "rule": rule, "tensors": n} for how, rule, n in counted({**plan.fates, **plan.lost})]
     return Receipt(
         step="merge",
         method=plan.method,
@@ -288,7 +289,8 @@ def _receipt(
             "states": [_state(f) for f in plan.folders],
             "labels": list(plan.labels) if plan.labels else None,
             "vocabulary": plan.words.facts if plan.words is not None else None,
-            "tensors": by_rule,
+            "tensors": counts,
+            "fates": by_rule(plan),
             "learned": plan.learned,
             "alike": plan.alike or None,
             "lost": [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(plan.lost.items())],

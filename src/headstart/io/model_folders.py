@@ -37,6 +37,7 @@ class ModelFolder:
     main: the folder of the main part, below `where`. labels: of a stored classification head, in its order, or None.
     carried: files without weights, below `where`. changes: of an adapter on it, by tensor; adapter: where that lies.
     copies: tensors of the files that are not in `tensors`, as each is one of those; notes: what is odd about the files.
+    stored: name in the files, of tensors that are called otherwise here.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ModelFolder:
     adapter: Path | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.combination import recipes
-from headstart.combination.plans import Plan, Planner, check_dtype
+from headstart.combination.accounts import left_out
+from headstart.combination.plans import Fate, Plan, Planner, check_dtype
 from headstart.combination.references import Folders
 from headstart.combination.slices import LAYER, Slice, Source, config_of
 from headstart.combination.stacking import Stack, Way, joined, stacked
@@ -46,9 +47,10 @@ def plan_of(
     donor = originals[stack.donor.name]
     if document.modules:
         _check_whole(donor, stack)
+    lost = left_out(stack.made, stack.folders, folders.all(), stack.lost, Fate("dropped", "in no slice"))
     return Plan(
         stack.folders, donor, base, tuple(f for f in folders.all() if f is not base), document.merge_method,
-        document.model_dump(mode="json", exclude_defaults=True), stack.made, stack.fates, stack.lost, stack.labels,
+        document.model_dump(mode="json", exclude_defaults=True), stack.made, stack.fates, lost, stack.labels,
         dtype, seed, (*stack.warnings, *(spoken.warned([donor]) if spoken is not None else ())),
         config_of(donor, parts[0][0], stack.layers) if len(parts) == 1 else {}, template(document, folders.all()),
         spoken,
