@@ -125,6 +125,17 @@ def test_lists_of_numbers_are_typed_with_commas(shelf: Path, shell: Shell) -> No
     assert said.document["error"]["what"] == "`weights` is 0.7, and takes a list, like 0.7,0.3"
 
 
+def test_a_recipes_settings_are_told_without_brackets(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "mergekit.yaml").write_text(
+        f"merge_method: linear\nmodels:\n- {{model: {shelf}/mails, parameters: {{weight: 0.3}}}}\n"
+        f"- {{model: {shelf}/chats, parameters: {{weight: 0.7}}}}\n"
+    )
+    said = " ".join(shell("merge", "mergekit.yaml", "--dry-run").out.split())
+    assert "method linear (models: model " in said
+    assert "parameters (weight 0.3); model " in said
+    assert not set("{}[]'") & set(said)
+
+
 def test_mistakes_are_answered_in_words(shelf: Path, shell: Shell) -> None:
     for words, what in (
         (["linear", shelf / "mails"], "no folder is named for the result"),

@@ -123,6 +123,10 @@ def test_heads_of_different_labels_are_refused_or_put_one_after_the_other(tmp_pa
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["id2label"] == {"0": "x", "1": "y", "2": "u", "3": "v"}
     assert config["label2id"] == {"x": 0, "y": 1, "u": 2, "v": 3}
+    rules = {n: f.rule for n, f in planned([a, b], heads="concatenate").fates.items()}
+    assert rules == {"body.weight": "`linear`", "classifier.weight": "`linear`, rows by label name"}
+    rules = {n: f.rule for n, f in planned([a, b], "ties", base=a, heads="concatenate").fates.items()}
+    assert rules["classifier.weight"] == f"the mean, as `{tmp_path.name}/a` has other labels, rows by label name"
 
 
 def test_labels_that_were_never_named_are_taken_on_trust_and_said(tmp_path: Path) -> None:

@@ -330,8 +330,25 @@ def _learning(found: Plan, cost: Forecast) -> list[tuple[str, str]]:
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{k}={_said(v)}" for k, v in settings.items()) or "no settings"
+    """
+    >>> _settings({"density": 0.2, "weights": []})
+    'density=0.2, weights=equal'
+    >>> _settings({"models": [{"model": "a", "parameters": {"weight": 0.5}}, {"model": "b"}], "dtype": "float16"})
+    'models: model a, parameters (weight 0.5); model b; dtype=float16'
+    """
+    told = {k: v for k, v in settings.items() if k != "merge_method"}  # the method itself
+    nested = any(isinstance(v, dict) or _dicts(v) for v in told.values())
+    said = (f"{k}: {_said(v)}" if isinstance(v, dict) or _dicts(v) else f"{k}={_said(v)}" for k, v in told.items())
+    return ("; " if nested else ", ").join(said) or "no settings"
+
+
+def _dicts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
 def _said(value: Any) -> str:
-    return ",".join(str(v) for v in value) or "equal" if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} ({_said(v)})" if isinstance(v, dict) else f"{k} {_said(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ("; " if _dicts(value) else ",").join(_said(v) for v in value) or "equal"
+    return str(value)

@@ -279,7 +279,8 @@ class Planner:
         kind, method = self.choose(name, own, prod(shape))
         rule = f"`{_name(method)}`"
         if base is None and self.base is not None:  # what the base has not cannot have changed
-            kind, method, rule = "weighting", Linear(), f"the mean, as `{self.base.name}` has no such tensor"
+            lacks = "other labels" if name in self.names[0] else "no such tensor"
+            kind, method, rule = "weighting", Linear(), f"the mean, as `{self.base.name}` has {lacks}"
         dtype = DTYPES[self.dtype] if self.dtype else (base.dtype if base is not None else entry.dtype)
         self.fates[name] = Fate("merged", f"{rule}, rows {how}" if how else rule)
         return Made(name, dtype, WIDTHS[dtype], shape, base, tuned, kind, method, self.depths.get(name))
@@ -388,7 +389,9 @@ class Planner:
             plain[0] = None  # it knows some of the labels only
         having = [p for p in plain[begin:] if p is not None]
         parts = plain[:begin] + [_filled(p, having) for p in plain[begin:]]
-        return self._merged(name, entry, (len(self.labels), *entry.shape[1:]), parts)
+        moved = any(p is not None and p.rows is not None for p in parts)
+        shape = (len(self.labels), *entry.shape[1:])
+        return self._merged(name, entry, shape, parts, "by label name" if moved else "")
 
     def _own_heads(self) -> dict[str, frozenset[str]]:
         """Tensors that are not merged but stay with their model, by the model; of the base, those in their places."""
