@@ -52,6 +52,20 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "dtype": "float32",
     },
     "nuslerp": {"merge_method": "nuslerp", "models": weighed(0.3, 0.7), **BASED},
+    "nuslerp, by rows": {
+        "merge_method": "nuslerp", "models": weighed(0.3, 0.7), "parameters": {"nuslerp_flatten": False}, **BASED,
+    },
+    "nuslerp, by columns": {
+        "merge_method": "nuslerp", "models": weighed(0.3, 0.7),
+        "parameters": {"nuslerp_flatten": False, "nuslerp_row_wise": True}, **BASED,
+    },
+    "multislerp, as it is": {
+        "merge_method": "multislerp", "models": weighed(0.3, 0.7, 0.4), "parameters": {"normalize_weights": False},
+        **BASED,
+    },
+    "multislerp of one, as it is": {
+        "merge_method": "multislerp", "models": weighed(0.3), "parameters": {"normalize_weights": False}, **BASED,
+    },
     "multislerp": {"merge_method": "multislerp", "models": weighed(0.3, 0.7, 0.4), **BASED},
     "karcher": {"merge_method": "karcher", "models": ALL, "dtype": "float32"},
     "task_arithmetic": {
@@ -59,6 +73,10 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     },
     "task_arithmetic, the mean": {
         "merge_method": "task_arithmetic", "models": weighed(0.3, 0.7, 0.4), "parameters": {"normalize": True}, **BASED,
+    },
+    "task_arithmetic, enlarged": {
+        "merge_method": "task_arithmetic", "models": weighed(0.3, 0.7, density=0.4), "parameters": {"rescale": True},
+        **BASED,
     },
     "ties": {
         "merge_method": "ties", "models": weighed(0.3, 0.7, 0.4, density=0.4), "parameters": {"lambda": 0.8}, **BASED,
@@ -79,6 +97,30 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         ],
         **BASED,
     },
+    "enlarged ties": {
+        "merge_method": "ties", "models": weighed(0.3, 0.7, 0.4, density=0.4),
+        "parameters": {"rescale": True, "lambda": 0.8}, **BASED,
+    },
+    "ties, nothing of one": {
+        "merge_method": "ties",
+        "models": [
+            {"model": "one", "parameters": {"weight": 0.3, "density": 0}},
+            {"model": "two", "parameters": {"weight": 0.7, "density": 0.5}},
+        ],
+        **BASED,
+    },
+    "mean of breadcrumbs": {
+        "merge_method": "breadcrumbs", "models": weighed(0.3, 0.4, density=0.6, gamma=0.05),
+        "parameters": {"normalize": True}, **BASED,
+    },
+    "enlarged breadcrumbs": {
+        "merge_method": "breadcrumbs", "models": weighed(0.3, 0.7, density=0.6, gamma=0.05),
+        "parameters": {"rescale": True}, **BASED,
+    },
+    "enlarged breadcrumbs_ties": {
+        "merge_method": "breadcrumbs_ties", "models": weighed(0.3, 0.7, 0.4, density=0.6, gamma=0.05),
+        "parameters": {"rescale": True, "normalize": True}, **BASED,
+    },
     "breadcrumbs": {"merge_method": "breadcrumbs", "models": weighed(0.3, 0.7, density=0.6, gamma=0.05), **BASED},
     "breadcrumbs_ties": {
         "merge_method": "breadcrumbs_ties", "models": weighed(0.3, 0.7, density=0.6, gamma=0.05), **BASED,
@@ -97,6 +139,25 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     },
     "dare_linear": {"merge_method": "dare_linear", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
     "dare_ties": {"merge_method": "dare_ties", "models": weighed(0.3, 0.7, 0.4, density=0.4), **BASED},
+    "della": {"merge_method": "della", "models": weighed(0.3, 0.7, 0.4, density=0.5, epsilon=0.2), **BASED},
+    "della, the sum": {
+        "merge_method": "della", "models": weighed(0.3, 0.7, 0.4, density=0.5),
+        "parameters": {"normalize": False, "rescale": False, "lambda": 0.8}, **BASED,
+    },
+    "della, one by one": {
+        "merge_method": "della",
+        "models": [
+            {"model": "one", "parameters": {"weight": 0.3, "density": 0.4, "epsilon": 0.1}},
+            {"model": "two", "parameters": {"weight": 0.7, "density": [0.3, 0.7], "epsilon": 0.2}},
+            {"model": "three", "parameters": {"weight": 0.4}},
+        ],
+        **BASED,
+    },
+    "della_linear": {"merge_method": "della_linear", "models": weighed(0.3, 0.7, density=0.6), **BASED},
+    "della_linear, the mean": {
+        "merge_method": "della_linear", "models": weighed(0.3, 0.4, density=0.6), "parameters": {"normalize": True},
+        **BASED,
+    },
     "adapters": {
         "merge_method": "ties",
         "models": [
@@ -311,20 +372,29 @@ def theirs(cache: str) -> Any:
     at: dict[str, Any] = {}
     whole = GeneralizedTaskArithmeticMerge.merge_group
 
-    def drawn(tensor: Any, density: float, rescale_norm: Any = None) -> Any:
+    def uniforms(size: int) -> Any:
         digest = hashlib.sha256(repr((0, at["name"], at["model"])).encode()).digest()
-        numbers = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(
-            tensor.numel()
+        return torch.from_numpy(
+            np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(size)
         )
+
+    def drawn(tensor: Any, density: float, rescale_norm: Any = None) -> Any:
+        mask = (uniforms(tensor.numel()) < density).view(tensor.shape).to(tensor.dtype)
         at["model"] += 1
-        mask = torch.from_numpy(numbers < density).view(tensor.shape).to(tensor.dtype)
         return sparsify.rescaled_masked_tensor(tensor, mask, rescale_norm)
+
+    def pruned(tensor: Any, **parameters: Any) -> Any:
+        made = ranked(tensor, **parameters)
+        at["model"] += 1
+        return made
 
     def told(self: Any, group: Any, /, **parameters: Any) -> Any:
         at.update(name=group.metadata.name, model=0)
         return whole(self, group, **parameters)
 
-    sparsify.bernoulli = drawn
+    ranked = sparsify.della_magprune
+    sparsify.bernoulli, sparsify.della_magprune = drawn, pruned
+    torch.bernoulli = lambda chances: (uniforms(chances.numel()).view(chances.shape) < chances).to(chances.dtype)
     GeneralizedTaskArithmeticMerge.merge_group = told
     options = MergeOptions(quiet=True, write_model_card=False, copy_tokenizer=False, lora_merge_cache=cache)
 

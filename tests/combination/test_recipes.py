@@ -232,7 +232,11 @@ SLIPS: list[tuple[type[Problem], Any, str]] = [
     (Refused, {**LINEAR, "models": [{"model": "org/name", "parameters": {"weight": 1}}]}, "write hub:org/name"),
     (Refused, {**LINEAR, "models": [{"model": "one+adapter", "parameters": {"weight": 1}}]}, "no folder `adapter`"),
     (Unreadable, {**LINEAR, "models": [{"model": "one+two", "parameters": {"weight": 1}}]}, "no `adapter_config.json`"),
-    (Refused, {**LINEAR, "chat_template": "chatml"}, "the chat template `chatml` is not here"),
+    (Refused, {**LINEAR, "chat_template": "exaone"}, "the chat template `exaone` is not here"),
+    (Refused, {"base_model": "one", "gate_mode": "hidden", "experts": [{"source_model": "two"}]},
+     "this is a document of mergekit-moe"),
+    (Refused, {"genome": {"models": ["one"], "merge_method": "ties"}, "tasks": [{"name": "x"}]},
+     "this is a document of mergekit-evolve"),
     (Unfit, {"method": "linear"}, "`models` is missing"),
     (Unfit, {"method": "linear", "models": ["one"], "settigns": {}}, "did you mean `settings`?"),
     (Unfit, {"method": "linear", "models": ["one"], "rules": [{"tensor": ["x"]}]}, "did you mean `tensors`?"),
@@ -280,6 +284,31 @@ def test_mergekits_long_forms_and_templates_are_read(shelf: Path, tmp_path: Path
     made = merge_recipe(write(shelf, document), out=tmp_path / "out")
     assert (made.where / "chat_template.jinja").read_text() == template
     assert json.loads((made.where / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("chatml", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"),
+        (
+            "llama3",
+            "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+    ],
+)
+def test_named_chat_templates_are_the_published_formats(name: str, wanted: str, shelf: Path) -> None:
+    from jinja2 import Environment
+
+    plan = planned_recipe(write(shelf, {**LINEAR, "chat_template": name}))
+    template = Environment(trim_blocks=True, lstrip_blocks=True).from_string(plan.texts["chat_template.jinja"])
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    assert template.render(messages=talk, add_generation_prompt=True, bos_token="<s>") == wanted
+
+
+def test_what_only_the_readme_of_mergekit_knows_is_read_over_and_told(shelf: Path) -> None:
+    plan = planned_recipe(write(shelf, {**LINEAR, "input_model_parameters": {"one": {"weight": 9}}}))
+    assert "`input_model_parameters` is read over" in plan.warnings[-1]
 
 
 def test_every_method_of_mergekit_is_here() -> None:

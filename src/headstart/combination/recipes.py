@@ -8,6 +8,7 @@ written out is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from headstart.core import Unfit, Unreadable
+from headstart.core import Refused, Unfit, Unreadable
 
 MOST_BYTES = 1 << 20
 MOST_NODES = 100_000
@@ -245,6 +246,7 @@ class Mergekit(_Strict):
     tokenizer_source: Reference | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
+    input_model_parameters: Any = None  # in mergekit's README; its code knows no such key
     name: str | None = None
     modules: dict[str, Module] | None = None
 
@@ -286,7 +288,7 @@ def read(path: str | Path) -> Said:
 
 
 def parsed(text: str, where: str) -> Said:
-    """A recipe from its text."""
+    """A recipe from its text. Raises `Refused` for documents of other tools."""
     found = _loaded(text, where)
     if len(found) == 1:
         return _parsed(found[0], where)
@@ -309,6 +311,7 @@ def parsed(text: str, where: str) -> Said:
 
 
 def _parsed(said: dict[str, Any], where: str) -> Recipe | LayerRecipe | Mergekit:
+    _check_tool(said, where)
     kind: type[Recipe | LayerRecipe | Mergekit] = Recipe
     if "merge_method" in said:
         kind = Mergekit
@@ -318,6 +321,24 @@ def _parsed(said: dict[str, Any], where: str) -> Recipe | LayerRecipe | Mergekit
         return kind.model_validate(said)
     except ValidationError as error:
         raise _wrong(error, kind, where) from error
+
+
+def _check_tool(said: Mapping[str, Any], where: str) -> None:
+    """Documents of other tools that come with mergekit are known by their keys."""
+    if "merge_method" in said:
+        return
+    if "experts" in said:
+        raise Refused(
+            "this is a document of mergekit-moe, which makes experts of models, behind a gate in every layer",
+            where=f"`{where}`",
+            fix="make it with mergekit-moe; with parts apart are here: wemoe, twin_merge, onebit_merge, emr",
+        )
+    if "genome" in said:
+        raise Refused(
+            "this is a document of mergekit-evolve, which searches the settings of a merge by tests of language models",
+            where=f"`{where}`",
+            fix="type: headstart merge evolve MODEL… --base BASE --target FILE --label COLUMN",
+        )
 
 
 def _loaded(text: str, where: str) -> list[dict[str, Any]]:

@@ -281,14 +281,15 @@ class TensorContext:
     depth: float | None = None
 
 
-Per = Literal["tensor", "row"]
+Per = Literal["tensor", "row", "column"]
 
 
 class InnerProducts(Protocol):
     """Inner products between the models' versions of one tensor, float64, computed when they are asked for.
 
     weights, changes: (groups, models, models), of the weights and of their differences from the base. There is one
-    group for the whole tensor, or one for each row: what lies behind one index of the first axis.
+    group for the whole tensor, or one for each row: what lies behind one index of the first axis; or one for each
+    column, across them. A vector is one group.
     """
 
     @property
@@ -299,10 +300,14 @@ class InnerProducts(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Coefficients:
-    """How much of each model: values (groups, models), float64, of its weights, or of its change added to the base."""
+    """How much of each model: values (groups, models), float64, of its weights, or of its change added to the base.
+
+    per: what a group is, where there are several.
+    """
 
     values: Array
     of: Literal["weights", "changes"] = "weights"
+    per: Per = "tensor"
 
 
 class Selection(Protocol):

@@ -16,7 +16,6 @@ from . import scratch, tiles
 Array = np.ndarray[Any, Any]
 
 Average = Literal["count", "weight", "sum"]
-Elect = Literal["weighted", "plain"]
 
 
 def elected(changes: Sequence[torch.Tensor], undecided: float = 0.0) -> torch.Tensor:
@@ -54,21 +53,21 @@ def agreeing(
 
 
 def trimmed_mean(
-    base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]], weights: Sequence[float],
-    undecided: float, average: Average, elect: Elect = "weighted",
+    base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]], votes: Sequence[float],
+    undecided: float, average: Average, weights: Sequence[float], factors: Sequence[float],
 ) -> torch.Tensor:  # fmt: skip
     """`agreeing` of the changes that are left of a trim, in one go.
 
-    cuts: for each model, the size above which its changes stay, and how many of those with that size (-1 all). elect:
-    whether the changes have their weights already when signs are elected, or in the mean alone.
+    cuts: for each model, the size above which its changes stay, and how many of those with that size (-1 all). votes:
+    what changes are times when signs are elected; factors: what they are times beside that in the mean. weights: what
+    average `weight` divides by.
     """
     b, models, thresholds, quotas, kind = _prepared(base, tuned, cuts)
     out = scratch.empty(len(b), kind)
     divisors = np.asarray(weights if average == "weight" else [1.0] * len(tuned), kind)
-    ones, weighted = np.ones(len(tuned), kind), np.asarray(weights, kind)
-    votes, factors = (weighted, ones) if elect == "weighted" else (ones, weighted)
+    voted, times = np.asarray(votes, kind), np.asarray(factors, kind)
     sign, summed = kind.type(undecided), average == "sum"
-    tiles.trimmed_mean(b, models, thresholds, quotas, votes, sign, factors, divisors, summed, out)
+    tiles.trimmed_mean(b, models, thresholds, quotas, voted, sign, times, divisors, summed, out)
     return torch.from_numpy(out).view(base.shape)
 
 

@@ -476,7 +476,7 @@ def _weighted(source: Tensors, said: Coefficients) -> Callable[[int, int, Room],
         out = room.of("out", ((stop - start) * made.width,), np.uint8).view(RAW[made.dtype])
         for at in range(start, stop, PIECE):
             end = min(at + PIECE, stop)
-            _sum(source, said.of, values, used, at, end, room, out[at - start : end - start])
+            _sum(source, said, values, used, at, end, room, out[at - start : end - start])
         return out
 
     return summed
@@ -491,18 +491,22 @@ def _copied_as_floats(source: Tensors) -> Callable[[int, int, Room], Any]:
 
 
 def _sum(
-    source: Tensors, of: str, values: Array, used: Sequence[int], start: int, stop: int, room: Room, out: Array
-) -> None:
+    source: Tensors, said: Coefficients, values: Array, used: Sequence[int], start: int, stop: int, room: Room,
+    out: Array,
+) -> None:  # fmt: skip
     made = source.made
     dtype: Any = np.float64 if made.exact else np.float32
     total = room.of("total", (stop - start,), dtype)
     total[:] = 0
-    base = source.floats(made.base, start, stop, room, "base", dtype) if of == "changes" else None
-    rows = None if len(values) == 1 else np.arange(start, stop) // (made.size // len(values))
+    base = source.floats(made.base, start, stop, room, "base", dtype) if said.of == "changes" else None
+    groups = None
+    if len(values) > 1:
+        at = np.arange(start, stop)
+        groups = at % len(values) if said.per == "column" else at // (made.size // len(values))
     for k in used:
         x = source.floats(made.tuned[k], start, stop, room, "tuned", dtype)
-        if rows is not None:
-            x = (x if base is None else np.where(x == base, 0, x - base)) * values[rows, k].astype(dtype)
+        if groups is not None:
+            x = (x if base is None else np.where(x == base, 0, x - base)) * values[groups, k].astype(dtype)
             total += x
         elif base is None:
             tiles.add(total, x, dtype(values[0, k]))
@@ -535,8 +539,8 @@ class _Inner:
 
     def _asked(self, of: str, per: str) -> Array:
         if (of, per) not in self._known:
-            rows = per == "row" and len(self._source.made.shape) > 1
-            self._known[of, per] = self._by_row(of) if rows else self._of_all(of)
+            split = {"row": self._by_row, "column": self._by_column}.get(per, self._of_all)
+            self._known[of, per] = (split if len(self._source.made.shape) > 1 else self._of_all)(of)
         return self._known[of, per]
 
     def _of_all(self, of: str) -> Array:
@@ -561,6 +565,16 @@ class _Inner:
             for start in range(0, wide, TILE):
                 x = self._read(of, row * wide + start, row * wide + min(start + TILE, wide))
                 sums[row] += np.einsum("in,jn->ij", x, x, dtype=np.float64)
+        return sums
+
+    def _by_column(self, of: str) -> Array:
+        made = self._source.made
+        rows, wide = made.shape[0], prod(made.shape[1:])
+        sums = np.zeros((wide, self.models, self.models))
+        for row in range(rows):
+            for start in range(0, wide, TILE):
+                x = self._read(of, row * wide + start, row * wide + min(start + TILE, wide)).astype(np.float64)
+                sums[start : start + x.shape[1]] += np.einsum("in,jn->nij", x, x)
         return sums
 
     def _read(self, of: str, start: int, stop: int) -> Array:
@@ -741,7 +755,7 @@ def _tensor_bytes(made: Made, size: int) -> int:
     models = len(made.tuned) + 1
     stored = models * made.width
     holds = getattr(made.method, "holds", None)
-    copies = models + (made.method.needs.copies if holds is None else holds(made.shape, len(made.tuned)))
+    copies: float = models + (made.method.needs.copies if holds is None else holds(made.shape, len(made.tuned)))
     return round(size * (stored + copies * (8 if made.exact else 4)))
 
 

@@ -48,10 +48,14 @@ def plan_of(
     if document.modules:
         _check_whole(donor, stack)
     lost = left_out(stack.made, stack.folders, folders.all(), stack.lost, Fate("dropped", "in no slice"))
+    unread = ("`input_model_parameters` is read over, as mergekit does: settings of a model are its `parameters`",)
     return Plan(
         stack.folders, donor, base, tuple(f for f in folders.all() if f is not base), document.merge_method,
         document.model_dump(mode="json", exclude_defaults=True), stack.made, stack.fates, lost, stack.labels,
-        dtype, seed, (*stack.warnings, *(spoken.warned([donor]) if spoken is not None else ())),
+        dtype, seed, (
+            *stack.warnings, *(spoken.warned([donor]) if spoken is not None else ()),
+            *(unread if document.input_model_parameters is not None else ()),
+        ),
         config_of(donor, parts[0][0], stack.layers) if len(parts) == 1 else {}, template(document, folders.all()),
         spoken,
     )  # fmt: skip

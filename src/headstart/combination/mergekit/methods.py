@@ -56,17 +56,16 @@ def _slerp(r: Resolved) -> tuple[Kind, Any]:
 def _nuslerp(r: Resolved) -> tuple[Kind, Any]:
     from headstart.combination.weighting.nuslerp import NuSlerp
 
-    if r.shared["nuslerp_row_wise"]:
-        raise not_here("nuslerp_row_wise")
-    return "weighting", NuSlerp(weights=r.each["weight"], per="tensor" if r.shared["nuslerp_flatten"] else "row")
+    # with `nuslerp_row_wise` mergekit turns along the first axis: every column has an arc of its own
+    per: Literal["row", "column"] = "column" if r.shared["nuslerp_row_wise"] else "row"
+    return "weighting", NuSlerp(weights=r.each["weight"], per="tensor" if r.shared["nuslerp_flatten"] else per)
 
 
 def _multislerp(r: Resolved) -> tuple[Kind, Any]:
     from headstart.combination.weighting.multi_slerp import MultiSlerp
 
-    if not r.shared["normalize_weights"]:
-        raise not_here("normalize_weights: false")
-    return "weighting", MultiSlerp(weights=r.each["weight"])
+    weights = r.each["weight"]
+    return "weighting", MultiSlerp(weights=weights, normalize=r.shared["normalize_weights"] or len(weights) == 1)
 
 
 def _karcher(r: Resolved) -> tuple[Kind, Any]:
@@ -85,7 +84,6 @@ def _passthrough(r: Resolved) -> tuple[Kind, Any]:
 def _task_arithmetic(r: Resolved) -> tuple[Kind, Any]:
     from headstart.combination.weighting.task_arithmetic import TaskArithmetic
 
-    _unscaled(r.shared)
     divided = r.shared["normalize"] and abs(sum(r.each["weight"])) >= 1e-8
     return "weighting", TaskArithmetic(scale=r.shared["lambda"], weights=r.each["weight"], normalize=divided)
 
@@ -93,16 +91,16 @@ def _task_arithmetic(r: Resolved) -> tuple[Kind, Any]:
 def _ties(r: Resolved) -> tuple[Kind, Any]:
     from headstart.combination.trimming.ties import Ties
 
-    _unscaled(r.shared)
     densities = tuple(1.0 if d >= 1 else max(1, int(d * r.size)) / r.size for d in r.each["density"])
     average: Literal["weight", "sum"] = "weight" if r.shared["normalize"] else "sum"
     made = Ties(
         density=densities,
         scale=r.shared["lambda"],
-        weights=r.each["weight"],
+        weights=tuple(w if d > 0 else 0.0 for w, d in zip(r.each["weight"], r.each["density"], strict=True)),
         trim="tensor",
         undecided="plus",
         average=average,
+        rescale=_rescale(r),
     )
     return "trimming", made
 
@@ -113,8 +111,8 @@ def _dare(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
 
         return "trimming", Dare(
             density=r.each["density"], scale=r.shared["lambda"], weights=r.each["weight"], consensus="elect" if elect
-            else "sum", average="weight" if r.shared["normalize"] else "sum", rescale="l1" if r.shared["rescale"] else
-            "none", normalize=r.shared["normalize"],
+            else "sum", average="weight" if r.shared["normalize"] else "sum", rescale=_rescale(r),
+            normalize=r.shared["normalize"],
         )  # fmt: skip
 
     return make
@@ -124,16 +122,13 @@ def _della(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
     def make(r: Resolved) -> tuple[Kind, Any]:
         from headstart.combination.merging.della import Della
 
-        if len(set(r.each["density"])) > 1 or len(set(r.each["epsilon"])) > 1:
-            raise not_here("della with a density or epsilon for each model")
-        if r.each["density"][0] >= 1:
-            return _dare(elect)(dataclasses.replace(r, each={**r.each, "density": (1.0,) * len(r.each["density"])}))
-        if r.shared["normalize"] and not elect:
-            raise not_here("della_linear with normalize: true")
+        densities = tuple(min(d, 1.0) for d in r.each["density"])
+        if set(densities) == {1.0}:  # tile by tile
+            return _dare(elect)(dataclasses.replace(r, each={**r.each, "density": densities}))
         return "merging", Della(
-            density=r.each["density"][0], epsilon=r.each["epsilon"][0], scale=r.shared["lambda"],
+            density=densities, epsilon=r.each["epsilon"], scale=r.shared["lambda"] / (1.0 if elect else _divisor(r)),
             weights=r.each["weight"], consensus="elect" if elect else "sum", average="weight" if r.shared["normalize"]
-            else "sum", rescale="l1" if r.shared["rescale"] else "none",
+            else "sum", rescale=_rescale(r),
         )  # fmt: skip
 
     return make
@@ -143,9 +138,6 @@ def _breadcrumbs(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
     def make(r: Resolved) -> tuple[Kind, Any]:
         from headstart.combination.trimming.breadcrumbs import Breadcrumbs
 
-        _unscaled(r.shared)
-        if r.shared["normalize"] and not elect:
-            raise not_here("breadcrumbs with normalize: true")
         kept, cut = [], []
         for density, gamma in zip(r.each["density"], r.each["gamma"], strict=True):
             count = r.size if density >= 1 else int(density * r.size)
@@ -159,8 +151,9 @@ def _breadcrumbs(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
                 fix="choose a larger density",
             )
         return "trimming", Breadcrumbs(
-            density=tuple(kept), outliers=tuple(cut), scale=r.shared["lambda"], weights=r.each["weight"],
-            consensus="elect" if elect else "sum", average="weight" if r.shared["normalize"] else "sum",
+            density=tuple(kept), outliers=tuple(cut), scale=r.shared["lambda"] / (1.0 if elect else _divisor(r)),
+            weights=r.each["weight"], consensus="elect" if elect else "sum",
+            average="weight" if r.shared["normalize"] else "sum", rescale=_rescale(r),
         )  # fmt: skip
 
     return make
@@ -248,6 +241,11 @@ def not_here(what: str) -> Refused:
     )
 
 
-def _unscaled(shared: Mapping[str, Any]) -> None:
-    if shared["rescale"]:
-        raise not_here("rescale: true for this method")
+def _rescale(r: Resolved) -> Literal["l1", "none"]:
+    return "l1" if r.shared["rescale"] else "none"
+
+
+def _divisor(r: Resolved) -> float:
+    """Of a sum of changes, where `normalize` makes it a mean."""
+    total = float(sum(r.each["weight"]))
+    return total if r.shared["normalize"] and abs(total) >= 1e-8 else 1.0

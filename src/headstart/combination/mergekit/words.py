@@ -16,6 +16,28 @@ if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
 
 
+# the formats that Qwen and Llama 3 publish; others have several versions, of which a name does not say which
+TEMPLATES = {
+    "chatml": """\
+{%- for message in messages -%}
+{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '<|im_start|>assistant\n' }}
+{%- endif -%}
+""",
+    "llama3": """\
+{{- bos_token -}}
+{%- for message in messages -%}
+{{ '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
+{%- endif -%}
+""",
+}
+
+
 def words(document: recipes.Mergekit, folders: Folders, base: ModelFolder | None) -> Words | None:
     """The vocabulary of the result. Without a word about it in the document, tokens must be the same in all models."""
     said = document.tokenizer
@@ -63,11 +85,13 @@ def template(document: recipes.Mergekit, models: Sequence[ModelFolder]) -> dict[
     if said == "auto":
         found = Counter(t for f in models if (t := _template(f)))
         return {"chat_template.jinja": found.most_common(1)[0][0]} if found else {}
+    if said in TEMPLATES:
+        return {"chat_template.jinja": TEMPLATES[said]}
     if "{" not in said or len(said) < 20:
         raise Refused(
             f"the chat template `{said}` is not here",
             where="recipe, `chat_template`",
-            fix="write the template itself, in Jinja, or `auto`",
+            fix=f"use {', '.join(TEMPLATES)}, `auto` for that of most models, or write the template itself, in Jinja",
         )
     return {"chat_template.jinja": said}
 

@@ -24,7 +24,8 @@ class Della:
 
     Shapes: base and every tuned tensor (…), equal; float32; whole tensors: peak about models + 8 copies of one tensor.
     Returns: base + scale * TIES' mean of the kept changes that agree, or with consensus="sum" their weighted sum.
-    Errors: `Unfit` when density ± epsilon leaves (0, 1), or when there is not one weight a model.
+    Errors: `Unfit` when density ± epsilon leaves (0, 1), or when there is not one weight a model; a density of 1 keeps
+    all of a model's changes.
 
     A row is what lies along the last axis. The smallest change of a row has the chance density - epsilon, the largest
     density + epsilon; in rows of one entry it is density. Equal changes rank by their place. rescale="l1" is
@@ -35,8 +36,8 @@ class Della:
     claims = ("scale_zero", "seeds_differ")
     cites = "arXiv:2406.11617"
 
-    density: float = 0.5
-    epsilon: float = 0.15
+    density: float | tuple[float, ...] = 0.5
+    epsilon: float | tuple[float, ...] = 0.15
     scale: float = 1.0
     weights: tuple[float, ...] = ()  # one a model; none are 1 each
     consensus: Literal["elect", "sum"] = "elect"
@@ -44,19 +45,23 @@ class Della:
     rescale: Literal["chance", "l1", "none"] = "chance"
 
     def __post_init__(self) -> None:
-        if not (self.epsilon >= 0 and self.density - self.epsilon > 0 and self.density + self.epsilon < 1):
-            raise Unfit(
-                f"chances from {self.density - self.epsilon:g} to {self.density + self.epsilon:g} leave (0, 1)",
-                where=f"`density={self.density}`, `epsilon={self.epsilon}`",
-                fix="choose a smaller epsilon, as in density=0.5, epsilon=0.15",
-            )
+        many = max(len(v) if isinstance(v, tuple) else 1 for v in (self.density, self.epsilon))
+        densities, around = each(self.density, many, "density"), each(self.epsilon, many, "epsilon")
+        for density, epsilon in zip(densities, around, strict=True):
+            if density != 1 and not (epsilon >= 0 and density - epsilon > 0 and density + epsilon < 1):
+                raise Unfit(
+                    f"chances from {density - epsilon:g} to {density + epsilon:g} leave (0, 1)",
+                    where=f"`density={density:g}`, `epsilon={epsilon:g}`",
+                    fix="choose a smaller epsilon, as in density=0.5, epsilon=0.15",
+                )
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         weights = each(self.weights, len(tuned), "weights")
+        densities, around = each(self.density, len(tuned), "density"), each(self.epsilon, len(tuned), "epsilon")
         kept = []
         for k, one in enumerate(tuned):
             change = one - base
-            chance = self._chances(change)
+            chance = _chances(change, float(densities[k]), float(around[k]))
             drawn = torch.from_numpy(uniforms((context.seed, context.name, k), 0, base.numel())).view(base.shape)
             enlarged = change / chance if self.rescale == "chance" else change
             some = torch.where(drawn < chance, enlarged, 0)
@@ -69,10 +74,11 @@ class Della:
             merged = torch.stack(kept).sum(dim=0)
         return base + self.scale * merged
 
-    def _chances(self, change: torch.Tensor) -> torch.Tensor:
-        rows = change.abs().reshape(-1, change.shape[-1]) if change.dim() else change.abs().reshape(1, 1)
-        wide = rows.shape[-1]
-        if wide == 1:
-            return torch.full_like(change, self.density)
-        rank = rows.argsort(dim=1, stable=True).argsort(dim=1).to(change.dtype)
-        return (self.density - self.epsilon + 2 * self.epsilon * rank / (wide - 1)).view(change.shape)
+
+def _chances(change: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
+    rows = change.abs().reshape(-1, change.shape[-1]) if change.dim() else change.abs().reshape(1, 1)
+    wide = rows.shape[-1]
+    if wide == 1 or density == 1:
+        return torch.full_like(change, density)
+    rank = rows.argsort(dim=1, stable=True).argsort(dim=1).to(change.dtype)
+    return (density - epsilon + 2 * epsilon * rank / (wide - 1)).view(change.shape)

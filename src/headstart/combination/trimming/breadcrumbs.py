@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from headstart.core import Needs, Survey, TensorContext, Unfit
-from headstart.numerics.changes import SizeOf
+from headstart.numerics.changes import SizeOf, enlargements
 from headstart.numerics.consensus import agreeing, elected
 from headstart.numerics.portions import each
 
@@ -31,6 +31,7 @@ class Breadcrumbs:
 
     Of n entries, round(outliers * n) with the largest changes are left out, and those after them are kept until
     round((density + outliers) * n). Settings found for a few tasks hold when tasks are added.
+    rescale="l1", which is mergekit's, enlarges what is kept until sizes have the sum that they had.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
@@ -44,6 +45,7 @@ class Breadcrumbs:
     trim: Literal["tensor", "model"] = "tensor"
     consensus: Literal["sum", "elect"] = "sum"
     average: Literal["count", "weight", "sum"] = "count"  # of those that agree
+    rescale: Literal["none", "l1"] = "none"
 
     def __post_init__(self) -> None:
         many = max(len(v) if isinstance(v, tuple) else 1 for v in (self.density, self.outliers))
@@ -64,13 +66,17 @@ class Breadcrumbs:
         sizes = [SizeOf(k) for k in models]
         found = survey.largest([*sizes, *sizes], [*above.tolist(), *below.tolist()])
 
+        def window(model: int, context: TensorContext, base: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+            upto, beyond = found[len(models) + model], found[model]
+            return upto.changes(context, base, one) - beyond.changes(context, base, one)
+
+        def size(model: int) -> Combine:
+            return lambda context, base, tuned: window(model, context, base, tuned[model]).abs()
+
+        factors = enlargements(survey, [size(k) for k in models]) if self.rescale == "l1" else [1.0] * len(models)
+
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
-            kept = []
-            for k in models:
-                upto, beyond = found[len(models) + k], found[k]
-                kept.append(
-                    weights[k] * (upto.changes(context, base, tuned[k]) - beyond.changes(context, base, tuned[k]))
-                )
+            kept = [weights[k] * factors[k] * window(k, context, base, tuned[k]) for k in models]
             if self.consensus == "elect":
                 return base + self.scale * agreeing(kept, elected(kept, 1.0), weights, self.average)
             return base + self.scale * torch.stack(kept).sum(dim=0)

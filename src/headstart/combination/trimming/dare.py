@@ -13,7 +13,7 @@ import torch
 
 from headstart.core import Needs, Survey, TensorContext
 from headstart.numerics.chance import uniforms
-from headstart.numerics.changes import SizeOf
+from headstart.numerics.changes import enlargements
 from headstart.numerics.consensus import agreeing, elected
 from headstart.numerics.portions import each, fraction
 
@@ -55,10 +55,7 @@ class Dare:
         densities = each(self.density, survey.models, "density").tolist()
         factors = [1 / d if self.rescale == "chance" else 1.0 for d in densities]
         if self.rescale == "l1" and any(d < 1 for d in densities):
-            models = range(survey.models)
-            kept = [_Kept(k, densities[k]) for k in models]
-            sums = survey.sums([*map(SizeOf, models), *kept]).reshape(2, -1)
-            factors = [float(whole / part) if part > 0 else 1.0 for whole, part in sums.T]
+            factors = enlargements(survey, [_Kept(k, densities[k]) for k in range(survey.models)])
         divisor = sum(weights) if self.normalize and self.consensus == "sum" and abs(sum(weights)) > 1e-8 else 1.0
 
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from headstart.core import Needs, Survey, TensorContext
-from headstart.numerics.changes import SizeOf
+from headstart.numerics.changes import SizeOf, enlargements
 from headstart.numerics.consensus import trimmed_mean, trimmed_signs
 from headstart.numerics.portions import each, fraction
 
@@ -30,9 +30,9 @@ class Ties:
     Exactly `round(density * entries)` changes of each model are kept, of equal sizes those that come first. As in the
     paper one threshold holds for a whole model, signs are elected by the sum of the changes, and where they cancel the
     sign that more entries have is taken. trim="tensor" has a threshold for each tensor, undecided="plus" the sign that
-    mergekit takes, and average="weight" its mean, which a single model's weight does not enter. elect="plain" has the
-    weights in the mean alone: with trim="tensor" and undecided="plus" peft's formula, which keeps
-    `int(density * entries)`.
+    mergekit takes, and average="weight" its mean, which a single model's weight does not enter; its rescale="l1"
+    enlarges what is kept until sizes have the sum that they had before the trim. elect="plain" has the weights in the
+    mean alone: with trim="tensor" and undecided="plus" peft's formula, which keeps `int(density * entries)`.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
@@ -46,6 +46,7 @@ class Ties:
     elect: Literal["weighted", "plain"] = "weighted"
     undecided: Literal["majority", "plus"] = "majority"
     average: Literal["count", "weight", "sum"] = "count"
+    rescale: Literal["none", "l1"] = "none"
 
     def __post_init__(self) -> None:
         fraction(self.density, "density")
@@ -53,8 +54,17 @@ class Ties:
     def __call__(self, survey: Survey) -> Combine:
         weights = each(self.weights, survey.models, "weights").tolist()
         densities = each(self.density, survey.models, "density").tolist()
-        votes = weights if self.elect == "weighted" else [1.0] * survey.models
         kept = survey.largest([SizeOf(k) for k in range(survey.models)], densities)
+        enlarged = [1.0] * survey.models
+        if self.rescale == "l1":
+
+            def size(model: int) -> Combine:
+                return lambda context, base, tuned: kept[model].changes(context, base, tuned[model]).abs()
+
+            enlarged = list(enlargements(survey, [size(k) for k in range(survey.models)]))
+        votes, factors = enlarged, weights
+        if self.elect == "weighted":
+            votes, factors = [w * e for w, e in zip(weights, enlarged, strict=True)], [1.0] * survey.models
         sign = 1.0
         if self.undecided == "majority" and survey.models > 1:
 
@@ -66,7 +76,7 @@ class Ties:
 
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
             cuts = [c.cut(context) for c in kept]
-            change = trimmed_mean(base, tuned, cuts, weights, sign, self.average, self.elect)
+            change = trimmed_mean(base, tuned, cuts, votes, sign, self.average, weights, factors)
             return change.mul_(self.scale).add_(base)
 
         return combine

@@ -37,7 +37,7 @@ class ModelStock:
 
     def __call__(self, context: TensorContext, inner: InnerProducts) -> Coefficients:
         del context
-        return Coefficients(np.stack([self._share(p) for p in inner.changes(self.per)]), of="changes")
+        return Coefficients(np.stack([self._share(p) for p in inner.changes(self.per)]), "changes", self.per)
 
     def _share(self, products: Array) -> Array:
         models = len(products)

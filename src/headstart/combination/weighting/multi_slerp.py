@@ -19,7 +19,7 @@ class MultiSlerp:
 
     Shapes: any; two passes of tiles, memory independent of the model.
     Returns: base + (sum of w_k |change_k|) * the direction of the sum of w_k change_k / |change_k|.
-    Errors: `Unfit` when the weights sum to nothing.
+    Errors: `Unfit` when the weights sum to nothing and should sum to one.
 
     Where the directions cancel, as those of single numbers may, there is no mean direction, and the mean is taken.
     """
@@ -29,10 +29,13 @@ class MultiSlerp:
     cites = "https://github.com/arcee-ai/mergekit"
 
     weights: tuple[float, ...] = ()  # one a model; none are equal ones
+    normalize: bool = True  # weights sum to one
 
     def __call__(self, context: TensorContext, inner: InnerProducts) -> Coefficients:
         del context
-        weights = summing_to_one(each(self.weights, inner.models, "weights"))
+        weights = each(self.weights, inner.models, "weights")
+        if self.normalize:
+            weights = summing_to_one(weights)
         products = inner.changes()[0]
         found = mean_direction(products, weights)
         return Coefficients((weights if found is None else found)[None], of="changes")

@@ -19,7 +19,7 @@ from headstart.numerics.sphere import arc
 class NuSlerp:
     """A point on the arc between the changes of two fine-tunes; without a base, between the models themselves.
 
-    Shapes: any; two passes of tiles; with per="row", (rows, 2, 2) float64 beside.
+    Shapes: any; two passes of tiles; with per="row" or "column", so many (2, 2) float64 beside.
     Returns: base + the point at t = second weight / sum of weights (0.5 where they sum to nothing).
     Errors: `Unfit` when there are not two weights.
     """
@@ -29,7 +29,7 @@ class NuSlerp:
     cites = "https://github.com/arcee-ai/mergekit"
 
     weights: tuple[float, ...] = ()  # two; none are equal ones
-    per: Literal["tensor", "row"] = "tensor"
+    per: Literal["tensor", "row", "column"] = "tensor"
 
     def __call__(self, context: TensorContext, inner: InnerProducts) -> Coefficients:
         del context
@@ -37,4 +37,4 @@ class NuSlerp:
         total = float(weights.sum())
         t = 0.5 if abs(total) < 1e-6 else float(weights[1]) / total
         # arcs of all angles: only where sin w is nothing the straight line takes over
-        return Coefficients(np.stack([arc(p, t, 1 - 1e-16) for p in inner.changes(self.per)]), of="changes")
+        return Coefficients(np.stack([arc(p, t, 1 - 1e-16) for p in inner.changes(self.per)]), "changes", self.per)
