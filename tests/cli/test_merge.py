@@ -163,6 +163,27 @@ def test_auto_prints_what_came_of_the_choice(shelf: Path, shell: Shell, tmp_path
     assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'two'}`; `")
 
 
+def test_auto_of_several_tasks_prints_their_own_models_and_the_ensemble(
+    shelf: Path, shell: Shell, tmp_path: Path
+) -> None:
+    """Both models have the same labels, so both can answer for either task, and their mean lies between them."""
+    words = ["merge", "auto", shelf / "mails", shelf / "chats", "--base", shelf / "base", "--label", "label"]
+    for task in ("mails", "chats"):
+        rows = [f"{task} {'cat' if i % 2 else 'dog'} sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(60)]
+        (tmp_path / f"{task}.csv").write_text("\n".join(["text,label", *rows]))
+        words += ["--target", f"{task}={tmp_path / task}.csv"]
+    words += ["--methods", "karcher"]
+    document = fits(shell(*words, "--json", "--out", tmp_path / "one"), "merge-auto")
+    by_name = {s["name"]: s for s in document["systems"]}
+    own, together = by_name["each task by its own model"], by_name["ensemble of models with a task's labels"]
+    assert (own["models"], own["passes"], own["normalised"]) == (2, 1, 1)
+    assert (together["models"], together["passes"]) == (2, 2)
+    said = shell(*words, "--out", tmp_path / "two")
+    assert said.code == 0, said.err
+    assert "own models" in said.out
+    assert "ensemble of" in said.out
+
+
 def test_auto_says_what_it_wants(shelf: Path, shell: Shell, tmp_path: Path) -> None:
     said = shell("merge", "auto", shelf / "mails", shelf / "chats", "--dry-run")
     assert said.code == 1

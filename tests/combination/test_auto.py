@@ -64,6 +64,20 @@ def test_it_is_better_than_the_baselines_where_it_says_so(result: Any) -> None:
     assert by_name["animals"]["normalised"] < 1
 
 
+def test_the_models_themselves_are_the_upper_bound_at_their_cost(result: Any) -> None:
+    _, facts = result
+    by_name = {s["name"]: s for s in facts["systems"]}
+    bound = by_name[auto.OWN]
+    own = [by_name[t["task"]]["tasks"][i] for i, t in enumerate(facts["tasks"])]
+    assert bound["tasks"] == own
+    assert bound["normalised"] == 1
+    assert bound["mean"] == pytest.approx(float(np.mean([t["value"] for t in own])))
+    assert bound["low"] <= bound["mean"] <= bound["high"]
+    assert (bound["models"], bound["passes"]) == (3, 1)
+    assert {(s["models"], s["passes"]) for s in facts["systems"] if s is not bound} == {(1, 1)}
+    assert auto.TOGETHER not in by_name  # no model has another's labels
+
+
 def test_what_is_written_is_what_was_chosen(tuned: Family, tmp_path: Path) -> None:
     made, _ = chosen(tuned, tmp_path / "out", methods=["ties"], load=True)
     assert made.plan.method == "ties"

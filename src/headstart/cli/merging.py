@@ -140,11 +140,14 @@ def chosen(made: Merged, *, machine: bool) -> None:
         return
     several = len(facts["tasks"]) > 1
     rows = [
-        (s["name"], *(f"{t['value']:.3f}" for t in s["tasks"]), _measured({**s, "value": s["mean"]}))
-        if several else (s["name"], _measured(s["tasks"][0]))
+        (
+            s["name"], *(f"{t['value']:.3f}" for t in s["tasks"]), _measured({**s, "value": s["mean"]}),
+            number(s.get("normalised")), s["models"], s["passes"],
+        ) if several else (s["name"], _measured(s["tasks"][0]), s["models"], s["passes"])
         for s in facts["systems"]
     ]  # fmt: skip
-    heads = [t["task"] for t in facts["tasks"]] + (["mean"] if several else [])
+    heads = [t["task"] for t in facts["tasks"]] + (["mean", "of own models'"] if several else [])
+    heads += ["models kept", "passes a row"]
     tried = sum(bool(c["scores"]) for c in facts["candidates"])
     draw(
         table("system", *(f">{h}" for h in heads), rows=rows), "",

@@ -39,6 +39,7 @@ LEAST_ROWS = 8  # of a task to choose by; fewer say nothing
 FIRST_ROWS = 64  # of a task, with which the halving begins
 FINALISTS = 3
 STEPS = 100  # the most that a merge learns for; published numbers of steps are for one merge, not for a choice of many
+OWN, TOGETHER = "each task by its own model", "ensemble of models with a task's labels"
 SAVE_SECONDS = 3.0  # for the page and the account
 RESERVE = 1.5  # how much longer than measured the end may take
 
@@ -162,7 +163,10 @@ class _Contest:
         for one in baselines:
             one.scores = [self._score(one)]
         a_pass = (self.meter.session() - began) / len(baselines)
-        self.meter.keep(SAVE_SECONDS + RESERVE * a_pass * (len(self.plan.models) + 3))  # what is verified at the end
+        count = len(self.plan.models)
+        meet = bool(self.plan.apart) and any(self._columns(s, m) for s in self.sides for m in range(count))
+        verified = count * (2 if meet else 1) + 3
+        self.meter.keep(SAVE_SECONDS + RESERVE * a_pass * verified)
         tried = self._tried(view, found)
         finalists = self._halved(view, tried)
         self._reseeded(view, finalists)
@@ -339,10 +343,11 @@ class _Contest:
         return METRICS[side.metric].sign * value(side.metric, side.labels[: len(table)], table)
 
     def _verified(self, view: LiveMerge, best: Tried, opponent: Tried, baselines: Sequence[Tried]) -> dict[str, Any]:
-        """Figures of the best, of the baselines and of the ensemble of all models, on rows that no choice has seen."""
+        """Figures of the best, of the baselines and of what keeps several models, on rows that no choice has seen."""
         opened = [s.opened(s.choose) for s in self.sides]
         unseen = view.on([o.rows for o in opened], labels=True)
         tables: dict[str, Tables] = {}
+        costs: dict[str, tuple[int, int]] = {}  # models kept, and passes for a row, where not one
         for one in [*baselines, *([] if best in baselines else [best])]:
             assert one.plan is not None  # it has a score
             weights = self._weights(view, one.plan)
@@ -352,12 +357,21 @@ class _Contest:
         if not self.plan.apart:  # heads of one label space
             alone = [tables[name] for name in view.models]
             tables["ensemble of all"] = tuple(np.mean([a[t] for a in alone], axis=0) for t in range(len(self.sides)))
+            costs["ensemble of all"] = len(alone), len(alone)
+        elif len(self.sides) > 1:
+            kept = len({s.choose.own for s in self.sides})
+            own = tuple(tables[view.models[s.choose.own or 0]][t] for t, s in enumerate(self.sides))
+            tables[OWN], costs[OWN] = own, (kept, 1)
+            together = self._together(view, opened, own, baselines)
+            if any(len(alone) > 1 for alone in together):
+                tables[TOGETHER] = tuple(np.mean(alone, axis=0) for alone in together)
+                costs[TOGETHER] = len(self.plan.models), max(map(len, together))
         spread = {name: _resampled(opened, parts) for name, parts in tables.items()}
         single = None
         if self.plan.apart:  # every task has a model of its own
             names = [self.plan.models[s.choose.own or 0].name for s in self.sides]
             single = [float(spread[name][0][t]) for t, name in enumerate(names)]
-        systems = [self._system(name, *spread[name], single) for name in tables]
+        systems = [self._system(name, *spread[name], single, *costs.get(name, (1, 1))) for name in tables]
         gain = None
         verdict = "no-evidence"
         if best is not opponent:
@@ -367,14 +381,45 @@ class _Contest:
             verdict = "helps" if low > 0 else "hurts" if high < 0 else "no-evidence"
         return {"systems": systems, "gain": gain, "verdict": verdict}
 
-    def _system(self, name: str, values: Array, drawn: Array, single: Sequence[float] | None) -> dict[str, Any]:
+    def _together(
+        self, view: LiveMerge, opened: Sequence[Opened], own: Tables, baselines: Sequence[Tried]
+    ) -> list[list[Array]]:
+        """Of each task, predictions of its own model, and of every other that has its labels, under that one's head."""
+        out = [[table] for table in own]
+        for number in range(len(self.plan.models)):
+            meeting = [(t, columns) for t, s in enumerate(self.sides) if (columns := self._columns(s, number))]
+            if not meeting:
+                continue
+            plan = baselines[number].plan
+            assert plan is not None  # baselines have scores
+            weights = self._weights(view, plan)
+            for task, columns in meeting:
+                rows = dataclasses.replace(opened[task].rows, own=number, columns=columns)
+                out[task].append(_predicted(view.on([rows], labels=True), weights, 0, range(rows.inputs.num_rows)))
+        return out
+
+    def _columns(self, side: Sides, model: int) -> tuple[int, ...]:
+        """Which outputs of another task's model are this task's classes; none where it has not all of them."""
+        if model == side.choose.own:
+            return ()
+        try:
+            return task_rows(side.target, self.plan, model).columns
+        except Refused:
+            return ()
+
+    def _system(
+        self, name: str, values: Array, drawn: Array, single: Sequence[float] | None, models: int, passes: int
+    ) -> dict[str, Any]:
         tasks = []
         for side, own, draw in zip(self.sides, values, drawn, strict=True):
             sign, (low, high) = METRICS[side.choose.metric].sign, interval(draw)
             low, high = sorted((sign * low, sign * high))
             tasks.append({"task": side.choose.name, "value": sign * float(own), "low": low, "high": high})
         low, high = interval(drawn.mean(axis=0))
-        out: dict[str, Any] = {"name": name, "tasks": tasks, "mean": float(values.mean()), "low": low, "high": high}
+        out: dict[str, Any] = {
+            "name": name, "tasks": tasks, "mean": float(values.mean()), "low": low, "high": high,
+            "models": models, "passes": passes,
+        }  # fmt: skip
         if single is not None and min(single) > 0:
             out["normalised"] = float(np.mean(values / np.array(single)))
         return out
