@@ -82,6 +82,21 @@ def test_any_merge_is_made_as_it_is_written(tuned: Family, view: LiveMerge, tmp_
     assert all(torch.equal(made[n], written[n].float()) for n in made)
 
 
+def test_settings_by_depth_are_written_as_they_were_tried(tuned: Family, view: LiveMerge, tmp_path: Path) -> None:
+    made = merge(
+        list(tuned.models.values()), "evolve", base=tuned.base, heads="separate", out=tmp_path / "out",
+        settings={"groups": 2, "trials": 2, "merge": "ties", "search": (("density", 0.1, 1.0), ("scale", 0.2, 2.0))},
+        targets=targets(tuned),
+    )  # fmt: skip
+    said = made.receipt.facts["learned"]
+    assert set(said["own"]) == {n for n in view.tensors if "layer.1." in n}
+    wanted = view.made("ties", said["settings"], said["own"])
+    written: dict[str, torch.Tensor] = {}
+    for file in (tmp_path / "out" / "times").glob("*.safetensors"):
+        written |= load_file(file)
+    assert all(torch.equal(wanted[n], written[n].float()) for n in wanted)
+
+
 def test_labels_are_for_those_who_ask(tuned: Family, plan: Plan) -> None:
     tasks = [task_rows(t, plan, i) for i, t in enumerate(targets(tuned).values())]
     with alive(plan, tasks, labels=False) as view, pytest.raises(Undeclared):

@@ -102,9 +102,12 @@ def settled(plan: Plan, view: LiveMerge, learned: Learned) -> Plan:
 
     facts = _facts(view, learned)
     if learned.method is not None:
-        kind, method = made_of(learned.method, learned.settings)
-        change: dict[str, Any] = dict.fromkeys(view.tensors, (kind, method))
+        change: dict[str, Any] = {
+            n: made_of(learned.method, learned.own.get(n, learned.settings)) for n in view.tensors
+        }
         facts |= {"method": learned.method, "settings": dict(learned.settings)}
+        if learned.own:
+            facts["own"] = {n: dict(s) for n, s in learned.own.items()}
     else:
         assert learned.shares is not None
         change = {

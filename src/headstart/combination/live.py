@@ -188,11 +188,16 @@ class LiveMerge:
             out[name] = total
         return out
 
-    def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    def depth(self, tensor: str) -> float | None:
+        return self._made[tensor].depth
+
+    def made(
+        self, method: str, settings: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, torch.Tensor]:
         from .merging import made_of
 
-        kind, one = made_of(method, settings)
-        return self.merged([replace(m, kind=kind, method=one) for m in self._made.values()])
+        each = {n: made_of(method, (own or {}).get(n, settings)) for n in self._made}
+        return self.merged([replace(m, kind=each[n][0], method=each[n][1]) for n, m in self._made.items()])
 
     def merged(self, made: Sequence[Made], seed: int | None = None) -> dict[str, torch.Tensor]:
         """What the stream makes of the models, each tensor rounded as it would be written, and then float32.

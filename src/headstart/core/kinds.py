@@ -368,7 +368,8 @@ class MergeView(Protocol):
     predictions of a task's logits: `softmax`, `sigmoid` or `identity`. rows: how many of a task may be learned from.
     labels: (rows,) class numbers or values, or (rows, classes), in the order of the logits' columns. base, changes: of
     a tensor, float32; of all models; the base is zeros where there is none. shared: base + the sum of shares (T, M)
-    times changes. made: the weights that a merge of another kind makes of the models, by name and settings.
+    times changes. made: the weights that a merge of another kind makes of the models, by name and settings,
+    some tensors by settings of their own. depth: of a tensor, as in `TensorContext`.
     logits: (rows, outputs), differentiable in the weights. features: (rows, width) what goes into the last layer of the
     task's head. states: (rows, width) mean of the last states of the body over the tokens that count, which no head has
     part in. own: the number of the model that a task comes from, None where it is new to all of them. head: tensors of
@@ -391,7 +392,10 @@ class MergeView(Protocol):
     def base(self, tensor: str) -> torch.Tensor: ...
     def changes(self, tensor: str) -> Sequence[torch.Tensor]: ...
     def shared(self, shares: Array) -> dict[str, torch.Tensor]: ...
-    def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]: ...
+    def depth(self, tensor: str) -> float | None: ...
+    def made(
+        self, method: str, settings: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, torch.Tensor]: ...
     def head(self, task: int) -> Mapping[str, torch.Tensor]: ...
     def blocks(self) -> Sequence[tuple[Sequence[str], int]]: ...
     def logits(
@@ -407,14 +411,15 @@ class Learned:
 
     shares: (T, M) how much of each model's change goes into each tensor. gates: by tensor, factors on the changes of
     its entries, that can be repeated to (M, …): for each model its own, or (1, …) for all; where a tensor has none, its
-    changes are taken whole. method, settings: of the other merge. curve: (step, value of the objective, lower is
-    better). facts: JSON values for the receipt.
+    changes are taken whole. method, settings: of the other merge; own: settings of some tensors, in place of those.
+    curve: (step, value of the objective, lower is better). facts: JSON values for the receipt.
     """
 
     shares: Array | None = None
     gates: Mapping[str, Array] = field(default_factory=dict)
     method: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curve: tuple[tuple[int, float], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -74,11 +74,17 @@ class LinearTasks:
             for i, n in enumerate(self.tensors)
         }
 
-    def made(self, method: str, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    def depth(self, tensor: str) -> float | None:
+        return float(self.tensors.index(tensor))
+
+    def made(
+        self, method: str, settings: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, torch.Tensor]:
         """Task arithmetic, whatever is asked for."""
         del method
-        weights = np.array(settings.get("weights") or [1.0] * len(self.models))
-        return self.shared(settings.get("scale", 1.0) * np.tile(weights, (2, 1)))
+        each = [(own or {}).get(n, settings) for n in self.tensors]
+        weights = [np.array(s.get("weights") or [1.0] * len(self.models)) for s in each]
+        return self.shared(np.stack([s.get("scale", 1.0) * w for s, w in zip(each, weights, strict=True)]))
 
     def head(self, task: int) -> Mapping[str, torch.Tensor]:
         """One more layer that changes nothing."""
@@ -114,7 +120,7 @@ class LinearTasks:
 
 def weights_of(view: LinearTasks, learned: Learned) -> dict[str, torch.Tensor]:
     if learned.method is not None:
-        return view.made(learned.method, learned.settings)
+        return view.made(learned.method, learned.settings, learned.own)
     assert learned.shares is not None
     out = {}
     for shares, name in zip(learned.shares, view.tensors, strict=True):

@@ -197,7 +197,21 @@ def test_evolution_names_the_merge_that_it_found() -> None:
     assert learned.curve[-1][1] == pytest.approx(mean_loss(view, weights_of(view, learned)))
 
 
-@pytest.mark.parametrize("wrong", [{"search": ()}, {"search": (("scale", 1.0, 0.5),)}])
+def test_groups_of_layers_take_from_each_model_what_is_good_at_their_depth() -> None:
+    """Each of two models is right in one tensor and spoilt in the other, so no weights for all are good."""
+    view = LinearTasks(7, tasks=1, models=2)
+    right, noise = view._changes[0], torch.Generator().manual_seed(0)
+    spoilt = {n: 5 * torch.randn(c.shape, generator=noise) for n, c in right.items()}
+    view._changes = [{**spoilt, "weight": right["weight"]}, {**spoilt, "bias": right["bias"] * 0}]
+    together, parted = (Evolve(search=(("weights", 0.0, 1.0),), groups=g, trials=80)(view, Steps()) for g in (1, 2))
+    assert not together.own
+    assert parted.curve[-1][1] < 0.7 * together.curve[-1][1]
+    assert parted.settings["weights"][0] > parted.settings["weights"][1]
+    assert parted.own["bias"]["weights"][1] > parted.own["bias"]["weights"][0]
+    assert parted.curve[-1][1] == pytest.approx(mean_loss(view, weights_of(view, parted)))
+
+
+@pytest.mark.parametrize("wrong", [{"search": ()}, {"search": (("scale", 1.0, 0.5),)}, {"groups": 0}])
 def test_ranges(wrong: dict[str, object]) -> None:
     with pytest.raises(Unfit):
         Evolve(**wrong)  # type: ignore[arg-type]
