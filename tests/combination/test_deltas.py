@@ -85,6 +85,22 @@ def test_a_base_of_another_type_comes_back_in_it(shelf: Path, tmp_path: Path) ->
     assert back.exact  # float32 has room for changes of bfloat16
 
 
+def test_weights_lie_where_modules_of_a_folder_say(shelf: Path, tmp_path: Path) -> None:
+    modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    weights = load_file(shelf / "base" / "model.safetensors")
+    for name, factor in (("base", 1.0), ("tuned", 1.25)):
+        shutil.copytree(shelf / "base", tmp_path / name / "0_Transformer")
+        (tmp_path / name / "modules.json").write_text(json.dumps(modules))
+        held = {n: v * torch.tensor(factor).to(v.dtype) for n, v in weights.items()}
+        save_file(held, tmp_path / name / "0_Transformer" / "model.safetensors", metadata={"format": "pt"})
+    made = deltas.diff(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "d", exact=True)
+    back = deltas.apply(tmp_path / "d", tmp_path / "base", out=tmp_path / "applied")
+    assert store.fingerprint(model_folders.read(back)) == made.delta.facts["tuned_weights"]
+    deltas.diff(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "d")
+    assert deltas.revert(tmp_path / "d", tmp_path / "tuned", out=tmp_path / "again").exact
+    assert [p.parent.name for p in tmp_path.glob("a*/**/*.safetensors")] == ["0_Transformer"] * 2
+
+
 def test_what_a_delta_has_forgotten_is_not_taken_back(shelf: Path, tmp_path: Path) -> None:
     weights = load_file(shelf / "mails" / "model.safetensors")
     matrix = "bert.encoder.layer.0.attention.self.query.weight"

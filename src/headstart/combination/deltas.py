@@ -413,8 +413,9 @@ def _folder(
     from headstart.io import atomic, model_folders, shards
 
     place = out.expanduser().absolute()
+    layout = [s if s.folder else replace(s, folder=model.main) for s in shards.laid_out(planned, shards.SHARD_BYTES)]
     with atomic.new_folder(place, overwrite=overwrite) as staging:
-        with shards.ShardWriter(staging, shards.laid_out(planned, shards.SHARD_BYTES)) as writer:
+        with shards.ShardWriter(staging, layout) as writer:
             for one in planned:
                 writer.write(one.name, 0, _raw(made(one.name)))
                 writer.finish(one.name, one.bytes)
