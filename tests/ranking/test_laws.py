@@ -39,6 +39,17 @@ def saturating(f: Any, y: Any) -> float:
     return -float(np.square(hot - f @ np.linalg.lstsq(f, hot, rcond=None)[0]).sum())
 
 
+def between(f: Any, y: Any) -> float:
+    """The share of the variance that lies between classes."""
+    means = np.stack([f[y == c].mean(0) for c in y])
+    return float(means.var(0).sum() / f.var(0).sum())
+
+
+def flatness(f: Any) -> float:
+    """Higher for features that fall into groups than for one Gaussian, whatever their labels."""
+    return -float(np.mean(((f - f.mean(0)) / f.std(0)) ** 4))
+
+
 CALLS = itertools.count()
 RULES: dict[str, Any] = {
     "finite": lambda f, y: 1 / np.float64(f.std()) if f.std() else np.inf,
@@ -52,6 +63,8 @@ RULES: dict[str, Any] = {
     "translation": lambda f, y: np.abs(f).mean() / f.std(),
     "zero_columns": lambda f, y: f.shape[1],
     "prefers_signal": lambda f, y: 0.0,
+    "falls_with_label_noise": lambda f, y: min(between(f, y), 0.2),
+    "null_of_shuffled_labels": lambda f, y: between(f, y) + flatness(f),
     "width_safe": saturating,
     "jackknife": lambda f, y: np.sin(1e6 * f.sum()),  # nothing that one row does not change wholly
 }
@@ -62,6 +75,14 @@ RULES: dict[str, Any] = {
 def test_a_broken_method_breaks_the_law(name: str) -> None:
     with pytest.raises(AssertionError):
         LAWS[name](Broken(RULES[name], claims=("jackknife",)), seed=0)
+
+
+@pytest.mark.parametrize("name", ["falls_with_label_noise", "null_of_shuffled_labels"])
+def test_what_these_laws_find_is_lost_on_a_comparison_with_shuffled_labels(name: str) -> None:
+    """Scores that go no higher than a little signal takes them, or that mostly tell how the features lie."""
+    LAWS["prefers_signal"](Broken(RULES[name]), seed=0)
+    for law in ("falls_with_label_noise", "null_of_shuffled_labels"):
+        LAWS[law](Broken(between), seed=0)
 
 
 def test_noise_of_uneven_variances_breaks_the_law_too() -> None:

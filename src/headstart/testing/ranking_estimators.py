@@ -239,6 +239,41 @@ def prefers_signal(method: Ranking, seed: int) -> None:
     assert score(method, features, labels) > score(method, features, shuffled), "labels shuffled, and no worse"
 
 
+def falls_with_label_noise(method: Ranking, seed: int) -> None:
+    """With 15 %, 40 % and all of the labels shuffled among themselves the score is lower each time, in the mean."""
+    shares, found = (0.0, 0.15, 0.4, 1.0), []
+    for number in range(6):
+        chance = np.random.default_rng((seed, number))
+        features, labels = draw(int(chance.integers(2**31)), 120)
+        order = chance.permutation(120)
+        for share in shares:
+            at, noisy = order[: round(120 * share)], labels.copy()
+            noisy[at] = chance.permutation(noisy[at])
+            found.append(score(method, features, noisy))
+    means = np.reshape(found, (-1, len(shares))).mean(axis=0)
+    assert (np.diff(means) < 0).all(), f"scores of {means}, by the share of labels that are noise {shares}"
+
+
+def null_of_shuffled_labels(method: Ranking, seed: int) -> None:
+    """Shuffled labels bring the score to its null: a fifth at most is left of what the classes were worth.
+
+    The null is what features score that know nothing: one Gaussian with the mean and covariance of the classes' own, so
+    that a score cannot tell the two but by classes. What a method sees in features whatever the labels are is left.
+    """
+    told, shuffled, nothing = [], [], []
+    for number in range(4):
+        chance = np.random.default_rng((seed, number))
+        features, labels = draw(int(chance.integers(2**31)), 120)
+        told.append(score(method, features, labels))
+        for _ in range(3):
+            noise = chance.multivariate_normal(features.mean(axis=0), np.cov(features.T), len(features))
+            shuffled.append(score(method, features, chance.permutation(labels)))
+            nothing.append(score(method, noise, labels))
+    null = np.mean(nothing)
+    left, worth = np.mean(shuffled) - null, np.mean(told) - null
+    assert abs(left) < worth / 5, f"classes are worth {worth:.3g} above the null, and shuffled ones {left:.3g}"
+
+
 def width_safe(method: Ranking, seed: int) -> None:
     """Pure noise, however wide, scores below 32 dimensions that tell the class; fewer rows than dimensions.
 
@@ -277,7 +312,7 @@ ALWAYS = [finite, survives_thin_classes, repeatable]
 CLAIMS = {
     law.__name__: law
     for law in (
-        row_order, class_names, rotation, scale, feature_scale, translation, zero_columns, prefers_signal, width_safe,
-        jackknife,
+        row_order, class_names, rotation, scale, feature_scale, translation, zero_columns, prefers_signal,
+        falls_with_label_noise, null_of_shuffled_labels, width_safe, jackknife,
     )
 }  # fmt: skip

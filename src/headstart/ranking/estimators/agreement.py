@@ -31,7 +31,10 @@ class Agreement:
     """
 
     needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
-    claims = ("row_order", "prefers_signal")
+    claims = (
+        "row_order", "prefers_signal",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "doi:10.1016/S0022-0000(03)00038-2"
 
     def __call__(self, view: View) -> Score:

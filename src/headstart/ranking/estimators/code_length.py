@@ -31,7 +31,10 @@ class CodeLength:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
-    claims = ("scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe")
+    claims = (
+        "scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:2003.12298"
 
     # of the rows, where blocks end; what follows the last is one block more

@@ -31,6 +31,7 @@ class DDS:
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
         "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2008.02107"
 

@@ -35,7 +35,10 @@ class ETran:
     """
 
     needs = Needs(gives=("features", "predictions"), tasks=("single_label", "multi_label", "regression"))
-    claims = ("class_names", "prefers_signal", "width_safe", "jackknife")
+    claims = (
+        "class_names", "prefers_signal", "width_safe", "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:2308.02027"
 
     # C as in scikit-learn, of the regression

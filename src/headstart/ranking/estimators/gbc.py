@@ -35,6 +35,7 @@ class GBC:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2111.12780"
 

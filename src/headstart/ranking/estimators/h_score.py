@@ -31,6 +31,7 @@ class HScore:
     claims = (
         "row_order", "class_names", "rotation", "scale", "feature_scale", "translation", "zero_columns",
         "prefers_signal", "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "doi:10.1109/ICIP.2019.8803726"
 

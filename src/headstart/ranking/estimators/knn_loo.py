@@ -31,6 +31,7 @@ class KNNLoo:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:1805.01978"
 

@@ -38,6 +38,7 @@ class LDA:
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "doi:10.1016/S0047-259X(03)00096-4"
 

@@ -30,7 +30,10 @@ class LogisticProbe:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
-    claims = ("scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe")
+    claims = (
+        "scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:1610.01644"
 
     # C as in scikit-learn, the inverse of the L2 penalty on standardised features

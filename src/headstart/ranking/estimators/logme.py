@@ -38,6 +38,7 @@ class LogME:
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
         "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2102.11005"
 

@@ -28,7 +28,10 @@ class NCE:
     """
 
     needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
-    claims = ("row_order", "class_names", "prefers_signal", "jackknife")
+    claims = (
+        "row_order", "class_names", "prefers_signal", "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:1908.08142"
 
     # for the bias of an entropy that is estimated from few rows

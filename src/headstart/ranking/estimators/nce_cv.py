@@ -31,7 +31,10 @@ class NCECv:
     """
 
     needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
-    claims = ("row_order", "class_names", "prefers_signal")
+    claims = (
+        "row_order", "class_names", "prefers_signal",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:1908.08142"
 
     def __call__(self, view: View) -> Score:

@@ -29,6 +29,7 @@ class NeuralCollapse:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "doi:10.1073/pnas.2015509117"
 

@@ -35,7 +35,10 @@ class NLEEP:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
-    claims = ("class_names", "translation", "zero_columns", "prefers_signal", "width_safe")
+    claims = (
+        "class_names", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:2011.11200"
 
     # of the variance, that the principal components keep

@@ -30,6 +30,7 @@ class NMC:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "doi:10.1109/TPAMI.2013.83"
 

@@ -33,6 +33,7 @@ class PARC:
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2106.04261"
 

@@ -28,6 +28,7 @@ class RidgeProbe:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "doi:10.1080/00401706.1979.10489751"
 

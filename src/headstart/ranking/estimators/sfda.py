@@ -32,8 +32,11 @@ class SFDA:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
-    claims = ("class_names", "row_order", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
-              "width_safe")  # fmt: skip
+    claims = (
+        "class_names", "row_order", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
+        "width_safe",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:2207.03036"
 
     def __call__(self, view: View) -> Score:

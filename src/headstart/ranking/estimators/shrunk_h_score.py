@@ -35,6 +35,7 @@ class ShrunkHScore:
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "jackknife",
+        "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2110.06893"
 

@@ -27,7 +27,8 @@ class TMI:
 
     Features are divided by their deviation first, and the entropy by their number: the published sum grows with both,
     so that wide noise wins. Noise still has the most variety, and a source whose classes have collapsed, and which is
-    perfect for the task, has none: it is a vote beside others, and never one alone.
+    perfect for the task, has none: it is a vote beside others, and never one alone. So wrong labels raise it, up to the
+    entropy of all rows together, which depends on how these lie; it claims neither a fall with noise nor a null.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))

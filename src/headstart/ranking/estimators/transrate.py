@@ -34,7 +34,10 @@ class TransRate:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
-    claims = ("row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal")
+    claims = (
+        "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal",
+        "falls_with_label_noise", "null_of_shuffled_labels",
+    )  # fmt: skip
     cites = "arXiv:2106.09362"
 
     # of the code, in mean variances
