@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +19,34 @@ def made() -> Moments:
     return Moments.of(x, np.arange(20) % 3, 3, second=True, norms=True)
 
 
-def test_shards_on_disk_add_up(tmp_path: Path) -> None:
-    x, y = np.random.default_rng(1).standard_normal((90, 5)) + 1e6, np.arange(90) % 3
-    for at in range(3):
-        files.write(Moments.of(x[at::3], y[at::3], 3, norms=True), tmp_path / f"{at}.safetensors")
-    one, two, three = (files.read(tmp_path / f"{at}.safetensors") for at in range(3))
-    total, whole = one + two + three, Moments.of(x, y, 3, norms=True)
-    scale = np.abs(whole.centred_gram).max()
-    np.testing.assert_allclose(total.centred_gram, whole.centred_gram, atol=1e-9 * scale)
-    assert total.shrinkage == pytest.approx(whole.shrinkage, rel=1e-8)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("sort", [False, True], ids=["as they come", "by their first column"])
+@pytest.mark.parametrize("away", [0.0, 1e6])
+def test_shards_on_disk_add_up(tmp_path: Path, kind: type[np.floating[Any]], sort: bool, away: float) -> None:
+    """Of unequal size, each about a mean of its own: what they give together is what all rows do, to 1e-12.
+
+    A float32 number is exact in float64, so that features stored as such lose nothing either.
+    """
+    x, y = (np.random.default_rng(1).standard_normal((900, 5)) + away).astype(kind), np.arange(900) % 3
+    if sort:
+        order = x[:, 0].argsort()
+        x, y = x[order], y[order]
+    for at, (start, stop) in enumerate([(0, 1), (1, 300), (300, 880), (880, 900)]):
+        rows = slice(start, stop)
+        files.write(Moments.of(x[rows], y[rows], 3, second=True, norms=True), tmp_path / f"{at}.safetensors")
+    one, two, three, four = (files.read(tmp_path / f"{at}.safetensors") for at in range(4))
+    for total in ((one + two) + (three + four), four + three + two + one):
+        whole = Moments.of(x, y, 3, second=True, norms=True)
+        unit = np.sqrt(whole.variance)
+        for name in ("mean", "class_means"):
+            np.testing.assert_allclose(
+                getattr(total, name), getattr(whole, name), rtol=1e-12, atol=1e-12 * float(unit.max())
+            )
+        for name in ("variance", "class_variances", "class_spreads", "target_mean", "shrinkage"):
+            np.testing.assert_allclose(getattr(total, name), getattr(whole, name), rtol=1e-12)
+        for name in ("centred_gram", "within_gram"):
+            scale = 900 * np.outer(unit, unit)
+            np.testing.assert_allclose(getattr(total, name) / scale, getattr(whole, name) / scale, rtol=0, atol=1e-12)
 
 
 def test_the_same_bits_come_back(tmp_path: Path) -> None:
