@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from itertools import pairwise
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -184,6 +187,18 @@ def repeatable(method: Ranking, seed: int) -> None:
     assert all(np.array_equal(a, b) for a, b in unchanged), "changes its input"
 
 
+def chunking(method: Ranking, seed: int) -> None:
+    """Rows that were read in parts, whose moments were then put together, score as those read at once."""
+    for rows, width in ((60, 8), (30, 40)):
+        features, labels = draw(seed, rows, width)
+        whole, parts = seen(method, features, labels), seen(method, features, labels)
+        cuts = pairwise((0, 1, rows // 3, rows))
+        parts.kept["moments"] = reduce(add, (Moments.of(features[a:b], labels[a:b], 3) for a, b in cuts))
+        with suppress(Unfit):
+            want, found = method(whole).value, method(parts).value
+            assert abs(found - want) <= 1e-9 * (1 + abs(want)), f"{found} of parts, {want} of all rows"
+
+
 def row_order(method: Ranking, seed: int) -> None:
     features, labels = draw(seed)
     folds, order = dealt(labels), np.random.default_rng(seed).permutation(len(labels))
@@ -308,7 +323,7 @@ def jackknife(method: Ranking, seed: int) -> None:
     assert spread / 2 <= mean <= 2 * spread, f"an error of {mean}, and the scores of fresh rows spread by {spread}"
 
 
-ALWAYS = [finite, survives_thin_classes, repeatable]
+ALWAYS = [finite, survives_thin_classes, repeatable, chunking]
 CLAIMS = {
     law.__name__: law
     for law in (
