@@ -272,10 +272,6 @@ def refusal(needs: Needs, sources: Sequence[Source] = (), target: Target | None 
     for source in sources:
         if source.modality != target.modality:
             return f"`{source.name}` reads {source.modality}, and the target's inputs are {target.modality}"
-        width = source.facts.get("width")
-        if needs.more_rows_than_width and width and len(target.labelled) <= width:
-            rows = len(target.labelled)
-            return f"needs more labelled rows than the {width} features of `{source.name}`, and there are {rows}"
     return None
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart import catalogue
 from headstart.core import Needs, Refused, Score, Undeclared, Unfit, View
+from headstart.ranking import ESTIMATORS as KIND
+from headstart.ranking import PROXIES
 from headstart.ranking.estimators import score as score_all
 from headstart.ranking.estimators.lda import LDA
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
-from headstart.testing.ranking_estimators import ALWAYS, CLAIMS, draw, seen
+from headstart.testing.ranking_estimators import ALWAYS, CLAIMS, above_noise, draw, seen
 
 ANY = Needs(gives=("features",), tasks=("single_label",))
 LAWS = {law.__name__: law for law in ALWAYS} | CLAIMS
@@ -95,9 +98,19 @@ def test_what_these_laws_find_is_lost_on_a_comparison_with_shuffled_labels(name:
 
 def test_noise_of_uneven_variances_breaks_the_law_too() -> None:
     """A score that white noise does not raise, however wide, and noise that lies in few directions does."""
-    method = ShrunkHScore()
+    method = ShrunkHScore(chance="kept")
     with pytest.raises(AssertionError, match="uneven variances"):
         LAWS["width_safe"](method, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, e in catalogue.entries(KIND).items() if "width_safe" in e.claims])
+def test_what_is_safe_for_any_width_is_so_with_many_rows(name: str) -> None:
+    above_noise(catalogue.make(KIND, name), 0, 1000)
+
+
+def test_the_default_proxies_are_safe_for_any_width() -> None:
+    assert [n for n in PROXIES if "width_safe" not in catalogue.entry(KIND, n).claims] == []
 
 
 def test_input_that_is_changed_is_noticed() -> None:

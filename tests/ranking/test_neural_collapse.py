@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headstart.core import Unfit
 from headstart.ranking.estimators.neural_collapse import NeuralCollapse
 from headstart.testing.ranking_estimators import draw, score
 
@@ -28,7 +29,12 @@ def test_limits() -> None:
     assert score(NeuralCollapse(), paired, y) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_misleads_with_wide_noise() -> None:
+def test_few_rows_are_refused_also_where_dimensions_are_padded_and_turned() -> None:
     y = np.arange(40) % 4
-    noise = [np.random.default_rng(w).standard_normal((40, w)) for w in (8, 2000)]
-    assert score(NeuralCollapse(), noise[1], y, 4) > 2 * score(NeuralCollapse(), noise[0], y, 4)
+    noise = np.random.default_rng(0).standard_normal((40, 2000))
+    with pytest.raises(Unfit, match="rank 39"):
+        score(NeuralCollapse(), noise, y, 4)
+    turn, _ = np.linalg.qr(noise.T)
+    assert score(NeuralCollapse(), noise[:, :8] @ turn[:, :8].T, y, 4) == pytest.approx(
+        score(NeuralCollapse(), noise[:, :8], y, 4)
+    )

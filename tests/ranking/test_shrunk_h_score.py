@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,27 @@ import pytest
 from sklearn.covariance import LedoitWolf
 
 from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
-from headstart.testing.ranking_estimators import draw, score
+from headstart.testing.ranking_estimators import draw, falling, score
 
 Array = np.ndarray[Any, Any]
 
 
-def direct(f: Array, y: Array) -> float:
+def direct(f: Array, y: Array, taken_off: bool = True) -> float:
     f = f[:, f.std(0) > 0]
     f = (f - f.mean(0)) / f.std(0)
     fitted = LedoitWolf().fit(f)
     means = np.stack([f[y == c].mean(0) for c in y])
-    return float((1 - fitted.shrinkage_) * np.trace(fitted.precision_ @ means.T @ means / len(f)))
+    chance = (len(np.unique(y)) - 1) / (len(f) - 1) * f.T @ f / len(f)
+    between = means.T @ means / len(f) - taken_off * chance
+    return float((1 - fitted.shrinkage_) * np.trace(fitted.precision_ @ between))
+
+
+def test_what_is_taken_off_is_the_mean_over_all_orders_of_the_labels() -> None:
+    f, y = draw(3, 6, 4, 2)
+    y = np.array([0, 0, 1, 1, 1, 2])
+    orders = [score(ShrunkHScore(chance="kept"), f, y[list(o)], 3) for o in itertools.permutations(range(6))]
+    off = score(ShrunkHScore(chance="kept"), f, y, 3) - score(ShrunkHScore(), f, y, 3)
+    assert off == pytest.approx(np.mean(orders), rel=1e-9)
 
 
 @pytest.mark.parametrize(("rows", "width"), [(120, 12), (40, 90), (50, 50)])
@@ -27,7 +38,9 @@ def test_equals_the_full_inverse(rows: int, width: int, monkeypatch: pytest.Monk
     monkeypatch.setattr("headstart.ranking.estimators.shrunk_h_score.STRIP_CELLS", 1)  # strips of 32 rows
     f, y = draw(0, rows, width, 4, apart=0.4)
     f[:, 1], f[:, 2] = 50 + 3 * f[:, 1], 0.0
-    assert score(ShrunkHScore(), f, y, 4) == pytest.approx(direct(f, y), rel=1e-9)
+    for chance in ("taken_off", "kept"):
+        want = direct(f, y, chance == "taken_off")
+        assert score(ShrunkHScore(chance=chance), f, y, 4) == pytest.approx(want, rel=1e-9)
 
 
 def test_several_labels_are_the_sum_of_two_class_scores() -> None:
@@ -40,7 +53,8 @@ def test_several_labels_are_the_sum_of_two_class_scores() -> None:
 def test_noise_does_not_saturate() -> None:
     """The plain H-score is 3 for any full-rank features here; 0.12 was measured for shrunk noise."""
     f, y = np.random.default_rng(0).standard_normal((120, 400)), np.arange(120) % 4
-    assert score(ShrunkHScore(), f, y, 4) < 0.3
+    assert score(ShrunkHScore(chance="kept"), f, y, 4) < 0.3
+    assert abs(score(ShrunkHScore(), f, y, 4)) < 0.02
 
 
 def test_two_far_classes_reach_the_ceiling() -> None:
@@ -48,20 +62,11 @@ def test_two_far_classes_reach_the_ceiling() -> None:
     assert score(ShrunkHScore(), f, y, 2) == pytest.approx(1.0, abs=1e-2)
 
 
-def test_misleads_with_few_rows_and_wide_noise() -> None:
-    """What the docstring warns of: 8 rows a class, and noise of width 1,024 above half of the signal's score."""
-    y = np.arange(40) % 5
-    f, _ = draw(0, 40, 32, 5, apart=0.8)
-    noise = score(ShrunkHScore(), np.random.default_rng(0).standard_normal((40, 1024)), y, 5)
-    assert noise > 0.5 * score(ShrunkHScore(), f, y, 5)
-
-
-def test_misleads_with_noise_of_uneven_spectrum() -> None:
-    """What the docstring warns of: variances that fall off are shrunk little, and chance fits 120 rows well. So it is
-    not safe for any width, and does not say that it is."""
-    assert "width_safe" not in ShrunkHScore.claims
-    f, y = draw(0, 120, 32, 4, apart=0.5)
+@pytest.mark.parametrize("uneven", [False, True])
+def test_the_papers_score_prefers_wide_noise(uneven: bool) -> None:
+    """25 rows a class, and noise of width 4,096, or of variances that fall off; what chance gives is most of it."""
+    f, y = draw(0, 100, 32, 4, apart=0.5)
     chance = np.random.default_rng(0)
-    turn, _ = np.linalg.qr(chance.standard_normal((384, 384)))
-    noise = chance.standard_normal((120, 384)) @ (turn * (np.arange(1, 385) ** -0.7)[:, None])
-    assert score(ShrunkHScore(), noise, y, 4) > score(ShrunkHScore(), f, y, 4)
+    noise = falling(chance, 100, 384) if uneven else chance.standard_normal((100, 4096))
+    assert score(ShrunkHScore(chance="kept"), noise, y, 4) > score(ShrunkHScore(chance="kept"), f, y, 4)
+    assert score(ShrunkHScore(), noise, y, 4) < 0.1 < score(ShrunkHScore(), f, y, 4)

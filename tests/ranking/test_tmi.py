@@ -41,6 +41,13 @@ def test_collapsed_classes_score_lowest() -> None:
     assert score(TMI(), collapsed, y) < score(TMI(), np.random.default_rng(4).standard_normal((60, 3)), y)
 
 
+def test_few_rows_are_refused() -> None:
+    """The distance to the nearest of few neighbours grows with the width, and does so unless there are exponentially
+    many; noise stays above classes that can be told apart at any number of rows."""
+    with pytest.raises(Unfit, match="rank 31"):
+        score(TMI(), np.random.default_rng(5).standard_normal((60, 31)), np.arange(60) % 3)
+
+
 def test_single_rows_are_refused() -> None:
     with pytest.raises(Unfit, match="two rows"):
         score(TMI(), np.eye(3), np.arange(3))

@@ -25,7 +25,6 @@ class Needs:
     reference: whether out-of-fold predictions of a system without transfer are read, on the same rows.
     probe: whether features are read through the out-of-fold predictions of a cross-validated linear probe, and only so.
     own_rows: whether rows that the source learned from are read where they are at hand; seldom they are.
-    more_rows_than_width: the estimate is meaningless with fewer labelled rows than feature dimensions.
     same_base: all sources derive from one base, which must be there. whole_tensors: tensors cannot be cut into tiles.
     fewest, most: how many models a merge takes, without the base; None is any number.
     copies: tensors of the size of what it is given that a merge holds beside its inputs, at its peak. Where these
@@ -41,7 +40,6 @@ class Needs:
     reference: bool = False
     probe: bool = False
     own_rows: bool = False
-    more_rows_than_width: bool = False
     same_base: bool = False
     whole_tensors: bool = False
     fewest: int = 1

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh, eigvalsh_tridiagonal
+from scipy.linalg import eigh, eigvalsh, eigvalsh_tridiagonal
 from scipy.linalg.lapack import dormqr, dptsv, dsytrd, dsytrd_lwork
 
-from headstart.core import Score, View
+from headstart.core import Score, Unfit, View
 
 from .held_out import cells, explained
 from .moments import Moments, targets_of
@@ -208,6 +208,30 @@ class Tridiagonal:
     def freedom(self, penalty: Array) -> Array:
         """As of a `Spectrum`."""
         return _freedom(self.rows, self.values, penalty)
+
+
+def two_rows_a_dimension(rank: int, rows: int, where: str, instead: str) -> None:
+    """Raises `Unfit` where features have a rank above half of the rows, so that noise gives half of what there is."""
+    if 2 * rank > rows:
+        raise Unfit(
+            f"{rows} rows and features of rank {rank}: noise of that rank would score as well as a good source",
+            where=where,
+            fix=f"use {instead}, or label two rows for each dimension of the source",
+        )
+
+
+def rank_of(features: Array, varying: int) -> int:
+    """Of centred features; `varying`, of which there are so many, where that is at most half of the rows anyway.
+
+    >>> rank_of(np.array([[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]]), 2)
+    1
+    """
+    if 2 * varying <= len(features):
+        return varying
+    f = np.array(features, dtype=np.float64)
+    f -= f.mean(axis=0)
+    symmetric = f @ f.T if len(f) < f.shape[1] else f.T @ f
+    return len(_above_rounding(eigvalsh(symmetric, check_finite=False), max(f.shape)))
 
 
 def fold_spectra(

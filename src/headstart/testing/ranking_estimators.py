@@ -87,6 +87,12 @@ def draw(seed: int, rows: int = 60, width: int = 8, classes: int = 3, apart: flo
     return apart * chance.standard_normal((classes, width))[labels] + chance.standard_normal((rows, width)), labels
 
 
+def falling(chance: np.random.Generator, rows: int, width: int) -> Array:
+    """Noise (rows, width) whose variances fall off as those of encoders do, in turned axes."""
+    turn, _ = np.linalg.qr(chance.standard_normal((width, width)))
+    return np.asarray(chance.standard_normal((rows, width)) * np.arange(1, width + 1) ** -0.7 @ turn)
+
+
 def dealt(labels: Array, k: int = 5) -> Array:
     """Folds: rows of each class dealt in turn; the only row of a class is in no scored fold."""
     labels = np.asarray(labels)
@@ -290,21 +296,24 @@ def null_of_shuffled_labels(method: Ranking, seed: int) -> None:
 
 
 def width_safe(method: Ranking, seed: int) -> None:
-    """Pure noise, however wide, scores below 32 dimensions that tell the class; fewer rows than dimensions.
+    """Pure noise, however wide, scores below 32 dimensions that tell the class; also with few rows.
 
     Of one variance in all directions, and of variances that fall off as those of encoders do, in turned axes.
     """
-    features, labels = draw(seed, 120, 32, 4, apart=0.7)
+    for rows in (100, 300):
+        above_noise(method, seed, rows)
+
+
+def above_noise(method: Ranking, seed: int, rows: int) -> None:
+    """The law above, for so many rows."""
+    features, labels = draw(seed, rows, 32, 4, apart=0.7)
     informed = score(method, features, labels, 4)
-    for width in (32, 256, 1024):
+    for width in (64, 512, 4096):
         chance = np.random.default_rng((seed, width))
-        noise = chance.standard_normal((120, width))
-        heard = score(method, noise, labels, 4)
-        assert heard < informed, f"noise of width {width} scores {heard:.3f}, and signal {informed:.3f}"
-    turn, _ = np.linalg.qr(chance.standard_normal((384, 384)))
-    uneven = chance.standard_normal((120, 384)) * np.arange(1, 385) ** -0.7 @ turn
-    heard = score(method, uneven, labels, 4)
-    assert heard < informed, f"noise of uneven variances scores {heard:.3f}, and signal {informed:.3f}"
+        heard = score(method, chance.standard_normal((rows, width)), labels, 4)
+        assert heard < informed, f"{rows} rows: noise of width {width} scores {heard:.3f}, and signal {informed:.3f}"
+    heard = score(method, falling(chance, rows, 384), labels, 4)
+    assert heard < informed, f"{rows} rows: noise of uneven variances scores {heard:.3f}, and signal {informed:.3f}"
 
 
 def jackknife(method: Ranking, seed: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.linalg import eigvalsh
 
 from headstart.core import Needs, Score, View
+from headstart.numerics.spectrum import two_rows_a_dimension
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +21,7 @@ class EffectiveRank:
 
     Shapes: features (N, D), centred; eigenvalues of the smaller of (D, D) and (N, N), float64.
     Returns: from 1 to min(N - 1, D); 0 where nothing varies; no per-row losses.
-    Errors: none of its own.
+    Errors: `Unfit` for fewer than two rows for each dimension: it is then a number of rows.
 
     Reads no labels, so it can be had where there are none. It says nothing of the task, and noise has the highest rank:
     it tells collapsed encoders of one family from sound ones, and no more.
@@ -38,5 +39,6 @@ class EffectiveRank:
             return Score(0.0)
         values = np.maximum(eigvalsh(f @ f.T if len(f) < f.shape[1] else f.T @ f, check_finite=False), 0.0)
         values = values[values > max(f.shape) * np.finfo(np.float64).eps * values[-1]]
+        two_rows_a_dimension(len(values), len(f), "`effective_rank`", "estimators that read labels")
         share = np.sqrt(values) / np.sqrt(values).sum()
         return Score(float(np.exp(-(share * np.log(share)).sum())))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.core import Needs, Score, Unfit, View
+from headstart.core import Needs, Score, View
 from headstart.numerics.moments import targets_of
-from headstart.numerics.spectrum import Spectrum
+from headstart.numerics.spectrum import Spectrum, two_rows_a_dimension
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +21,11 @@ class HScore:
     Shapes: `view.moments` (D, D) when N >= D, else features (N, D) through their (N, N) kernel; float64, O(min(N, D)³).
     Returns: tr(S⁺ Sb), from 0 to classes - 1; for several labels a row, or a value, the same sum of correlations, up to
     their number; for a value it is R² on the rows themselves. No per-row losses.
-    Errors: `Unfit` when the features have rank N - 1: any features then give the most there is, noise too.
+    Errors: `Unfit` for fewer than two rows for each dimension: noise then has half of what there is, and with as many
+    dimensions as rows all of it.
 
     Invariant to every invertible linear map of the features. It is fitted and judged on the same rows, and rises with
-    the rank whatever the features say; `shrunk_h_score` does not need many more rows than dimensions.
+    the rank whatever the features say; `shrunk_h_score` does not need more rows than dimensions.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
@@ -38,12 +39,7 @@ class HScore:
     def __call__(self, view: View) -> Score:
         spectrum, rows = Spectrum.of_view(view), len(view.features)
         rank = len(spectrum.values)
-        if rank >= rows - 1:
-            raise Unfit(
-                f"{rows} rows and features of rank {rank}: the H-score of any such features is the same",
-                where="`h_score`",
-                fix="use `shrunk_h_score`, or label more rows than the source has dimensions",
-            )
+        two_rows_a_dimension(rank, rows, "`h_score`", "`shrunk_h_score`")
         targets = targets_of(view.labels, view.classes)
         least = 1e-9 * np.abs(targets).max()  # a deviation that may be rounding
         targets = targets - targets.mean(axis=0)

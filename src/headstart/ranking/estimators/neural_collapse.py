@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, View
 from headstart.numerics.several_labels import label_by_label
+from headstart.numerics.spectrum import rank_of, two_rows_a_dimension
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,10 +21,10 @@ class NeuralCollapse:
     Shapes: features (N, D), one float64 copy of a projection (N, C - 1), class means (C, D); no Gram; time O(N·D·C).
     Returns: 1 / (1 + NC1): 1 where every class is one point, 0 where all class means are one; no per-row losses.
     Several labels a row: the mean over labels, each a class of its own against the rest.
-    Errors: none of its own. One class alone gives 0.
+    Errors: `Unfit` for fewer than two rows for each dimension: means of few rows differ by chance in each of them, so
+    that wide noise looks collapsed. One class alone gives 0.
 
-    Means of few rows differ by chance, along as many directions as there are, so wide noise looks collapsed; compare
-    sources of one width, or prefer held-out scores. Invariant to a rotation, not to units of single features.
+    With few rows prefer `cdnv`. Invariant to a rotation, not to units of single features.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
@@ -38,8 +39,10 @@ class NeuralCollapse:
             return label_by_label(self, view)
         features, labels = view.features, np.asarray(view.labels)
         moments = view.class_moments
-        if not moments.inverse_deviation().any():
+        varying = int((moments.inverse_deviation() > 0).sum())
+        if not varying:
             return Score(0.0)
+        two_rows_a_dimension(rank_of(features, varying), len(features), "`neural_collapse`", "`cdnv`")
         present = moments.counts > 0
         means = np.where(present[:, None], moments.class_means, moments.mean)
         between = np.sqrt(moments.counts / moments.rows)[:, None] * (means - moments.mean)

@@ -7,6 +7,7 @@ peculiarities, stability and performance", ECML-PKDD 2022.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,27 +18,31 @@ from headstart.numerics.shrinkage import Shrunk
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShrunkHScore:
-    """H-score with the covariance shrunk as Ledoit and Wolf derive.
+    """H-score with the covariance shrunk as Ledoit and Wolf derive, less what shuffled labels give.
 
     Shapes: `view.moments` (D, D) and one pass over `view.features` when N >= D; else features (N, D) through their
-    (N, N) kernel; float64, memory O(min(N, D)²), plus O(N·D) when N < D; one Cholesky factor, no inverse.
-    Returns: (1 - alpha) tr(Sa⁻¹ Sb), from 0 to classes - 1; for several labels a row the sum of each label's own
-    two-class score. No per-row losses.
+    (N, N) kernel; float64, memory O(min(N, D)²), plus O(N·D) when N < D; one Cholesky factor, and its inverse for what
+    chance gives.
+    Returns: (1 - alpha) tr(Sa⁻¹ Sb), the paper's score, from 0 to classes - 1, less its mean over all orders of the
+    labels; for several labels a row the sum of each label's own two-class score. No per-row losses.
     Errors: none of its own. Features that do not vary give 0.
 
     Every feature is divided by its standard deviation first (constant ones drop out), since shrinkage towards a
     multiple of the identity depends on units; so units do not matter, and a rotation does. It is fitted and judged on
-    the same rows: with few rows a class, wide noise comes near to a good source, and noise whose variance lies in few
-    directions, which is then hardly shrunk, passes it; held-out estimators do not let it.
+    the same rows, so the paper's score (`chance="kept"`) grows with the width for noise too, and with few rows wide
+    noise passes a good source. Over all orders of the labels the mean of Sb is (classes - 1) / (N - 1) times S, so what
+    chance gives is known exactly, without shuffling.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
-        "jackknife",
-        "falls_with_label_noise", "null_of_shuffled_labels",
+        "width_safe", "jackknife", "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2110.06893"
+
+    # the mean over all orders of the labels; the paper keeps it
+    chance: Literal["taken_off", "kept"] = "taken_off"
 
     def __call__(self, view: View) -> Score:
         features, rows = view.features, len(view.features)
@@ -59,11 +64,16 @@ class ShrunkHScore:
             shrunk = Shrunk.of_rows((features[:, alive] - mean) * inverse)
         present = moments.counts > 0
         counts = moments.counts[present]
+        freedoms = len(counts) - 1.0  # of the labels
         between = moments.centred_sums[present][:, alive] * inverse / np.sqrt(rows * counts)[:, None]
         each = (shrunk.solve(between) * between).sum(axis=1)
         if view.task == "multi_label":  # a label's other side, the rows without it, adds n / (N - n) as much
             each = each * np.where(counts < rows, rows / np.maximum(rows - counts, 1.0), 0.0)
-        return Score(float((1 - shrunk.alpha) * each.sum()))
+            freedoms = float((counts < rows).sum())
+        value = float((1 - shrunk.alpha) * each.sum())
+        if self.chance == "taken_off":
+            value -= freedoms / max(rows - 1, 1) * shrunk.freedom
+        return Score(value)
 
 
 def _fourth(features: Array, alive: Array, mean: Array, inverse: Array) -> float:

@@ -14,6 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import Array
 from headstart.numerics.several_labels import label_by_label
+from headstart.numerics.spectrum import rank_of, two_rows_a_dimension
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +24,8 @@ class TMI:
     Shapes: features (N, D); nearest neighbours inside each class by the largest difference; time O(Σ n_c²·D).
     Returns: Kozachenko and Leonenko's entropy in nats, averaged over rows and divided by the width; no per-row losses.
     Several labels a row: the mean over labels, each a class of its own against the rest.
-    Errors: `Unfit` when no class has two rows, or for fewer than one neighbour.
+    Errors: `Unfit` when no class has two rows, for fewer than two rows for each dimension, as distances to neighbours
+    then tell the width, or for fewer than one neighbour.
 
     Features are divided by their deviation first, and the entropy by their number: the published sum grows with both,
     so that wide noise wins. Noise still has the most variety, and a source whose classes have collapsed, and which is
@@ -54,6 +56,7 @@ class TMI:
             raise Unfit("no class has two rows", where="`tmi`", fix="label two rows of a class at least")
         if not alive.any():
             return Score(0.0)
+        two_rows_a_dimension(rank_of(f, int(alive.sum())), len(f), "`tmi`", "`cdnv`")
         rows = sum(len(c) for c in many)
         return Score(float(sum(len(c) / rows * self._entropy(c) for c in many)) / int(alive.sum()))
 

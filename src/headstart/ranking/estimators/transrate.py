@@ -27,21 +27,22 @@ class TransRate:
     Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` for a distortion that is not above 0, or a negative number of permutations.
 
-    The raw difference grows with the width whatever the features say (the paper's is `permutations=0`); its mean over
-    shuffled labels is taken off. Noise of a width of its own remains in it, so with fewer rows than dimensions prefer
-    held-out scores. Distances are in units of the features' mean variance, so that no unit matters. Classes are
-    centred at the mean of all rows, as published.
+    The raw difference grows with the width whatever the features say; its mean over shuffled labels is taken off.
+    Distances are in units of the features' mean variance, so that no unit matters. With the published distortion, 1e-4,
+    the rate of a class with about as many rows as dimensions hangs on its smallest eigenvalue, which is chance; with 1
+    it does not. The paper's score is `distortion=1e-4, permutations=0`. Classes are centred at the mean of all rows, as
+    published.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal",
-        "falls_with_label_noise", "null_of_shuffled_labels",
+        "width_safe", "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2106.09362"
 
     # of the code, in mean variances
-    distortion: float = 1e-4
+    distortion: float = 1.0
     # how the classes' rates are averaged: equally, as published, or by their rows
     weights: Literal["equal", "rows"] = "equal"
     # of the labels, whose mean is taken off
@@ -52,7 +53,7 @@ class TransRate:
             raise Unfit(
                 f"distortion {self.distortion}, permutations {self.permutations}",
                 where="TransRate(distortion=…, permutations=…)",
-                fix="use 1e-4 and 20, the defaults",
+                fix="use 1 and 20, the defaults",
             )
 
     def __call__(self, view: View) -> Score:
