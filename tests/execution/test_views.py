@@ -155,6 +155,13 @@ def test_an_estimator_sees_the_first_rows_and_the_folds_that_score_them() -> Non
         _ = whole.seen_by(Needs(labels=False), "m").labels
 
 
+def test_rows_of_one_group_have_one_number() -> None:
+    rows = drawn(target()).take(range(6))
+    rows = replace(rows, groups=("s7", "s2", "s7", "s9", "s2", "s7"))
+    groups = RankView(target(), rows, Pool.of_labelled(opened()[0], target(), None)).seen_by(Needs(), "m").groups
+    assert groups.tolist() == [1, 0, 1, 2, 0, 1]
+
+
 def test_a_frozen_fit_scores_the_rows_after_its_own() -> None:
     rows = drawn(target()).take(range(30))
     view = RankView(first_rows(target(), rows, 20), rows, Pool.of_labelled(opened()[0], target(), None))

@@ -139,7 +139,8 @@ class Encoder(Protocol):
 class View(Protocol):
     """What one source says about one target; computed on first use and shared by all methods that ask.
 
-    labels: as in `Rows.labels`. folds: (rows,) number of the fold that scores each row, -1 for none.
+    labels: as in `Rows.labels`. folds: (rows,) number of the fold that scores each row, -1 for none. groups: (rows,)
+    number of the group of each row; rows of one group, such as words of one sentence or equal inputs, are in one fold.
     moments: of the features, by class (or with the value, for regression). class_moments: the same, perhaps without the
     Gram matrix, which is most of the work. classes: their number, 0 for regression.
     task: never `tagging`, of which the words are seen as rows of one class each.
@@ -155,6 +156,8 @@ class View(Protocol):
     def labels(self) -> Array: ...
     @property
     def folds(self) -> Array: ...
+    @property
+    def groups(self) -> Array: ...
     @property
     def features(self) -> Array: ...
     @property

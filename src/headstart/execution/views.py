@@ -364,6 +364,10 @@ class RankView:
         return self._of
 
     @cached_property
+    def groups(self) -> Array:
+        return np.unique(self._rows.groups, return_inverse=True)[1]
+
+    @cached_property
     def features(self) -> Array:
         return self._pool.take(self._rows.ids)
 
@@ -461,6 +465,10 @@ class GuardedView:
     @property
     def folds(self) -> Array:
         return self._view.folds
+
+    @property
+    def groups(self) -> Array:
+        return self._view.groups
 
     @property
     def features(self) -> Array:

@@ -125,6 +125,10 @@ class Without:
     def folds(self) -> Array:
         return self._kept(self._view.folds)
 
+    @property
+    def groups(self) -> Array:
+        return self._kept(self._view.groups)
+
     @cached_property
     def features(self) -> Array:
         return self._kept(self._view.features)

@@ -38,6 +38,10 @@ class OneLabel:
         return self.view.folds
 
     @property
+    def groups(self) -> Array:
+        return self.view.groups
+
+    @property
     def features(self) -> Array:
         return self.view.features
 

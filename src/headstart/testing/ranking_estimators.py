@@ -22,7 +22,8 @@ Array = np.ndarray[Any, Any]
 class SeenView:
     """A view of plain arrays, which lets a method touch only what its needs declare.
 
-    told: the reference; where there is none, that of a system which is always right.
+    grouped: the groups; where there are none, each row is one of its own. told: the reference; where there is none,
+    that of a system which is always right.
     """
 
     needs: Needs
@@ -31,12 +32,17 @@ class SeenView:
     folds: Array
     classes: int
     task: TaskType = "single_label"
+    grouped: Array | None = None
     told: Array | None = None
     kept: dict[str, Moments] = field(default_factory=dict)
 
     def _check(self, name: str, gift: str) -> None:
         if gift not in self.needs.gives:
             raise Undeclared(f"touches {name} undeclared", where="needs", fix=f'declare gives=("{gift}",)')
+
+    @property
+    def groups(self) -> Array:
+        return np.arange(len(self.known)) if self.grouped is None else self.grouped
 
     @property
     def labels(self) -> Array:
@@ -107,10 +113,8 @@ def dealt(labels: Array, k: int = 5) -> Array:
 def seen(
     method: Ranking, features: Array, labels: Array, classes: int = 3, task: TaskType = "single_label", **more: Any
 ) -> SeenView:
-    folds, told = more.get("folds", dealt(labels)), more.get("told")
-    return SeenView(
-        needs=method.needs, given=features, known=labels, folds=folds, classes=classes, task=task, told=told
-    )
+    folds = more.pop("folds", dealt(labels))
+    return SeenView(needs=method.needs, given=features, known=labels, folds=folds, classes=classes, task=task, **more)
 
 
 def score(method: Ranking, features: Array, labels: Array, classes: int = 3, **more: Any) -> float:

@@ -20,12 +20,12 @@ class KNNLoo:
 
     Shapes: features (N, D), one centred unit-length float64 copy, and blocks of similarities (block, N); time O(N²·D).
     Returns: for one label a row the share of rows whose weighted vote is right, with losses (N,) 0 or 1; for several
-    labels and for values R² against the mean of the other rows, with losses (N,) of squared error.
-    Errors: `Unfit` with a single row.
+    labels and for values R² against the mean of the rows that may vote, with losses (N,) of squared error.
+    Errors: `Unfit` with a single group of rows.
 
     Features are centred, since a common direction makes a few rows everyone's neighbour. A row is left out by its
-    number, not as its own nearest, so duplicates of it do count: it misleads where the target has duplicates or
-    groups, which folds keep apart and this does not.
+    number, not as its own nearest, and with it the rows that folds do not part from it: those of its group, equal
+    inputs, and the words of its sentence. Inputs that are nearly equal, and in no group, still tell their labels.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
@@ -51,9 +51,9 @@ class KNNLoo:
 
     def __call__(self, view: View) -> Score:
         f, y = np.array(view.features, dtype=np.float64), targets_of(view.labels, view.classes)
-        rows = len(f)
-        if rows < 2:
-            raise Unfit("a single labelled row has no neighbour", where="KNNLoo", fix="label more rows")
+        rows, groups = len(f), np.unique(view.groups, return_inverse=True)[1]
+        if rows < 2 or not groups.any():
+            raise Unfit("labelled rows of a single group have no neighbour", where="`knn_loo`", fix="label more rows")
         f -= f.mean(axis=0)
         lengths = np.linalg.norm(f, axis=1, keepdims=True)
         f /= np.where(lengths > 1e-9 * lengths.max(), lengths, np.inf)
@@ -61,12 +61,15 @@ class KNNLoo:
         told = np.empty_like(y)
         for s in slices(rows, self.block):
             alike = f[s] @ f.T
-            alike[np.arange(len(alike)), np.arange(s.start, s.stop)] = -np.inf
+            alike[groups[s, None] == groups] = -np.inf
             near = np.argpartition(alike, rows - k, axis=1)[:, rows - k :]
             weights = np.exp((np.take_along_axis(alike, near, axis=1) - 1) / self.temperature)
             told[s] = np.einsum("nk,nkc->nc", weights / weights.sum(axis=1, keepdims=True), y[near])
         if view.task == "single_label":
             losses = (told.argmax(axis=1) != view.labels).astype(np.float64)
             return Score(1 - float(losses.mean()), losses)
-        others = (y.sum(axis=0) - y) / (rows - 1)
+        members = np.bincount(groups)
+        inside = np.zeros((len(members), y.shape[1]))
+        np.add.at(inside, groups, y)
+        others = (y.sum(axis=0) - inside[groups]) / (rows - members[groups])[:, None]
         return explained(np.square(y - told).sum(axis=1), np.square(y - others).sum(axis=1))
