@@ -5,13 +5,15 @@
     git clone https://github.com/duguodong7/pcb-merging PCB
     git clone https://github.com/bloomberg/dataless-model-merging REGMEAN
     git clone https://github.com/r-three/mats MATS
+    git clone https://github.com/LZY-the-boys/Twin-Merging TWIN
     git clone https://github.com/EnnengYang/AdaMerging ADAMERGING
     python benchmarks/published_reference.py --iso ISO --tsv TSV --pcb PCB --regmean REGMEAN --mats MATS \
-        --adamerging ADAMERGING --out tests/data/published.json
+        --twin TWIN --adamerging ADAMERGING --out tests/data/published.json
 
 The numbers that go in are drawn from a seed, so that the file holds results alone: float32 bytes in base64, and the
 commit of each clone. Files are imported from the clones; of those that are scripts, the functions and classes alone.
 AdaMerging's loop over steps is part of such a script and is written again here: its objective, shares and optimiser.
+Of Twin-Merging it is what compresses a difference.
 
 Where the code differs from its paper, the code is what runs:
 - Iso-CTS: what is left of the directions when the tasks have equal parts of them stays common.
@@ -38,7 +40,7 @@ from typing import Any
 import numpy as np
 import torch
 
-MODELS, CLASSES, ROWS, STEPS, LEARNING_RATE, SOLVED = 3, 3, 12, 20, 0.01, 3
+MODELS, CLASSES, ROWS, STEPS, LEARNING_RATE, SOLVED, RANK = 3, 3, 12, 20, 0.01, 3, 0.4
 SHAPES = {"tall": (11, 7), "wide": (6, 10), "bias": (5,)}
 KEPT = 0.9  # of what is off the diagonals of RegMean's Gram matrices
 Weights = dict[str, torch.Tensor]
@@ -72,7 +74,7 @@ def classifiers() -> tuple[Weights, list[Weights], list[torch.Tensor]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("iso", "tsv", "pcb", "regmean", "mats", "adamerging"):
+    for name in ("iso", "tsv", "pcb", "regmean", "mats", "twin", "adamerging"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = vars(parser.parse_args())
@@ -85,6 +87,7 @@ def main() -> None:
         "pcb": pcb(given["pcb"]),
         **regmean(given["regmean"]),
         **mats(given["mats"]),
+        "twin_merge": twin(given["twin"]),
         **adamerging(given["adamerging"]),
     }
     commits = {n: git(place, "rev-parse", "HEAD")[:12] for n, place in given.items()}
@@ -182,6 +185,14 @@ def mats(place: Path) -> dict[str, Any]:
     inputs, _ = theirs.cg_forward({name: torch.stack(grams).sum(0)}, pulls, begin, SOLVED, ["layer"], True)
     kronecker, _ = theirs.cg_forwardBackward(*sides, both, begin, SOLVED, ["layer"])
     return {"mats, inputs": written(inputs), "mats, kronecker": written(kronecker)}
+
+
+def twin(place: Path) -> dict[str, str]:
+    """Of each model, what task arithmetic at 0.3 has not, at a share of its rank."""
+    theirs = module(place / "discriminative" / "sparsify.py")
+    _, tuned, _ = classifiers()
+    shared = 0.3 * torch.stack([one["weight"] for one in tuned]).sum(0)
+    return written({str(k): theirs.svd(one["weight"] - shared, RANK) for k, one in enumerate(tuned)})
 
 
 def adamerging(place: Path) -> dict[str, Any]:

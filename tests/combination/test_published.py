@@ -20,8 +20,10 @@ from headstart.combination.matching.regmean import RegMean
 from headstart.combination.merging.iso_c import IsoC
 from headstart.combination.merging.iso_cts import IsoCts
 from headstart.combination.merging.tsv_m import TsvM
+from headstart.combination.routing.twin_merge import TwinMerge
 from headstart.combination.trimming.pcb import Pcb
 from headstart.core import Passes, Steps
+from headstart.numerics.delta import dense
 from headstart.testing.combination_learning import LinearTasks
 from headstart.testing.combination_matching import any_context
 from headstart.testing.merges import merged
@@ -76,13 +78,24 @@ def test_merges_by_passes(drawn: Any) -> None:
         near(method(any_context(shape), torch.zeros(shape), tuned, passes), name, "layer.weight")
 
 
-@pytest.mark.parametrize(("name", "per"), [("layer", "tensor"), ("task", "model")])
-def test_shares_that_adamerging_learns(name: str, per: Any, drawn: Any) -> None:
+def test_what_twin_merge_keeps_of_each_model(drawn: Any) -> None:
+    method = TwinMerge(settings=(("scale", 0.3),), keep=drawn.RANK)
+    found = method(tasks(drawn), Steps(horizon=1))
+    for model, parts in enumerate(found.experts):
+        near(dense(parts["weight"]), "twin_merge", str(model))
+
+
+def tasks(drawn: Any) -> LinearTasks:
     view = LinearTasks(0, tasks=drawn.MODELS, models=drawn.MODELS, labels=False)
     view._base, view._changes, view._x = drawn.classifiers()
     view.rows = lambda task: drawn.ROWS  # type: ignore[method-assign]
+    return view
+
+
+@pytest.mark.parametrize(("name", "per"), [("layer", "tensor"), ("task", "model")])
+def test_shares_that_adamerging_learns(name: str, per: Any, drawn: Any) -> None:
     method = AdaMerging(per=per, batch=drawn.ROWS, learning_rate=drawn.LEARNING_RATE)
-    shares = method(view, Steps(horizon=drawn.STEPS)).shares
+    shares = method(tasks(drawn), Steps(horizon=drawn.STEPS)).shares
     assert shares is not None
     wanted = theirs(f"adamerging by {name}", "shares").reshape(-1, drawn.MODELS)
     np.testing.assert_allclose(shares, np.broadcast_to(wanted, shares.shape), atol=1e-5)  # 20 steps of float32 slopes
