@@ -43,6 +43,15 @@ def rank_of(values: torch.Tensor, shape: Sequence[int]) -> int:
     return int((values > small).sum())
 
 
+def rounding(matrix: torch.Tensor) -> float:
+    """The size below which singular values of what was taken from a matrix are rounding.
+
+    >>> 0 < rounding(torch.eye(3)) < 1e-6
+    True
+    """
+    return float(matrix.norm()) * max(matrix.shape) * torch.finfo(matrix.dtype).eps
+
+
 def flat(left: torch.Tensor, values: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """left @ right with every direction as strong as the values are on average."""
     return float(values.mean()) * (left @ right)

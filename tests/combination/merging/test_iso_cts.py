@@ -1,4 +1,4 @@
-"""Iso-CTS against its steps done one by one, and its limit; a run of the published code gave the same to 3e-6."""
+"""Iso-CTS against its steps done one by one, and its limit; `tests/data/published.json` has the authors' result."""
 
 from __future__ import annotations
 
@@ -43,3 +43,14 @@ def test_ten_directions_and_three_tasks_are_seven_shared_and_one_each() -> None:
     expected = strength * nearest(np.hstack([b[0] for b in blocks])) @ nearest(np.vstack([b[2] for b in blocks]))
     ours = IsoCts(common=0.8)(any_context((12, 10)), torch.zeros(12, 10), draw((12, 10), 3))
     np.testing.assert_allclose(ours.numpy(), expected, atol=2e-5)  # SVDs of float32
+
+
+def test_a_model_that_changed_nothing_adds_no_direction_of_its_own() -> None:
+    """Any would be arbitrary, and would not turn along with the changes."""
+    one, other = draw((8, 6), 2)
+    turn, _ = torch.linalg.qr(draw((8, 8), 1)[0])
+    zeros = torch.zeros(8, 6)
+    method = IsoCts(common=0.2)
+    there = method(any_context((8, 6)), zeros, [one, zeros, other])
+    turned = method(any_context((8, 6)), zeros, [turn @ one, zeros, turn @ other])
+    torch.testing.assert_close(turned, turn @ there, atol=2e-5, rtol=1e-4)  # SVDs of float32

@@ -12,7 +12,7 @@ import torch
 
 from headstart.core import Needs, TensorContext
 from headstart.numerics.portions import fraction
-from headstart.numerics.singular import flat, is_matrix, polar, rank_of, square_share
+from headstart.numerics.singular import flat, is_matrix, polar, rank_of, rounding, square_share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,8 @@ class IsoCts:
     Errors: `Unfit` when common is outside [0, 1].
 
     common: the share of all directions that is the sum's own; the rest is dealt to the tasks in equal parts, and what
-    is left over stays common. At 1 it is `iso_c`, and better than that the more tasks there are.
+    is left over stays common. At 1 it is `iso_c`, and better than that the more tasks there are. Of a change of lower
+    rank, or of none, nothing is made up for its part, where the published code takes what rounding has there.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
@@ -57,9 +58,10 @@ class IsoCts:
         for change in changes if own else ():
             rest = change - left[:, :shared] @ (left[:, :shared].T @ change)
             u, s, v = torch.linalg.svd(rest, full_matrices=False)
-            lefts.append(u[:, :own].clone())  # of the rest nothing is kept
-            spectrum.append(s[:own])
-            rights.append(v[:own].clone())
+            kept = int((s[:own] > rounding(change)).sum())
+            lefts.append(u[:, :kept].clone())  # of the rest nothing is kept
+            spectrum.append(s[:kept])
+            rights.append(v[:kept].clone())
         lefts.append(left[:, :shared])
         spectrum.append(values[:shared])
         rights.append(right[:shared])
