@@ -1,4 +1,4 @@
-"""TSV-M by hand, and against its formula in float64; a run of the published code gave the same tensors to 2e-7."""
+"""TSV-M by hand, and against its formula in float64; `tests/data/published.json` has the authors' result."""
 
 from __future__ import annotations
 
