@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
@@ -170,6 +171,71 @@ def test_settings_are_read_as_mergekit_reads_them(one: Any, tensor: str, t: floa
     assert (ours is None) == (theirs is None)
     if ours is not None and theirs is not None:
         assert abs(ours - theirs) < 1e-9
+
+
+# which layers of each model the two slices of a document take, in their order
+RANGES = ({"one": (0, 2), "base": (0, 2), "two": (1, 3)}, {"two": (0, 1), "one": (2, 3), "base": (2, 3)})
+filtered = st.sampled_from(["*", "mlp", "layers.1.", "embed", "x"])
+choosing = st.fixed_dictionaries({"value": value}, optional={"filter": filtered})
+said = st.fixed_dictionaries(
+    {}, optional={k: value | st.lists(choosing, min_size=1, max_size=2) for k in ("weight", "lambda")}
+)
+
+
+whole = st.fixed_dictionaries({"weight": number}, optional={"lambda": value})
+
+
+def in_place(places: list[Any], key: str, tensor: str, t: float) -> float | None:
+    """The rule of mergekit, in words of its own: the nearest place that has a value for the tensor."""
+    found = [plainly(place[key], tensor, t) for place in places if key in place]
+    return next((v for v in found if v is not None), None)
+
+
+@settings(max_examples=40, deadline=None)  # each plans a merge
+@example(
+    [[{}] * 4] * 2, {}, {"weight": [{"filter": "layers.1.", "value": 1}, {"value": 2}]}
+)  # by the model's own names
+@given(st.lists(st.lists(said, min_size=4, max_size=4), min_size=2, max_size=2), said, whole | whole | said)
+def test_the_nearest_setting_holds(shelf: Path, each: Any, module: Any, top: Any) -> None:
+    """Of a source before its slice, its module and the document; what holds for all models is not of a source."""
+    slices, layout = [], []
+    for ranges, (own, *mine) in zip(RANGES, each, strict=True):
+        sources = [
+            {"model": m, "layer_range": list(r), "parameters": p}
+            for (m, r), p in zip(ranges.items(), mine, strict=True)
+        ]
+        slices.append({"sources": sources, "parameters": own})
+        layout += [(len(slices) - 1, i) for i in range(ranges["one"][1] - ranges["one"][0])]
+    document = {
+        "merge_method": "task_arithmetic", "base_model": "base", "parameters": top,
+        "modules": {"default": {"slices": slices, "parameters": module}},
+    }  # fmt: skip
+    wanted: dict[str, tuple[tuple[float | None, ...], float | None]] = {}
+
+    def expect(tensor: str, number: int, t: float, at: int | None = None) -> None:
+        sources, outer = slices[number]["sources"], [slices[number]["parameters"], module, top]
+        weights = []
+        for source in sources:
+            if source["model"] != "base":
+                theirs = re.sub(r"layers\.\d+", f"layers.{source['layer_range'][0] + (at or 0)}", tensor)
+                weights.append(in_place([source["parameters"], *outer], "weight", theirs, t))
+        wanted[tensor] = tuple(weights), in_place(outer, "lambda", tensor, t)
+
+    for layer, (number, at) in enumerate(layout):
+        many = sum(n == number for n, _ in layout)
+        for part in ("mlp.up_proj", "self_attn.q_proj", "input_layernorm"):
+            expect(f"model.layers.{layer}.{part}.weight", number, at / (many - 1) if many > 1 else 1.0, at)
+    expect("model.embed_tokens.weight", 0, 0.0)
+    expect("lm_head.weight", 1, 0.0)
+    path = write(shelf, document, "places.yaml")
+    if any(None in weights for weights, _ in wanted.values()):
+        with pytest.raises(Unfit, match="`weight` is missing"):
+            planned_recipe(path)
+        return
+    made = {m.name: m.method for m in planned_recipe(path).made}
+    for tensor, (weights, scale) in wanted.items():
+        assert made[tensor].weights == pytest.approx(weights), tensor
+        assert made[tensor].scale == pytest.approx(1.0 if scale is None else scale), tensor
 
 
 def test_our_own_recipe_says_what_the_command_says(shelf: Path, tmp_path: Path) -> None:
