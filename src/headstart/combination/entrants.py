@@ -26,7 +26,7 @@ GRID: dict[str, tuple[Mapping[str, Any], ...]] = {
     "tsv_m": tuple({"scale": s} for s in (0.5, 1.0)),
     "mats": ({"steps": 10}, {"steps": 100}, {"objective": "inputs"}),
     "adamerging": tuple({"learning_rate": 0.01, **s} for s in ({"balance": 1.0}, {"density": 0.2})),
-    "concrete": ({}, {"inner": "adamerging"}),
+    "concrete": tuple({"per": "row", "final": "expectation", "inner": i} for i in ("task_arithmetic", "adamerging")),
     "graft": tuple({"share": s} for s in (0.01, 0.1)),
     "evolve": ({"merge": "ties", "search": (("density", 0.1, 1.0), ("scale", 0.2, 2.0))}, {}),
 }

@@ -24,7 +24,7 @@ def mean_entropy(view: LinearTasks, weights: dict[str, torch.Tensor]) -> float:
 @pytest.mark.parametrize("per", ["row", "entry"])
 def test_begins_at_the_inner_merge(per: str) -> None:
     view = unlabelled(0)
-    learned = Concrete(per=per, scale=0.4)(view, Steps(horizon=0))  # type: ignore[arg-type]
+    learned = Concrete(per=per, final="expectation", scale=0.4)(view, Steps(horizon=0))  # type: ignore[arg-type]
     found, wanted = weights_of(view, learned), view.shared(np.full((2, 3), 0.4))
     for name in view.tensors:
         torch.testing.assert_close(found[name], wanted[name])
@@ -44,6 +44,10 @@ def test_masks_have_a_mean_of_one(per: str, final: str) -> None:
         assert gates.max() > 1.01
 
 
+def test_the_published_form_is_the_default() -> None:
+    assert (Concrete().per, Concrete().final) == ("entry", "sample")
+
+
 def test_a_sample_is_drawn_from_the_seed() -> None:
     view = unlabelled(2)
     one, again, other = (
@@ -56,7 +60,7 @@ def test_a_sample_is_drawn_from_the_seed() -> None:
 def test_the_first_step_goes_down_the_slope() -> None:
     """The drawn entropy as a function of the logits, differentiated by small steps in float64."""
     view = unlabelled(3, tasks=1)
-    learned = Concrete(per="entry", batch=60, learning_rate=0.01)(view, Steps(horizon=1))
+    learned = Concrete(final="expectation", batch=60, learning_rate=0.01)(view, Steps(horizon=1))
     generator = torch.Generator().manual_seed(0)
     noise = {n: torch.logit(torch.rand(view.base(n).shape, generator=generator)).double() for n in view.tensors}
 

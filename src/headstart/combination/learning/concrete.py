@@ -22,28 +22,30 @@ SURE = 1e-6  # how near to 0 and 1 chances that are drawn may come
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concrete:
-    """Learn a mask that all models share, on rows of matrices or on entries, by the least entropy of predictions.
+    """Learn a mask that all models share, on entries or on rows of matrices, by the least entropy of predictions.
 
-    Shapes: tensors T, models M; one chance for each row of each tensor, or for each entry; one model is alive, with
-    gradients of its size; per entry, four times its size more.
-    Returns: task arithmetic, or AdaMerging's shares, of masked changes; without a step, of the changes as they are.
+    Shapes: tensors T, models M; one chance for each entry of each tensor, or for each row; one model is alive, with
+    gradients of its size; per entry, four times its size more, and a number for each entry of one model in the end.
+    Returns: task arithmetic, or AdaMerging's shares, of masked changes; without a step, of the changes as they are with
+    final="expectation", and of a random half of them, about, with final="sample".
     Errors: `Unfit` for settings out of range, and for tasks whose predictions are numbers.
 
     Reads no labels. At every step a mask is drawn from relaxed chances and divided by its mean in each tensor, so that
-    it takes changes from some rows to others and not away. The mask in the end is the chances themselves, or one more
-    draw with `final="sample"`, as published. The published mask has a chance for each entry: as many numbers to learn
-    from a few rows as the model has; rows are the smaller form. Of `adamerging`, the published loop learns the shares
-    anew for each mask; here masks and shares go down the same slope together.
+    it takes changes from some rows to others and not away. As published, there is a chance for
+    each entry, and the mask in the end is one more draw. With few rows or little time prefer per="row", which has
+    far fewer numbers to draw and to learn, and final="expectation", the chances themselves, which no draw spoils;
+    `merge auto`, where a merge learns for a hundred steps, tries these. Of `adamerging`, the published loop
+    learns the shares anew for each mask; here masks and shares go down the same slope together.
     """
 
     needs = Needs(gives=("weights", "gradients"), tasks=("single_label", "multi_label"), labels=False, same_base=True)
     claims = ()
     cites = "arXiv:2312.06173"
 
-    per: Literal["row", "entry"] = "row"
+    per: Literal["row", "entry"] = "entry"
     inner: Literal["task_arithmetic", "adamerging"] = "task_arithmetic"
     scale: float = 0.3  # of task arithmetic, and where shares begin
-    final: Literal["expectation", "sample"] = "expectation"
+    final: Literal["expectation", "sample"] = "sample"
     temperature: float = 0.5  # the lower, the nearer draws are to 0 and 1
     steps: int = 2000
     batch: int = 16  # rows of each task
