@@ -35,6 +35,10 @@ def test_a_dry_run_writes_nothing_and_its_document_fits_its_schema(shelf: Path, 
     assert document["settings"]["density"] == 0.3
     assert document["labels"] == ["low", "mid", "high"]
     assert document["vocabulary"]["said"] == "the same in all (64 rows)"
+    head, up = (document["tensors"][n] for n in ("classifier.weight", "bert.encoder.layer.0.intermediate.dense.weight"))
+    assert head["shape"] == [3, 16]
+    assert up == {"how": "merged", "rule": "`ties`", "shape": [24, 16], "dtype": "F32", "tied_with": []}
+    assert document["made_from"] == {"base": None, "mails": None, "chats": None}
     assert not (tmp_path / "out").exists()
     said = shell(*words, "--dry-run")
     assert said.code == 0
@@ -56,6 +60,42 @@ def test_how_alike_the_models_are_is_told_where_it_counts(shelf: Path, shell: Sh
     copies = ["merge", "tsv_m", shelf / "mails", shelf / "mails", "--base", shelf / "base"]
     assert "changed alike (cosine 1.000)" in " ".join(shell(*copies, "--dry-run").err.split())
     assert any("alike" in w for w in fits(shell(*copies, "--out", "copies", "--json"), "merge")["warnings"])
+
+
+def test_a_dry_run_says_where_models_come_from_and_what_is_tied(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shell("merge", "ties", shelf / "mails", shelf / "chats", "--base", shelf / "base", "--out", "merged")
+    shell("merge", "linear", shelf / "mails", shelf / "chats", "--heads", "separate", "--out", "apart")
+    shell("delta", "diff", shelf / "base", shelf / "mails", "--out", "d.safetensors")
+    shell("delta", "apply", "d.safetensors", shelf / "base", "--out", "applied")
+    words = ["merge", "linear", "merged", "applied", "apart/chats", "--dry-run"]
+    origins = fits(shell(*words, "--json"), "merge-plan")["made_from"]
+    found = {"by": "merge", "method": "ties", "base": "base", "models": ["mails", "chats"], "weights": None}
+    assert origins["merged"] == found
+    assert origins["chats"] == {**found, "method": "linear", "base": None}
+    assert len(origins["applied"].pop("weights")) == 64
+    assert origins["applied"] == {"by": "delta", "method": "diff", "base": "base", "models": ["mails"]}
+    said = " ".join(shell(*words).out.split())
+    assert "merged is a merge by ties of mails, chats on base" in said
+    assert "applied is a delta, made from mails on base" in said
+
+    (tmp_path / "merged" / "merge.json").write_text("{")  # what cannot be read tells nothing, and stops nothing
+    assert shell(*words, "--json").document["made_from"]["merged"] is None
+
+    for name in ("one", "two"):
+        table = torch.ones(4, 2)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"tie_word_embeddings": true}')
+        held = {"embed_tokens.weight": table, "lm_head.weight": table.clone()}
+        save_file(held, tmp_path / name / "model.safetensors")
+    tensors = fits(shell("merge", "linear", "one", "two", "--dry-run", "--json"), "merge-plan")["tensors"]
+    assert tensors["embed_tokens.weight"]["tied_with"] == ["lm_head.weight"]
+    shell("merge", "linear", "one", "two", "--out", "tied")
+    assert list(load_file(tmp_path / "tied" / "model.safetensors")) == ["embed_tokens.weight"]
+    said = " ".join(shell("merge", "linear", "one", "two", "--dry-run").out.split())
+    assert "tied lm_head.weight to embed_tokens.weight" in said
 
 
 def test_a_merge_is_one_document(shelf: Path, shell: Shell, tmp_path: Path) -> None:
@@ -88,7 +128,8 @@ def test_parts_that_stay_apart_predict_by_task_and_by_router(shelf: Path, shell:
 def test_heads_that_stay_apart_are_folders(shelf: Path, shell: Shell, tmp_path: Path) -> None:
     words = ["merge", "linear", shelf / "mails", shelf / "chats", "--heads", "separate"]
     planned = fits(shell(*words, "--dry-run", "--json"), "merge-plan")
-    assert planned["tensors"]["mails/classifier.weight"] == {"how": "copied", "rule": "head of `mails`"}
+    head = planned["tensors"]["mails/classifier.weight"]
+    assert (head["how"], head["rule"], head["shape"]) == ("copied", "head of `mails`", [3, 16])
     assert "labels of chats" in shell(*words, "--dry-run").out
     made = fits(shell(*words, "--out", "out", "--json"), "merge")
     assert [f["folder"] for f in made["folders"]] == ["mails", "chats"]

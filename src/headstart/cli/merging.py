@@ -23,19 +23,30 @@ HEADS = (">tensors", "what", "rule")
 
 def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
     """What would be done, and what it would cost."""
+    from headstart.combination.accounts import described, made_from
     from headstart.combination.plans import counted
 
-    said = _described(found)
+    said, tensors, origins = _described(found), described(found), made_from(found)
     rules = counted({**found.fates, **found.lost})
     if machine:
         lost = [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(found.lost.items())]
-        tensors = {n: {"how": f.how, "rule": f.rule} for n, f in found.fates.items()}
-        emit({**said, "tensors": tensors, "lost": lost, "forecast": _cost(cost), "warnings": list(found.warnings)})
+        emit(
+            {
+                **said,
+                "made_from": origins,
+                "tensors": tensors,
+                "lost": lost,
+                "forecast": _cost(cost),
+                "warnings": list(found.warnings),
+            }
+        )
         return
     known = [
         ("method", f"{said['method']} ({_settings(said['settings'])})"),
         ("base", said["base"] or "none"),
         ("models", ", ".join(said["models"])),
+        *(("lineage", f"{name} is {_origin(origin)}") for name, origin in origins.items() if origin is not None),
+        *(("tied", f"{', '.join(t['tied_with'])} to {name}") for name, t in tensors.items() if t["tied_with"]),
         *_labels(said["folders"]),
         ("vocabulary", said["vocabulary"]["said"] if said["vocabulary"] else "none"),
         *_alike(found),
@@ -284,6 +295,15 @@ def _labels(folders: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Of the one model that is made, or of each folder."""
     named = [(f["folder"], ", ".join(f["labels"]) if f["labels"] else "none") for f in folders]
     return [("labels" if n == "." else f"labels of {n}", said) for n, said in named]
+
+
+def _origin(said: Mapping[str, Any]) -> str:
+    """
+    >>> _origin({"by": "merge", "method": "ties", "base": "minilm", "models": ["mails", "chats"], "weights": None})
+    'a merge by ties of mails, chats on minilm'
+    """
+    how = {"merge": f"a merge by {said['method']} of", "delta": "a delta, made from", "adapter": "an adapter,"}
+    return f"{how[said['by']]} {', '.join(said['models'])}" + (f" on {said['base']}" if said["base"] else "")
 
 
 def _described(found: Plan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headstart.io.lineage import Origin
     from headstart.io.model_folders import ModelFolder
     from headstart.numerics.stream import Made, Part
 
@@ -58,3 +59,23 @@ def by_rule(plan: Plan) -> list[dict[str, Any]]:
             if name != made.name:
                 group["renamed"].setdefault(model, {})[made.name] = name
     return list(groups.values())
+
+
+def described(plan: Plan) -> dict[str, dict[str, Any]]:
+    """By name in the result: its fate, shape and type, and the names under which models store it once more."""
+    said = {}
+    for made in plan.made:
+        fate = plan.fates[made.name]
+        copies = [c for p in given(made) for c, one in plan.folders[p.model].copies.items() if one == p.name]
+        said[made.name] = {
+            "how": fate.how, "rule": fate.rule, "shape": list(made.shape), "dtype": made.dtype,
+            "tied_with": list(dict.fromkeys(copies)),
+        }  # fmt: skip
+    return said
+
+
+def made_from(plan: Plan) -> dict[str, Origin | None]:
+    """By the name of the base and of each model, where it comes from."""
+    from headstart.io.lineage import origin
+
+    return {f.name: origin(f) for f in (*([plan.base] if plan.base is not None else []), *plan.models)}

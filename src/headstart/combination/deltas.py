@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,6 +86,7 @@ def apply(
     tensor's.
     """
     from headstart.io import deltas, model_folders, shards
+    from headstart.io.lineage import record
     from headstart.numerics.delta import Whole, applied, shape_of
     from headstart.numerics.stream import FLOATS
 
@@ -122,7 +123,9 @@ def apply(
         assert found is not None  # checked above
         return found
 
-    return _folder(Path(out), planned, made, root, held.facts.get("config"), overwrite)
+    facts = held.facts
+    note = record(facts.get("base"), held.base, facts.get("tuned"), facts.get("method"))
+    return _folder(Path(out), planned, made, root, facts.get("config"), overwrite, note)
 
 
 def revert(
@@ -407,10 +410,11 @@ def _raw(tensor: torch.Tensor) -> Any:
 
 def _folder(
     out: Path, planned: Sequence[Planned], made: Callable[[str], torch.Tensor], model: ModelFolder, config: Any,
-    overwrite: bool,
+    overwrite: bool, note: Mapping[str, Any] | None = None,
 ) -> Path:  # fmt: skip
-    """Tensors as a new folder, with the model's files and the configuration that is told."""
+    """Tensors as a new folder, with the model's files, the configuration that is told, and where it comes from."""
     from headstart.io import atomic, model_folders, shards
+    from headstart.io.lineage import CHANGED
 
     place = out.expanduser().absolute()
     layout = [s if s.folder else replace(s, folder=model.main) for s in shards.laid_out(planned, shards.SHARD_BYTES)]
@@ -421,6 +425,9 @@ def _folder(
                 writer.finish(one.name, one.bytes)
             writer.complete()
         model_folders.carry(model, staging)
+        (staging / CHANGED).unlink(missing_ok=True)  # of the model that the files are from
+        if note is not None:
+            (staging / CHANGED).write_text(atomic.dumps(note), encoding="utf-8")
         if isinstance(config, dict) and config:
             (staging / model.main / "config.json").write_text(atomic.dumps(config), encoding="utf-8")
     return place

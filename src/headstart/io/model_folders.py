@@ -26,7 +26,7 @@ CLASSIFIERS = ("ForSequenceClassification", "ForImageClassification", "ForTokenC
 CARRIED = (".json", ".txt", ".model", ".spm", ".codes", ".vocab", ".tiktoken", ".jinja", ".tsv")
 MOST_CARRIED_BYTES = 256 * 2**20
 LEFT = ("README.md", "trainer_state.json", "training_args.json", "all_results.json", "train_results.json",
-        "eval_results.json")  # fmt: skip
+        "eval_results.json", "merge.json", "delta.json")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, slots=True)
