@@ -53,7 +53,8 @@ def planned(
     settings: Mapping[str, Any] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
     vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0,
 ) -> Plan:  # fmt: skip
-    """What `merge` would do; headers and configurations are read, and no weights.
+    """What `merge` would do; headers and configurations are read, and weights only to see whether the base is the true
+    one, and whether what is stored twice is equal.
 
     models: folders with safetensors, the first of which gives the result its configuration and files. method: a name of
     any kind of merge, or an instance. base: what the models were fine-tuned from. settings: of the method.
@@ -66,6 +67,7 @@ def planned(
 
     Raises `Refused` where the models do not fit together.
     """
+    from headstart.combination.ancestry import doubted
     from headstart.combination.plans import plan
 
     kind = kind_of(method)
@@ -79,11 +81,12 @@ def planned(
         )
     heads = heads or ("separate" if kind == ROUTING else "average")
     if kind in READ_ROWS:
-        return _until_rows_are_read(chosen, folders, root, heads, unmatched, vocabulary, dtype, seed)
-    return plan(
+        return doubted(_until_rows_are_read(chosen, folders, root, heads, unmatched, vocabulary, dtype, seed))
+    found = plan(
         folders, root, chosen, STREAMS[kind], heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
         seed=seed,
     )  # fmt: skip
+    return doubted(found)
 
 
 def _until_rows_are_read(
@@ -231,19 +234,20 @@ def merge_recipe(
 
 
 def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
-    """What `merge_recipe` would do; headers and configurations are read, and no weights."""
+    """What `merge_recipe` would do; what is read is what `planned` reads."""
     from headstart.combination import layer_recipes, recipes
+    from headstart.combination.ancestry import doubted
     from headstart.combination.mergekit import documents, several
 
     said = recipes.read(recipe)
     place = Path(recipe).expanduser().absolute().parent
     if isinstance(said, recipes.Mergekit):
-        return documents.plan_of(said, place, seed=seed or 0)
+        return doubted(documents.plan_of(said, place, seed=seed or 0))
     if isinstance(said, recipes.Several):
         return several.plan_of(said, place, seed=seed or 0)
     if isinstance(said, recipes.LayerRecipe):
-        return layer_recipes.plan_of(said, place, seed=said.seed if seed is None else seed)
-    return _planned_own(said, place, said.seed if seed is None else seed)
+        return doubted(layer_recipes.plan_of(said, place, seed=said.seed if seed is None else seed))
+    return doubted(_planned_own(said, place, said.seed if seed is None else seed))
 
 
 def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:

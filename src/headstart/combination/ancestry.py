@@ -1,0 +1,103 @@
+"""Whether the base is what the models were fine-tuned from: by a few of their weights, and by what their files say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headstart.io.model_folders import ModelFolder
+    from headstart.numerics.stream import Made, Part
+
+    from .plans import Plan
+
+FAR = 0.5  # size of a change over that of the base; fine-tunes lie far below
+MATRICES = 8
+ENTRIES = 1 << 12  # that are read of each of them
+FEWEST = 1 << 10  # in all, of which something can be said
+
+
+def doubted(plan: Plan) -> Plan:
+    """The plan, with a warning where the base can hardly be that of all models: some thousand weights are read."""
+    if plan.base is None:
+        return plan
+    return replace(plan, warnings=(*plan.warnings, *_far(plan, plan.base), *_told_otherwise(plan, plan.base)))
+
+
+def _far(plan: Plan, base: ModelFolder) -> Iterator[str]:
+    found = {name: ratio for name, ratio in _ratios(plan).items() if ratio > FAR}
+    if found:
+        named = ", ".join(f"`{name}` by {ratio:.2g}" for name, ratio in found.items())
+        yield (
+            f"the base `{base.name}` is hardly what these were fine-tuned from: they differ from it, in a sample of "
+            f"weights, by this many times its own size, where fine-tunes stay below {FAR}: {named}; check --base"
+        )
+
+
+def _ratios(plan: Plan) -> dict[str, float]:
+    """By model, the size of its change over that of the base, in entries from the middle of the largest matrices."""
+    import numpy as np
+    import torch
+
+    from headstart.io.adapted import reader
+    from headstart.io.safetensors_files import WIDTHS
+    from headstart.numerics.stream import FLOATS, RAW
+
+    fit = [m for m in plan.made if len(m.shape) > 1 and _is_of_base(m)]
+    sample = sorted(fit, key=lambda m: (-m.size, m.name))[:MATRICES]
+    if sum(min(ENTRIES, m.size) for m in sample) < FEWEST:
+        return {}
+    names = [f.name for f in plan.folders]
+    used = {p.model for m in sample for p in (m.base, *m.tuned) if p is not None}
+    if not all(e.file.is_file() for i in used for e in list(plan.folders[i].tensors.values())[:1]):
+        return {}  # one that is made first
+    changes: dict[str, float] = {}
+    sizes: dict[str, float] = {}
+    with ExitStack() as stack:
+        readers = {i: stack.enter_context(reader(plan.folders[i])) for i in sorted(used)}
+
+        def values(part: Part, made: Made) -> np.ndarray[Any, Any]:
+            width = WIDTHS[part.dtype]
+            count = min(ENTRIES, made.size)
+            raw = np.empty(count, RAW[part.dtype])
+            readers[part.model].read(part.name, (made.size - count) // 2 * width, raw)
+            return torch.from_numpy(raw.view(np.uint8)).view(FLOATS[part.dtype]).double().numpy()
+
+        for made in sample:
+            assert made.base is not None
+            before = values(made.base, made)
+            for part in made.tuned:
+                name = names[part.model]
+                changes[name] = changes.get(name, 0.0) + float(((values(part, made) - before) ** 2).sum())
+                sizes[name] = sizes.get(name, 0.0) + float((before**2).sum())
+    return {name: sqrt(change / sizes[name]) for name, change in changes.items() if sizes[name]}
+
+
+def _is_of_base(made: Made) -> bool:
+    """Whether a tensor is merged as changes of the base's, row by row."""
+    parts = (made.base, *made.tuned)
+    plain = all(p is not None and p.rows is None for p in parts)
+    return plain and made.method is not None and made.method.needs.same_base
+
+
+def _told_otherwise(plan: Plan, base: ModelFolder) -> Iterator[str]:
+    """Of models that know their base by its fingerprint."""
+    from headstart.io import deltas, model_folders
+    from headstart.io.lineage import origin
+
+    known = {m.name: said for m in plan.models if (said := origin(m)) is not None and said["weights"] is not None}
+    if not known or base.adapter is not None or not any(_is_of_base(m) for m in plan.made):
+        return
+    mark = deltas.fingerprint(model_folders.read(base.where))
+    for name, said in known.items():
+        if said["weights"] != mark:
+            whose = f"`{said['base']}`" if said["base"] else "a model"
+            yield (
+                f"`{name}` was made from {whose} with other weights than the base `{base.name}`, as its `delta.json` "
+                "says; check --base"
+            )
