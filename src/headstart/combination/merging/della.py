@@ -32,7 +32,7 @@ class Della:
     mergekit's: a tensor's sizes keep their sum.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=15)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
     claims = ("scale_zero", "seeds_differ")
     cites = "arXiv:2406.11617"
 
@@ -54,6 +54,11 @@ class Della:
                     where=f"`density={density:g}`, `epsilon={epsilon:g}`",
                     fix="choose a smaller epsilon, as in density=0.5, epsilon=0.15",
                 )
+
+    def holds(self, shape: Sequence[int], models: int) -> float:
+        """Tensors of the shape beside the inputs: what is kept of each change, and the ranks of one."""
+        del shape
+        return models + 11.5
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         weights = each(self.weights, len(tuned), "weights")

@@ -27,7 +27,7 @@ class Sce:
     all equal, nothing varies, and everything is kept at density 1.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True, copies=15)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
     claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
     cites = "arXiv:2408.07990"
 
@@ -37,12 +37,17 @@ class Sce:
     def __post_init__(self) -> None:
         fraction(self.density, "density")
 
+    def holds(self, shape: Sequence[int], models: int) -> float:
+        """Tensors of the shape beside the inputs: all changes, all of them weighted, and what one energy takes."""
+        del shape
+        return 2 * models + 3
+
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         del context
         changes = torch.stack([one - base for one in tuned])
         if self.density < 1:
             changes *= self._selected(changes)
-        energy = changes.double().square().reshape(len(tuned), -1).mean(dim=1)
+        energy = torch.stack([change.double().square().mean() for change in changes])
         if not bool(energy.sum() > 0):
             return base.clone()
         share = (energy / energy.sum()).tolist()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from headstart.core import Needs, TensorContext
-from headstart.numerics.singular import is_matrix, polar, rank_of
+from headstart.numerics.singular import is_matrix, polar, rank_of, square_share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +36,11 @@ class TsvM:
 
     scale: float = 1.0
 
+    def holds(self, shape: Sequence[int], models: int) -> float:
+        """Tensors of the shape beside the inputs: a decomposition, what is kept of each, and room that one works in."""
+        del models
+        return 5.6 + 6.5 * square_share(shape)
+
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
         del context
         share = min(base.shape) // len(tuned) if is_matrix(base) else 0
@@ -45,9 +50,9 @@ class TsvM:
         for one in tuned:
             u, s, v = torch.linalg.svd(one - base, full_matrices=False)
             kept = min(share, rank_of(s, base.shape))
-            lefts.append(u[:, :kept])
+            lefts.append(u[:, :kept].clone())  # of the rest nothing is kept
             values.append(s[:kept])
-            rights.append(v[:kept])
+            rights.append(v[:kept].clone())
         spectrum = torch.cat(values)
         if not len(spectrum):
             return base.clone()
