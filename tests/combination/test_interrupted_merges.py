@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -189,11 +190,12 @@ def test_killed_at_every_fifth_event(folders: list[Path], tmp_path: Path, method
 @contextmanager
 def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A disk that takes so many bytes of weights, the last of them in part, and then says that it is full."""
-    left, put = [most], os.pwrite
+    left, put, alone = [most], os.pwrite, Lock()
 
     def pwrite(handle: int, data: Any, start: int) -> int:
-        some = put(handle, data[: left[0]], start) if left[0] else 0
-        left[0] -= some
+        with alone:
+            some = put(handle, data[: left[0]], start) if left[0] else 0
+            left[0] -= some
         if not some:
             raise OSError(errno.ENOSPC, "No space left on device")
         return some
