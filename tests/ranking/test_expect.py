@@ -162,7 +162,7 @@ def test_a_score_is_put_in_words() -> None:
     target = a_new_target()
 
     def told(certainty: Certainty, score: Measured | None = None, dropped: str | None = None) -> tuple[str, str, str]:
-        facts = {"rows": 20, "dropped": dropped, "error": None, "certainty": certainty.as_dict()}
+        facts = {"rows": 20, "dropped": dropped, "stopped": None, "error": None, "certainty": certainty.as_dict()}
         scores = {} if score is None else {"score": score}
         receipt = Receipt(step="rank", method="nmc", scores=scores, seconds=2.0, facts=facts)
         return words(a_source("a").after(receipt), target)
