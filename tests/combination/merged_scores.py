@@ -77,6 +77,21 @@ def scores_apart(tuned: Family, folder: Path, *, steps: int = 40) -> dict[str, f
     return found
 
 
+# -- orders that papers report: a test module with a fixture `scores` takes them in by name ---------------------
+
+
+def test_learned_shares_are_better_than_where_they_began(scores: Scores) -> None:
+    assert max(scores["adamerging"]) > scores["task_arithmetic"][1]  # at scale 0.3
+
+
+def test_inputs_are_better_than_nothing(scores: Scores) -> None:
+    assert scores["regmean"][0] > scores["mean"][0]
+
+
+def test_labels_are_better_than_no_labels(scores: Scores) -> None:
+    assert scores["atlas"][0] > max(scores["task_arithmetic"])
+
+
 def _own(view: LiveMerge, size: tuple[int, int]) -> float:
     found = []
     for task in range(size[1]):

@@ -425,7 +425,6 @@ def _folder(
                 writer.finish(one.name, one.bytes)
             writer.complete()
         model_folders.carry(model, staging)
-        (staging / CHANGED).unlink(missing_ok=True)  # of the model that the files are from
         if note is not None:
             (staging / CHANGED).write_text(atomic.dumps(note), encoding="utf-8")
         if isinstance(config, dict) and config:

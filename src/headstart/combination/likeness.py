@@ -28,8 +28,9 @@ def compared(plan: Plan) -> Plan:
     They are those of the first entries of every tensor that the method merges; of all entries where these are few.
     """
     made = _asked(plan)
-    there = all(e.file.is_file() for f in plan.folders for e in f.tensors.values())  # else another merge makes them
-    if not made or not there or plan.alike:
+    if not made or plan.alike:
+        return plan
+    if not all(e.file.is_file() for f in plan.folders for e in f.tensors.values()):  # another merge makes them first
         return plan
     of = str(made[0].method.compares)
     cosines, entries = _cosines(plan, made, of)

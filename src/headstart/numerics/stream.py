@@ -558,24 +558,25 @@ class _Inner:
         return np.asarray(sums.sum(axis=0, keepdims=True))
 
     def _by_row(self, of: str) -> Array:
-        made = self._source.made
-        rows, wide = made.shape[0], prod(made.shape[1:])
-        sums = np.zeros((rows, self.models, self.models))
-        for row in range(rows):
-            for start in range(0, wide, TILE):
-                x = self._read(of, row * wide + start, row * wide + min(start + TILE, wide))
-                sums[row] += np.einsum("in,jn->ij", x, x, dtype=np.float64)
+        sums = np.zeros((self._source.made.shape[0], self.models, self.models))
+        for row, _, x in self._pieces(of):
+            sums[row] += np.einsum("in,jn->ij", x, x, dtype=np.float64)
         return sums
 
     def _by_column(self, of: str) -> Array:
-        made = self._source.made
-        rows, wide = made.shape[0], prod(made.shape[1:])
-        sums = np.zeros((wide, self.models, self.models))
+        sums = np.zeros((prod(self._source.made.shape[1:]), self.models, self.models))
+        for _, start, x in self._pieces(of):
+            wide = x.astype(np.float64)
+            sums[start : start + x.shape[1]] += np.einsum("in,jn->nij", wide, wide)
+        return sums
+
+    def _pieces(self, of: str) -> Iterator[tuple[int, int, Array]]:
+        """Row by row: its number, the first column, and (models, columns) from there on."""
+        rows, *rest = self._source.made.shape
+        wide = prod(rest)
         for row in range(rows):
             for start in range(0, wide, TILE):
-                x = self._read(of, row * wide + start, row * wide + min(start + TILE, wide)).astype(np.float64)
-                sums[start : start + x.shape[1]] += np.einsum("in,jn->nij", x, x)
-        return sums
+                yield row, start, self._read(of, row * wide + start, row * wide + min(start + TILE, wide))
 
     def _read(self, of: str, start: int, stop: int) -> Array:
         source, made = self._source, self._source.made
