@@ -11,7 +11,8 @@ import torch
 
 from headstart.core import TensorContext
 
-from .stream import Combine, Made, Part, _key
+from .changes import Combine
+from .stream import Made, Part, _key
 
 Array = np.ndarray[Any, Any]
 

@@ -10,8 +10,7 @@ import torch
 from headstart.core import TensorContext, Unfit
 
 from .artifacts import Head, Model
-
-Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
+from .changes import Combine
 
 
 def greedy_soup(scores: Sequence[float], score: Callable[[tuple[int, ...]], float]) -> tuple[int, ...]:

@@ -25,11 +25,10 @@ import torch
 from headstart.core import Coefficients, TensorContext
 
 from . import scratch, tiles
-from .changes import SizeOf
+from .changes import Combine, SizeOf
 from .order import Order, order
 
 Array = np.ndarray[Any, Any]
-Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
 Kind = Literal["merging", "weighting", "trimming"]
 
 TILE = 1 << 18  # entries

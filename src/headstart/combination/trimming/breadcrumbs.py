@@ -5,7 +5,7 @@ Davari and Belilovsky, "Model Breadcrumbs: Scaling Multi-Task Model Merging with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +13,9 @@ import numpy as np
 import torch
 
 from headstart.core import Needs, Survey, TensorContext, Unfit
-from headstart.numerics.changes import SizeOf, enlargements
+from headstart.numerics.changes import Combine, SizeOf, enlargements
 from headstart.numerics.consensus import agreeing, elected
 from headstart.numerics.portions import each
-
-Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

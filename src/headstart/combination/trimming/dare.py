@@ -5,7 +5,7 @@ Yu et al., "Language Models are Super Mario: Absorbing Abilities from Homologous
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +13,9 @@ import torch
 
 from headstart.core import Needs, Survey, TensorContext
 from headstart.numerics.chance import uniforms
-from headstart.numerics.changes import enlargements
+from headstart.numerics.changes import Combine, enlargements
 from headstart.numerics.consensus import agreeing, elected
 from headstart.numerics.portions import each, fraction
-
-Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 
 from headstart.core import Needs, Survey, TensorContext, Unfit
+from headstart.numerics.changes import Combine
 from headstart.numerics.singular import is_matrix, rank_of
-from headstart.numerics.stream import Combine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,17 +5,15 @@ Du et al., "Parameter Competition Balancing for Model Merging", NeurIPS 2024.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from headstart.core import Needs, Survey, TensorContext
-from headstart.numerics.changes import SizeOf
+from headstart.numerics.changes import Combine, SizeOf
 from headstart.numerics.portions import fraction
-
-Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from headstart.core import Needs, Survey, TensorContext, Unfit
-
-Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
+from headstart.numerics.changes import Combine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,18 +5,16 @@ Yadav et al., "TIES-Merging: Resolving Interference When Merging Models", NeurIP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from headstart.core import Needs, Survey, TensorContext
-from headstart.numerics.changes import SizeOf, enlargements
+from headstart.numerics.changes import Combine, SizeOf, enlargements
 from headstart.numerics.consensus import trimmed_mean, trimmed_signs
 from headstart.numerics.portions import each, fraction
-
-Combine = Callable[[TensorContext, torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
