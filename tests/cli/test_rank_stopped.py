@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import tiny_models
 from cli.conftest import Shell
+from headstart.core import Candidate, SetFunction
+from headstart.execution.meter import Meter
+from headstart.ranking.sets.ensemble_selection import EnsembleSelection
 
 HERE = Path(__file__).parent
 PATH = os.pathsep.join(map(str, (HERE.parents[1] / "src", HERE.parent, HERE.parent / "journey")))
@@ -83,3 +87,26 @@ def test_where_the_minutes_run_out_every_source_is_told(shell: Shell, shelf: Pat
     assert "sleeper" in said.out
     assert "the end of its time" in said.out
     assert "the same command goes on from there" in said.err
+
+
+@pytest.mark.parametrize(("end", "code"), [("interrupt", 130), ("time", 3)])
+def test_where_sets_are_not_chosen_any_more_all_sources_are_told(
+    end: str, code: int, shell: Shell, shelf: Path, ticket_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = EnsembleSelection.__call__
+
+    def cut(self: EnsembleSelection, candidates: Sequence[Candidate]) -> SetFunction:
+        if end == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            monkeypatch.setattr(Meter, "remaining", lambda self: 0.0)
+        return begun(self, candidates)
+
+    monkeypatch.setattr(EnsembleSelection, "__call__", cut)
+    asked = ("rank", ticket_file, "--sources", shelf, "--method", "nmc", "--sets", 2, "--minutes", 9)
+    said = shell(*asked)
+    assert said.code == code
+    assert "was stopped" not in said.out, "all sources were scored"
+    assert said.out.splitlines()[-1].startswith("ranked 2 sources in ")
+    came = "Ctrl-C" if end == "interrupt" else "the end of its time"
+    assert f"no set by `ensemble_selection`: {came} came first; the same command goes on from there" in said.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from headstart import execution
 from headstart.core import METRICS, Budget, Columns, Refused, Rows, Seal, Source, Target, Task, Undeclared, Unfit
 from headstart.execution import alone
 from headstart.execution.candidates import Told
+from headstart.execution.meter import Meter
 from headstart.execution.parts import gained_out_of_fold, measured
 from headstart.numerics.folds import folds_for
 from headstart.ranking import by_kind, rank, rank_sets
@@ -262,6 +264,46 @@ def test_too_many_for_all_sets_costs_the_set_and_not_the_ranking(monkeypatch: py
     assert found.error is not None
     assert "2 candidates have 3 sets" in found.error.what
     assert [s.name for s in ranked] == [s.name for s in rank(target(), two, Budget(), ())] == ["both", "second"]
+
+
+@pytest.mark.parametrize("end", ["interrupt", "time"])
+def test_what_comes_before_a_set_is_chosen_costs_that_set_alone(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the choice of the second of three sets; the ranking and the first set are whole."""
+    one, slow, last = EnsembleSelection(), EnsembleSelection(loss="log"), EnsembleSelection()
+    loss = EnsembleSelection._loss
+
+    def cut(self: EnsembleSelection, *given: Any) -> float:
+        if self is slow and end == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif self is slow:
+            monkeypatch.setattr(Meter, "remaining", lambda self: 0.0)
+        looked.append(self)
+        return loss(self, *given)
+
+    looked: list[EnsembleSelection] = []
+    monkeypatch.setattr(EnsembleSelection, "_loss", cut)
+    sources = [source("first"), source("second"), source("blind")]
+    ranked, found = rank_sets(target(), sources, Budget(minutes=9), 2, [one, slow, last], estimators=())
+    assert all(s.receipt is not None and s.receipt.scores and s.receipt.facts["certainty"] for s in ranked)
+    assert [(f.stopped, len(f.members)) for f in found] == [(None, 2), (end, 0), (end, 0)]
+    assert sum(self is slow for self in looked) == 1, "the search goes on after it was stopped"
+    assert not any(self is last for self in looked)
+
+
+def test_ctrl_c_while_sources_are_asked_leaves_the_ranking(jobs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Seer.predictions
+
+    def cut(self: Seer, inputs: pa.Table) -> Array:
+        os.kill(os.getpid(), signal.SIGINT)
+        return told(self, inputs)
+
+    monkeypatch.setattr(Seer, "predictions", cut)
+    shelf = [source(name, gives=("features", "predictions")) for name in ("first", "second", "copy")]
+    ranked, (found,) = rank_sets(target(), shelf, Budget(), 2, ["e_leep"], estimators=())
+    assert (found.stopped, found.members, found.left_out) == ("interrupt", (), ())
+    assert found.error is not None
+    assert "Ctrl-C came first" in found.error.what
+    assert all(s.receipt is not None and s.receipt.scores for s in ranked)
 
 
 def test_regression_is_gathered_too() -> None:

@@ -169,7 +169,7 @@ def ranking(
             }
         )
     passes = _passes(ranked, len(target.labelled))
-    stops = {one["stopped"] for one in listed}
+    stops = {one["stopped"] for one in listed} | {one.stopped for one in gathered}
     code = 130 if "interrupt" in stops else 3 if "time" in stops else 0
     if machine:
         sets = [_gathered(one) for one in gathered]
@@ -438,6 +438,7 @@ def _gathered(found: Gathered) -> dict[str, Any]:
         "one_base": found.one_base,
         "left_out": [{"id": s.id, "name": s.name, "error": problem.what} for s, problem in found.left_out],
         "error": found.error.what if found.error else None,
+        "stopped": found.stopped,
     }
 
 

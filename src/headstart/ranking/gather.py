@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from headstart import catalogue
 from headstart.core import Gathering, Measured, Problem, Refused, Source
 
+from .certainty import GOES_ON, STOPS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from headstart.execution.candidates import Told
     from headstart.execution.parts import Part
     from headstart.execution.run import Run
+    from headstart.execution.specs import Stop
     from headstart.numerics.greedy import Found
     from headstart.ranking import Ranked
 
@@ -32,7 +35,7 @@ class Gathered:
     members' probes, in the target's metric; each row by a set that was chosen without the rows of its fold. best: the
     source that is best alone. gain: of the score over the best source's, in pairs of rows; that source was picked on
     all rows, which favours it. left_out: sources that the method cannot judge, each with the reason. error: why it
-    chose none.
+    chose none. stopped: `interrupt` or `time`, where that is why.
     """
 
     method: str
@@ -43,6 +46,7 @@ class Gathered:
     gain: Measured | None = None
     left_out: tuple[tuple[Source, Problem], ...] = ()
     error: Problem | None = None
+    stopped: Stop | None = None
 
     @property
     def gains(self) -> tuple[float, ...]:
@@ -63,6 +67,14 @@ class Gathered:
         return several and len({s.base or s.weights for s in self.members}) == 1
 
 
+class _Ended(Exception):
+    """Ctrl-C, or the end of the minutes, came before the set was chosen."""
+
+    def __init__(self, stopped: Stop) -> None:
+        super().__init__(stopped)
+        self.stopped: Stop = stopped
+
+
 def able(methods: Sequence[str | Gathering], target: Target) -> list[Gathering]:
     """The methods themselves. Raises `Refused` for one that does not work on this target."""
     made: list[Gathering] = []
@@ -80,8 +92,20 @@ def gather(
 ) -> Gathered:
     """The best set of at most so many sources among those that were ranked to the end, best first.
 
-    The probes of the ranking are used as they are. What a method reads beyond them, sources are asked for once.
+    The probes of the ranking are used as they are. What a method reads beyond them, sources are asked for once. Where
+    Ctrl-C or the end of the minutes comes first, no set is chosen, and `stopped` says so.
     """
+    try:
+        return _gather(part, ranked, run, most, method, exhaustively=exhaustively)
+    except _Ended as end:
+        name = catalogue.name_of(method)
+        error = Problem(f"{STOPS[end.stopped]} came first", where=f"`{name}`", fix=GOES_ON)
+        return Gathered(method=name, error=error, stopped=end.stopped)
+
+
+def _gather(
+    part: Part, ranked: Sequence[Ranked], run: Run, most: int, method: Gathering, *, exhaustively: bool
+) -> Gathered:
     import numpy as np
 
     from headstart.execution.parts import gained_out_of_fold, measured
@@ -89,6 +113,13 @@ def gather(
     from headstart.numerics.crossfit import crossfit_cells
     from headstart.ranking.sets import choose
 
+    def poll() -> None:
+        if run.interrupted:
+            raise _Ended("interrupt")
+        if not run.meter.left():
+            raise _Ended("time")
+
+    poll()
     name, target = catalogue.name_of(method), part.target
     probed = [r for r in ranked if r.probe is not None]
     judged, candidates, left_out = _candidates(part, probed, run, method)
@@ -102,7 +133,8 @@ def gather(
     def fitted(cells: Array) -> Array:
         rows = np.unique(np.nonzero(cells)[1])
         among = [c.among(rows) for c in candidates]
-        found = choose(among, most, method, exhaustively=exhaustively)
+        poll()
+        found = choose(among, most, method, exhaustively=exhaustively, poll=poll)
         chosen.append(found)
         return np.isin(np.arange(len(among)), found.members) / len(found.members)
 
@@ -146,6 +178,9 @@ def _candidates(
         else:
             fitting.append(one)
     outcomes = run.do([tell_job(part, one.source, gifts) for one in fitting], "rank") if gifts else []
+    for outcome in outcomes:
+        if outcome.error is None and outcome.stopped in STOPS:
+            raise _Ended(outcome.stopped)
     judged, told = [], []
     for at, one in enumerate(fitting):
         if gifts and not outcomes[at].ok:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from headstart import catalogue
@@ -21,11 +21,13 @@ def choose(
     *,
     least: int = 1,
     exhaustively: bool = False,
+    poll: Callable[[], None] | None = None,
 ) -> Found:
     """The best of at most so many candidates, in the order in which they join; none joins beyond `least` without gain.
 
     Searched greedily, and lazily where the method claims to be submodular. exhaustively: all sets are looked at, which
-    is for 12 candidates at most. Raises `Refused` for a method that does not work on the candidates' task.
+    is for 12 candidates at most. poll: called before each set that is looked at; what it raises ends the search. Raises
+    `Refused` for a method that does not work on the candidates' task.
     """
     from headstart.numerics.greedy import exhaustive, greedy, lazy_greedy
 
@@ -38,6 +40,12 @@ def choose(
             where="the choice of a set",
             fix=f"use one of: {', '.join(able)}" if able else "no method for sets works on this task yet",
         )
-    value = made(candidates)
+    function = made(candidates)
+
+    def value(members: tuple[int, ...]) -> float:
+        if poll is not None:
+            poll()
+        return function(members)
+
     search = exhaustive if exhaustively else lazy_greedy if "submodular" in made.claims else greedy
     return search(value, len(candidates), most, least=least)
