@@ -7,7 +7,7 @@ float64 too, on the rows themselves and without moments: by singular values, whe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from headstart.ranking.estimators.neural_collapse import NeuralCollapse
 from headstart.ranking.estimators.nmc import NMC
 from headstart.ranking.estimators.pactran import PACTran
 from headstart.ranking.estimators.ped import PED
+from headstart.ranking.estimators.ridge_accuracy import RidgeAccuracy
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from headstart.ranking.estimators.rsa import RSA
 from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
@@ -196,9 +197,12 @@ def lda(f: Array, y: Array) -> float:
     return float(np.mean(right))
 
 
-def ridge_probe(f: Array, y: Array) -> float:
-    """Every penalty by singular values, of which generalised cross-validation takes one."""
-    hot, wrong, naive = np.eye(y.max() + 1)[y], 0.0, 0.0
+def ridge(f: Array, y: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """Rows to score, the mean of the training rows' class columns, and what ridge adds to it.
+
+    Every penalty by singular values, of which generalised cross-validation takes one.
+    """
+    hot = np.eye(y.max() + 1)[y]
     for train, valid in held_out(f, y):
         centre, mean = f[train].mean(0), hot[train].mean(0)
         turned, found, axes = np.linalg.svd(f[train] - centre, full_matrices=False)
@@ -213,10 +217,20 @@ def ridge_probe(f: Array, y: Array) -> float:
             told = error * rows / (rows - 1 - len(left) + left.sum()) ** 2
             if told < best:
                 best, weights = told, axes.T @ ((1 - left) / found * along.T).T
-        away = hot[valid] - mean
-        wrong += np.square(away - (f[valid] - centre) @ weights).sum()
-        naive += np.square(away).sum()
+        yield valid, mean, (f[valid] - centre) @ weights
+
+
+def ridge_probe(f: Array, y: Array) -> float:
+    hot, wrong, naive = np.eye(y.max() + 1)[y], 0.0, 0.0
+    for valid, mean, said in ridge(f, y):
+        wrong += np.square(hot[valid] - mean - said).sum()
+        naive += np.square(hot[valid] - mean).sum()
     return float(1 - wrong / naive)
+
+
+def ridge_accuracy(f: Array, y: Array) -> float:
+    right = [(mean + said).argmax(1) == y[valid] for valid, mean, said in ridge(f, y)]
+    return float(np.concatenate(right).mean())
 
 
 def logme(f: Array, y: Array) -> float:
@@ -261,6 +275,7 @@ CASES: dict[str, tuple[Any, Callable[[Array, Array], float]]] = {
     "logme": (test_logme.TIGHT, logme),
     "neural_collapse": (NeuralCollapse(), neural_collapse),
     "nmc": (NMC(), nmc),
+    "ridge_accuracy": (RidgeAccuracy(), ridge_accuracy),
     "ridge_probe": (RidgeProbe(), ridge_probe),
     "shrunk_h_score": (ShrunkHScore(), lambda f, y: test_shrunk_h_score.direct(varying(f), y)),
     "shrunk_h_score, published": (

@@ -271,10 +271,7 @@ def held_out_ridge(
     features: Array, labels: Array, classes: int, folds: Array, penalties: Sequence[float],
     moments: Moments | None = None,
 ) -> Score:  # fmt: skip
-    """R² of ridge regression on held-out folds, and each row's squared error; the arguments are as for `fold_spectra`.
-
-    penalties: multiples of the mean squared length of a training row, of which generalised cross-validation takes one
-    in each fold's training rows.
+    """R² of ridge regression on held-out folds, and each row's squared error; the arguments are as for `ridge_cells`.
 
     >>> x = np.arange(12.0)[:, None]
     >>> round(held_out_ridge(x, 2 * x[:, 0], 0, np.arange(12) % 3, (1e-6, 1.0)).value, 3)
@@ -282,13 +279,31 @@ def held_out_ridge(
     """
     y = targets_of(labels, classes)
     losses, naive = np.full(len(y), np.nan), np.full(len(y), np.nan)
+    for train, valid, said in ridge_cells(features, labels, classes, folds, penalties, moments):
+        losses[valid] = np.square(y[valid] - said).sum(axis=1)
+        naive[valid] = np.square(y[valid] - y[train].mean(axis=0)).sum(axis=1)
+    return explained(losses, naive)
+
+
+def ridge_cells(
+    features: Array, labels: Array, classes: int, folds: Array, penalties: Sequence[float],
+    moments: Moments | None = None,
+) -> Iterator[tuple[Array, Array, Array]]:  # fmt: skip
+    """Fold by fold: the rows to train on and to score, and what ridge regression on the former says of the latter.
+
+    The first arguments are as for `fold_spectra`. penalties: multiples of the mean squared length of a training row, of
+    which generalised cross-validation takes one in each fold's training rows.
+
+    >>> x = np.arange(12.0)[:, None]
+    >>> _, valid, said = next(ridge_cells(x, 2 * x[:, 0], 0, np.arange(12) % 3, (1e-9,)))
+    >>> valid.tolist(), said[:, 0].round(6).tolist()
+    ([0, 3, 6, 9], [0.0, 6.0, 12.0, 18.0])
+    """
+    y = targets_of(labels, classes)
     for train, valid, spectrum, along in fold_spectra(features, labels, classes, folds, moments):
         scaled = np.array(penalties) * spectrum.level
         penalty = float(scaled[spectrum.cross_validated(scaled).argmin()])
-        mean = y[train].mean(axis=0)
-        losses[valid] = np.square(y[valid] - mean - along @ spectrum.coefficients(penalty)).sum(axis=1)
-        naive[valid] = np.square(y[valid] - mean).sum(axis=1)
-    return explained(losses, naive)
+        yield train, valid, y[train].mean(axis=0) + along @ spectrum.coefficients(penalty)
 
 
 def _eigen(symmetric: Array, other_side: int) -> tuple[Array, Array]:
