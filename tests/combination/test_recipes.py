@@ -298,7 +298,7 @@ SLIPS: list[tuple[type[Problem], Any, str]] = [
     (Refused, {**LINEAR, "models": [{"model": "org/name", "parameters": {"weight": 1}}]}, "write hub:org/name"),
     (Refused, {**LINEAR, "models": [{"model": "one+adapter", "parameters": {"weight": 1}}]}, "no folder `adapter`"),
     (Unreadable, {**LINEAR, "models": [{"model": "one+two", "parameters": {"weight": 1}}]}, "no `adapter_config.json`"),
-    (Refused, {**LINEAR, "chat_template": "exaone"}, "the chat template `exaone` is not here"),
+    (Refused, {**LINEAR, "chat_template": "zephyr"}, "the chat template `zephyr` is not here"),
     (Refused, {"base_model": "one", "gate_mode": "hidden", "experts": [{"source_model": "two"}]},
      "this is a document of mergekit-moe"),
     (Refused, {"genome": {"models": ["one"], "merge_method": "ties"}, "tasks": [{"name": "x"}]},
@@ -352,24 +352,57 @@ def test_mergekits_long_forms_and_templates_are_read(shelf: Path, tmp_path: Path
     assert json.loads((made.where / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("chatml", "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"),
-        (
-            "llama3",
-            "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
-            "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-        ),
-    ],
-)
-def test_named_chat_templates_are_the_published_formats(name: str, wanted: str, shelf: Path) -> None:
+ALPACA = "Below is an instruction that describes a task{}. Write a response that appropriately completes the request."
+ALPACA += "\n\n"
+TALK = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "Bye")]
+TEMPLATES = {  # of a talk with a system's message, and of one without, as the formats are published
+    "chatml": (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes?"
+        "<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "llama3": (
+        "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nYes?<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<s><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    "alpaca": (
+        "Be brief.\n\n### Instruction:\nHi\n\n### Response:\nYes?</s>\n\n### Instruction:\nBye\n\n### Response:\n",
+        ALPACA.format("") + "### Instruction:\nHi\n\n### Response:\n",
+    ),
+    "mistral": (
+        "<s> [INST] Be brief.\n\nHi [/INST] Yes?</s> [INST] Bye [/INST]",
+        "<s> [INST] Hi [/INST]",
+    ),
+    "exaone": (
+        "[|system|]Be brief.[|endofturn|]\n[|user|]Hi\n[|assistant|]Yes?[|endofturn|]\n[|user|]Bye\n[|assistant|]",
+        "[|system|][|endofturn|]\n[|user|]Hi\n[|assistant|]",
+    ),
+}  # fmt: skip
+
+
+def rendered(shelf: Path, name: str, *talk: tuple[str, str]) -> str:
     from jinja2 import Environment
 
     plan = planned_recipe(write(shelf, {**LINEAR, "chat_template": name}))
     template = Environment(trim_blocks=True, lstrip_blocks=True).from_string(plan.texts["chat_template.jinja"])
-    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    assert template.render(messages=talk, add_generation_prompt=True, bos_token="<s>") == wanted
+    said = [{"role": role, "content": content} for role, content in talk]
+    return template.render(messages=said, add_generation_prompt=True, bos_token="<s>", eos_token="</s>")
+
+
+@pytest.mark.parametrize("name", list(TEMPLATES))
+def test_named_chat_templates_are_the_published_formats(name: str, shelf: Path) -> None:
+    with_system, without = TEMPLATES[name]
+    assert rendered(shelf, name, *TALK) == with_system
+    assert rendered(shelf, name, ("user", "Hi")) == without
+
+
+def test_an_input_beside_the_instruction_is_told_as_alpaca_tells_it(shelf: Path) -> None:
+    paired = ALPACA.format(", paired with an input that provides further context")
+    wanted = f"{paired}### Instruction:\nAdd\n\n### Input:\n1 2\n\n### Response:\n"
+    assert rendered(shelf, "alpaca", ("user", "Add"), ("user_context", "1 2")) == wanted
 
 
 def test_what_only_the_readme_of_mergekit_knows_is_read_over_and_told(shelf: Path) -> None:

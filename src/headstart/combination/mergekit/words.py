@@ -16,14 +16,44 @@ if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
 
 
-# the formats that Qwen and Llama 3 publish; others have several versions, of which a name does not say which
+# the formats that Stanford Alpaca, Qwen, EXAONE 3, Llama 3 and Mistral's first tokenizer were published with
 TEMPLATES = {
+    "alpaca": """\
+{%- set context = messages | selectattr('role', 'equalto', 'user_context') | list -%}
+{%- set task = 'Below is an instruction that describes a task' -%}
+{%- set more = ', paired with an input that provides further context' if context else '' -%}
+{%- if messages[0].role != 'system' -%}
+{{ task + more + '. Write a response that appropriately completes the request.\n\n' }}
+{%- endif -%}
+{%- set heads = {'user': '### Instruction:\n', 'user_context': '### Input:\n', 'assistant': '### Response:\n'} -%}
+{%- for message in messages -%}
+{{ heads.get(message.role, '') + message.content | trim }}
+{%- if message.role == 'assistant' -%}
+{{ eos_token }}
+{%- endif -%}
+{{ '\n\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '### Response:\n' }}
+{%- endif -%}
+""",
     "chatml": """\
 {%- for message in messages -%}
 {{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
 {{ '<|im_start|>assistant\n' }}
+{%- endif -%}
+""",
+    "exaone": """\
+{%- if messages[0].role != 'system' -%}
+{{ '[|system|][|endofturn|]\n' }}
+{%- endif -%}
+{%- for message in messages -%}
+{{ '[|' + message.role + '|]' + message.content + ('' if message.role == 'user' else '[|endofturn|]') + '\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{ '[|assistant|]' }}
 {%- endif -%}
 """,
     "llama3": """\
@@ -34,6 +64,22 @@ TEMPLATES = {
 {%- if add_generation_prompt -%}
 {{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
 {%- endif -%}
+""",
+    "mistral": """\
+{{- bos_token -}}
+{%- set said = namespace(first='') -%}
+{%- for message in messages -%}
+{%- if message.role == 'system' and loop.first -%}
+{%- set said.first = message.content + '\n\n' -%}
+{%- elif message.role == 'user' -%}
+{{ ' [INST] ' + said.first + message.content + ' [/INST]' }}
+{%- set said.first = '' -%}
+{%- elif message.role == 'assistant' -%}
+{{ ' ' + message.content + eos_token }}
+{%- else -%}
+{{ raise_exception('after a system message, roles are user and assistant') }}
+{%- endif -%}
+{%- endfor -%}
 """,
 }
 
