@@ -220,14 +220,15 @@ def merge_auto(
 
 
 def merge_recipe(
-    recipe: str | Path, *, out: str | Path, seed: int | None = None, shard_bytes: int = SHARD_BYTES,
-    threads: int | None = None, overwrite: bool = False, load: bool = False, report: Report | None = None,
+    recipe: str | Path, *, out: str | Path, targets: Targets = (), seed: int | None = None,
+    shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False, load: bool = False,
+    report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """What a recipe says, ours or mergekit's, written as a new folder. The other arguments are those of `merge`.
 
     seed: in place of the recipe's.
     """
-    plan = planned_recipe(recipe, seed=seed)
+    plan = with_rows(planned_recipe(recipe, seed=seed), targets)
     return carried_out(
         plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
     )
@@ -247,7 +248,22 @@ def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
         return several.plan_of(said, place, seed=seed or 0)
     if isinstance(said, recipes.LayerRecipe):
         return doubted(layer_recipes.plan_of(said, place, seed=said.seed if seed is None else seed))
-    return doubted(_planned_own(said, place, said.seed if seed is None else seed))
+    found = _planned_own(said, place, said.seed if seed is None else seed)
+    return found if found.reads is not None else doubted(found)  # of one that reads rows, that is done
+
+
+def _planned_by_rows(said: Recipe, models: Sequence[str], base: str | None, seed: int) -> Plan:
+    """What the command of the same words would do."""
+    if said.rules:
+        raise Refused(
+            f"`{said.method}` reads rows and makes all tensors itself, and rules name other methods for some",
+            where="recipe, `rules`",
+            fix="leave the rules out, or use a method that reads no rows",
+        )
+    return planned(
+        models, said.method, base=base, settings=said.settings, unmatched=said.unmatched, vocabulary=said.vocabulary,
+        heads=said.heads if "heads" in said.model_fields_set else None, dtype=said.dtype, seed=seed,
+    )  # fmt: skip
 
 
 def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
@@ -257,6 +273,8 @@ def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
 
     models = [found_at(m, place) for m in said.models]
     base = found_at(said.base, place) if said.base is not None else None
+    if kind_of(said.method) in READ_ROWS:
+        return _planned_by_rows(said, models, base, seed)
     folders, root = _opened(models, base)
     kind, method = made_of(said.method, said.settings)
     check(folders, root, method, said.heads, said.unmatched, said.dtype, said.vocabulary)
@@ -321,9 +339,9 @@ def made_of(method: Any, settings: Mapping[str, Any]) -> tuple[Kind, Any]:
     kind = kind_of(method)
     if kind in READ_ROWS:
         raise Refused(
-            f"`{method}` reads rows, which a recipe or another merge cannot give it",
+            f"`{method}` reads rows, which a rule, a slice or another merge cannot give it",
             where="merge",
-            fix=f"type: headstart merge {method} MODEL… --target FILE",
+            fix=f"make it the method of a whole recipe, or type: headstart merge {method} MODEL… --target FILE",
         )
     return STREAMS[kind], _instance(kind, method, settings)
 
