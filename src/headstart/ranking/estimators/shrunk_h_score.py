@@ -24,17 +24,20 @@ class ShrunkHScore:
     (N, N) kernel; float64, memory O(min(N, D)²), plus O(N·D) when N < D; one Cholesky factor, and its inverse for what
     chance gives.
     Returns: (1 - alpha) tr(Sa⁻¹ Sb), the paper's score, from 0 to classes - 1, less its mean over all orders of the
-    labels; for several labels a row the sum of each label's own two-class score. No per-row losses.
-    Errors: none of its own. Features that do not vary give 0.
+    labels; for several labels a row the sum of each label's own two-class score; for a value the squared correlation
+    with its best shrunk direction, from 0 to 1, less the same. No per-row losses.
+    Errors: none of its own. Features or labels that do not vary give 0.
 
     Every feature is divided by its standard deviation first (constant ones drop out), since shrinkage towards a
     multiple of the identity depends on units; so units do not matter, and a rotation does. It is fitted and judged on
     the same rows, so the paper's score (`chance="kept"`) grows with the width for noise too, and with few rows wide
     noise passes a good source. Over all orders of the labels the mean of Sb is (classes - 1) / (N - 1) times S, so what
-    chance gives is known exactly, without shuffling.
+    chance gives is known exactly, without shuffling. Of values, where the paper has none, Sb is the covariance of the
+    best linear guess of the features from the value, as in the canonical correlations that the H-score adds up: what
+    turns round in the middle of the range, as a square does, it does not see.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
+    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe", "jackknife", "falls_with_label_noise", "null_of_shuffled_labels",
@@ -62,9 +65,12 @@ class ShrunkHScore:
             shrunk = Shrunk.of_covariance(covariance, _fourth(features, alive, mean, inverse), rows)
         else:
             shrunk = Shrunk.of_rows((features[:, alive] - mean) * inverse)
-        present = moments.counts > 0
-        counts = moments.counts[present]
-        freedoms = len(counts) - 1.0  # of the labels
+        values = view.task == "regression"
+        counts = moments.centred_energy if values else moments.counts
+        least = rows * np.square(1e-9 * moments.target_mean) if values else 0.0  # below, a deviation may be rounding
+        present = counts > least
+        counts = counts[present]
+        freedoms = len(counts) - (0.0 if values else 1.0)  # of the labels
         between = moments.centred_sums[present][:, alive] * inverse / np.sqrt(rows * counts)[:, None]
         each = (shrunk.solve(between) * between).sum(axis=1)
         if view.task == "multi_label":  # a label's other side, the rows without it, adds n / (N - n) as much
