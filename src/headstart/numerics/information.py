@@ -35,12 +35,17 @@ def left_open(names: Array, given: Array) -> float:
 def expected_predictions(theta: Array, labels: Array, classes: int) -> Array:
     """(rows,) probability of each row's label by P(label | source class), counted on these rows, and theta (rows, Z).
 
-    The expected empirical prediction of LEEP (Nguyen et al., 2020).
+    The expected empirical prediction of LEEP (Nguyen et al., 2020). What a head with several labels a row says does not
+    add up to 1; it is taken as shares, and of all classes alike where it says nothing of any.
 
     >>> expected_predictions(np.array([[0.75, 0.25], [0.25, 0.75]]), np.array([0, 1]), 2).tolist()
     [0.625, 0.625]
+    >>> expected_predictions(np.array([[6.0, 2.0], [1.0, 3.0]]), np.array([0, 1]), 2).tolist()
+    [0.625, 0.625]
     """
     theta = np.asarray(theta, dtype=np.float64)
+    said = theta.sum(axis=1, keepdims=True)
+    theta = np.divide(theta, said, out=np.full_like(theta, 1 / theta.shape[1]), where=said != 0)
     joint = targets_of(labels, classes).T @ theta
     mass = joint.sum(axis=0)
     given = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)

@@ -66,10 +66,32 @@ class OneLabel:
 def label_by_label(method: Ranking, view: View) -> Score:
     """The mean over labels of a method's score of each alone, and of its losses where it has them.
 
-    Labels that no row has, or every row, say nothing and are left out, unless all are such; then the first is scored.
+    Which labels count, see `counted`.
     """
-    shares = np.asarray(view.labels).mean(axis=0)
-    varying = np.flatnonzero((shares > 0) & (shares < 1))
-    scores = [method(OneLabel(view, int(number))) for number in (varying if len(varying) else [0])]
+    scores = [method(OneLabel(view, number)) for number in counted(view.labels)]
     losses = [s.losses for s in scores if s.losses is not None]
     return Score(float(np.mean([s.value for s in scores])), np.mean(losses, axis=0) if losses else None)
+
+
+def counted(labels: Array) -> list[int]:
+    """Numbers of the labels that say something, of (rows, labels) 0 and 1.
+
+    Those that no row has, or every row, are left out, unless all are such; then the first is there.
+
+    >>> counted(np.array([[1, 0, 1], [1, 1, 0]])), counted(np.array([[1, 0]]))
+    ([1, 2], [0])
+    """
+    shares = np.asarray(labels).mean(axis=0)
+    return np.flatnonzero((shares > 0) & (shares < 1)).tolist() or [0]
+
+
+def one_by_one(labels: Array, classes: int) -> list[tuple[Array, int]]:
+    """Labels (rows,) of one class each, and how many classes there are; several labels a row give one of these each.
+
+    >>> [(y.tolist(), classes) for y, classes in one_by_one(np.array([[1, 0, 1], [1, 1, 0]]), 3)]
+    [([0, 1], 2), ([1, 0], 2)]
+    """
+    given = np.asarray(labels)
+    if given.ndim == 1:
+        return [(given, classes)]
+    return [(np.asarray(given[:, number] > 0, dtype=np.int64), 2) for number in counted(given)]

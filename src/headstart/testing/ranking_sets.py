@@ -86,7 +86,7 @@ def draw(
         said = _softmax(features @ chance.standard_normal((width, 2 + at)))
         told = truth + (0.3 + 0.2 * at) * chance.standard_normal(truth.shape)
         table = told if task == "regression" else _softmax(told) if task == "single_label" else 1 / (1 + np.exp(-told))
-        own = (features[::2] + 0.1 * at, known[::2]) if at < 2 and known.ndim == 1 else None
+        own = (features[::2] + 0.1 * at, known[::2]) if at < 2 else None
         found.append(
             SeenCandidate(
                 needs=method.needs, known=known, folds=folds, classes=classes, given=features, said=said,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headstart.ranking.estimators.leep import LEEP
 from headstart.ranking.sets.e_leep import ELEEP
 from headstart.ranking.sets.ms_leep import MSLEEP
-from headstart.testing.ranking_estimators import score
+from headstart.testing.ranking_estimators import score, seen
 from headstart.testing.ranking_sets import SOURCES, draw, subsets
 
 Array = np.ndarray[Any, Any]
@@ -60,6 +60,35 @@ def test_sets_are_as_in_the_paper(seed: int) -> None:
         thetas = [drawn[i].said for i in s]
         assert together(s) == pytest.approx(ensemble(thetas, y) + entropy(y), abs=1e-9)
         assert added(s) == pytest.approx(sum(ensemble([t], y) + entropy(y) for t in thetas), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_several_labels_are_the_mean_over_those_that_vary(seed: int) -> None:
+    """By the sums above, label by label; what a head with several labels says does not add up to 1."""
+    drawn = draw(ELEEP(), seed, rows=15, task="multi_label")
+    chance = np.random.default_rng(seed)
+    hot = np.column_stack([drawn[0].known, np.ones(15, dtype=np.int8)])
+    drawn = [replace(c, known=hot, classes=4, said=chance.random(c.said.shape)) for c in drawn]
+    thetas = [c.said / c.said.sum(axis=1, keepdims=True) for c in drawn]
+    together, added = ELEEP()(drawn), MSLEEP()([replace(c, needs=MSLEEP.needs) for c in drawn])
+    assert set(hot[:, 0]) == set(hot[:, 1]) == set(hot[:, 2]) == {0, 1}
+    for s in subsets()[1::3]:
+        some = [thetas[i] for i in s]
+        each = [ensemble(some, hot[:, c]) + entropy(hot[:, c]) for c in range(3)]
+        alone = [sum(ensemble([t], hot[:, c]) + entropy(hot[:, c]) for t in some) for c in range(3)]
+        assert together(s) == pytest.approx(np.mean(each), abs=1e-9)
+        assert added(s) == pytest.approx(np.mean(alone), abs=1e-9)
+    leep = LEEP()(seen(LEEP(), np.log(drawn[2].said), hot, 4, "multi_label")).value
+    assert together([2]) == pytest.approx(leep + np.mean([entropy(hot[:, c]) for c in range(3)]), abs=1e-9)
+
+
+def test_labels_that_never_vary_and_heads_that_say_nothing() -> None:
+    drawn = draw(ELEEP(), 0, task="multi_label")
+    same = [replace(c, known=np.ones((40, 3), dtype=np.int8)) for c in drawn]
+    mute = [replace(c, said=np.zeros((40, 5))) for c in drawn]
+    for method in (ELEEP(), MSLEEP()):
+        for candidates in (same, mute):
+            assert method([replace(c, needs=method.needs) for c in candidates])([0, 1]) == pytest.approx(0, abs=1e-12)
 
 
 def test_two_sources_that_know_a_half_each() -> None:

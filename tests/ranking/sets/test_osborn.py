@@ -77,6 +77,24 @@ def test_equals_brute_force(seed: int, weights: tuple[float, float, float]) -> N
         assert value(s) == pytest.approx(direct(drawn, s, weights), abs=1e-6)
 
 
+def test_several_labels_are_the_mean_over_them() -> None:
+    """Each label alone by the sums above; those of a source's own rows are one name, by hand."""
+    method = OSBORN(rows=80)
+    drawn = draw(method, 0, task="multi_label")
+    combined = [replace(c, rows_of_its_own=(c.rows_of_its_own[0], np.array([4 * a + 2 * b + d for a, b, d in
+                c.rows_of_its_own[1].tolist()]))) if c.rows_of_its_own else c for c in drawn]  # fmt: skip
+    value, named = method(drawn), method(combined)
+    for s in [(), (0,), (1,), (2, 3), (0, 1, 4)]:
+        alone = [
+            direct([replace(c, known=c.known[:, label]) for c in combined], s, (1.0, 1.0, 1.0)) for label in range(3)
+        ]
+        assert value(s) == pytest.approx(np.mean(alone), abs=1e-6)
+        assert value(s) == named(s)
+    hot = np.column_stack([drawn[0].known, np.ones(40, dtype=np.int8)])
+    more = [replace(c, known=hot, classes=4) for c in drawn]
+    assert method(more)((2, 3)) == pytest.approx(value((2, 3))), "a label on every row says nothing"
+
+
 def test_domain_and_task_are_those_of_the_published_otce() -> None:
     """What `compute_coupling` and `compute_CE` of tanyang1231/OTCE_Transferability_CVPR21 d844b87 printed.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core import Candidate, Needs, SetFunction
 from headstart.numerics.information import entropy, expected_predictions
+from headstart.numerics.several_labels import one_by_one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +21,8 @@ class ELEEP:
 
     Shapes: predictions (N, Z), rows of probabilities, Z of each source's own; time O(N·C·Z) a source and O(N) a set.
     Returns: mean log-likelihood of the labels in nats, plus the entropy of the labels: what the set tells beyond the
-    shares of the classes. Of one source it is LEEP plus that entropy, never below 0.
+    shares of the classes. Of one source it is LEEP plus that entropy, never below 0. Several labels a row: the mean
+    over labels, each a class of its own against the rest.
     Errors: none of its own.
 
     The paper compares sets of one size, and the entropy that is added here changes nothing among these; it makes 0 of
@@ -28,13 +30,16 @@ class ELEEP:
     predictions are made of the same rows, as in LEEP: a source with many classes knows few rows by heart.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label",))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
     claims = ("candidate_order", "class_names", "duplicate_adds_nothing", "single_is_rank")
     cites = "arXiv:2111.13011"
 
     def __call__(self, candidates: Sequence[Candidate]) -> SetFunction:
-        told = [expected_predictions(c.predictions, c.labels, c.classes) for c in candidates]
-        shares = entropy(candidates[0].labels) if candidates else 0.0
+        if not candidates:
+            return lambda _: 0.0
+        known = one_by_one(candidates[0].labels, candidates[0].classes)
+        told = [[expected_predictions(c.predictions, y, classes) for y, classes in known] for c in candidates]
+        shares = float(np.mean([entropy(y) for y, _ in known]))
 
         def value(members: Sequence[int]) -> float:
             if not members:

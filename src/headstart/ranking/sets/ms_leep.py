@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core import Candidate, Needs, SetFunction
 from headstart.numerics.information import entropy, expected_predictions
+from headstart.numerics.several_labels import one_by_one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +21,7 @@ class MSLEEP:
 
     Shapes: predictions (N, Z), rows of probabilities, Z of each source's own; time O(N·C·Z) a source.
     Returns: the sum of the members' LEEP, each plus the entropy of the labels, in nats; never below 0.
+    Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: none of its own.
 
     The paper compares sets of one size, and the entropy that is added here changes nothing among these; without it
@@ -27,13 +29,17 @@ class MSLEEP:
     the best sources, copies among them: it says what to look at, and nothing of what an ensemble gains.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label",))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
     claims = ("submodular", "monotone", "candidate_order", "class_names", "single_is_rank")
     cites = "arXiv:2111.13011"
 
     def __call__(self, candidates: Sequence[Candidate]) -> SetFunction:
-        told = [float(np.log(expected_predictions(c.predictions, c.labels, c.classes)).mean()) for c in candidates]
-        shares = entropy(candidates[0].labels) if candidates else 0.0
+        if not candidates:
+            return lambda _: 0.0
+        known = one_by_one(candidates[0].labels, candidates[0].classes)
+        said = [[expected_predictions(c.predictions, y, classes) for y, classes in known] for c in candidates]
+        told = [float(np.log(one).mean()) for one in said]
+        shares = float(np.mean([entropy(y) for y, _ in known]))
         # below 0 by rounding alone: the logarithm of a mean is at least the mean of the logarithms
         gains = [max(one + shares, 0.0) for one in told]
         return lambda members: sum((gains[i] for i in members), 0.0)

@@ -17,6 +17,7 @@ from scipy.stats import entropy as entropy_of
 from headstart.core import Candidate, Needs, SetFunction, Unfit
 from headstart.numerics.information import left_open
 from headstart.numerics.moments import Array
+from headstart.numerics.several_labels import one_by_one
 from headstart.numerics.similarity import centred
 
 
@@ -27,6 +28,8 @@ class OSBORN:
     Shapes: predictions (N, Z), of which the largest counts; with a source's own rows also features (N, D), at most
     `rows` of each side; (rows, rows) float64; time O(N log N) a pair of sources, and O(rows³) where rows are at hand.
     Returns: sum over members of task · (1 − W_T) − domain · W_D, less cohesion · W_C for each pair; every term 0 … 1.
+    Several labels a row: W_T is the mean over labels, each a class of its own against the rest; those of a source's own
+    rows are one name together.
     Errors: `Unfit` for a weight below 0, or when no rows are asked for.
 
     W_D is the cost of moving the target's rows onto the source's own, in the source's features, over the cost of a
@@ -41,7 +44,7 @@ class OSBORN:
     costs, and of members that say the same of every row the worth of one counts.
     """
 
-    needs = Needs(gives=("features", "predictions"), tasks=("single_label",), own_rows=True)
+    needs = Needs(gives=("features", "predictions"), tasks=("single_label", "multi_label"), own_rows=True)
     claims = ("submodular", "candidate_order", "class_names", "duplicate_adds_nothing", "single_is_rank")
     cites = "arXiv:2309.02429"
 
@@ -83,21 +86,29 @@ class OSBORN:
             away = float(unsure / np.log(said.shape[1])) if said.shape[1] > 1 else 1.0
             known, given = labels, said.argmax(axis=1)
         else:
-            features, names = (np.asarray(x) for x in candidate.own)
+            features, names = np.asarray(candidate.own[0]), _names(candidate.own[1])
             here, there = self._drawn(labels), self._drawn(names)
             both = centred(np.concatenate([candidate.features[here], features[there]]))
             cost = cdist(both[: self.rows], both[self.rows :], "sqeuclidean")
             of, to = linear_sum_assignment(cost)
             away = float(cost[of, to].mean() / cost.mean()) if cost.any() else 1.0
             known, given = labels[here][of], names[there][to]
-        told = 1 - left_open(known, given) if len(np.unique(known)) > 1 else 0.0
-        return self.task * told - self.domain * away
+        each = [
+            1 - left_open(y, given) if len(np.unique(y)) > 1 else 0.0 for y, _ in one_by_one(known, candidate.classes)
+        ]
+        return self.task * float(np.mean(each)) - self.domain * away
 
     def _drawn(self, labels: Array) -> Array:
         """`rows` numbers of rows, label by label in the order in which these occur, whatever they are called."""
-        _, first, of = np.unique(labels, return_index=True, return_inverse=True)
+        _, first, of = np.unique(_names(labels), return_index=True, return_inverse=True)
         order = np.argsort(first[of], kind="stable")
         return np.asarray(order[np.arange(self.rows) * len(labels) // self.rows])
+
+
+def _names(labels: Array) -> Array:
+    """(rows,) one name a row, of several labels their combination."""
+    given = np.asarray(labels)
+    return given if given.ndim == 1 else np.unique(given, axis=0, return_inverse=True)[1].ravel()
 
 
 def _disagreement(one: Array, other: Array) -> float:
