@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +16,9 @@ from referencing import Registry, Resource
 import headstart as hs
 import tiny_models
 from cli.conftest import Said, Shell, houses, table, tickets
+from headstart.core import Measured
+from headstart.inventory.records import Run, Trial
+from inventory.shelves import a_target
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -191,6 +195,10 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     assert deep["passes"] == document["passes"]
     assert document["sets"] == []
     assert document["sources"][0]["expected"] == []
+    first = document["sources"][0]
+    assert (first["predicted"]["route"], first["predicted"]["basis"]) == ("linear_probe", "cross-validated here")
+    assert first["predicted"]["value"] == first["score"]
+    assert first["low"] < first["predicted"]["low"] <= first["score"], "its own interval, of 90 % in place of 95 %"
     assert document["sources"][0]["certainty"]["first"] == 1.0
     expected = fits(shell(*asked, "--expect", "--fusion", "isotonic", "--json"), "rank")["sources"][0]["expected"]
     assert [e["route"] for e in expected if e["value"] is not None] == ["linear_probe"]
@@ -206,6 +214,54 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     )  # fmt: skip
     assert fits(adapted, "adapt")["method"] == "linear_probe"
     assert out.is_dir()
+
+
+def test_rank_by_one_score_of_past_runs(shell: Shell, models: Path, tmp_path: Path) -> None:
+    """What came of nine past targets outweighs a better probe, where labels are chance to all probes."""
+    draw = random.Random(0)
+    rows = [
+        (f"{draw.choice(tiny_models.WORDS)} {draw.choice(tiny_models.WORDS)} {at}", "ab"[at % 2]) for at in range(40)
+    ]
+    folder = tmp_path / "two"
+    shutil.copytree(models, folder)
+    tiny_models.save_model(folder / "other", "bert", num_hidden_layers=1, seed=3)
+    file = table(tmp_path / "chance.csv", ("text", "kind"), rows)
+    asked = ("rank", file, "--label", "kind", "--sources", folder, "--method", "nmc")
+    first, last = fits(shell(*asked, "--json"), "rank")["sources"]
+    assert {s["predicted"]["basis"] for s in (first, last)} == {"cross-validated here"}
+    with hs.Inventory() as bank:
+        by_id = {s.id: s.identity for s in bank.sources()}
+        for n in range(9):
+            past = {first["id"]: (0.3 + 0.01 * n, 0.0), last["id"]: (0.2, 0.5 + 0.01 * (n % 3))}
+            _solved_before(bank, f"t{n}", {by_id[i]: told for i, told in past.items()})
+    document = fits(shell(*asked, "--json"), "rank")
+    assert [s["id"] for s in document["sources"]] == [last["id"], first["id"]]
+    told = document["sources"][0]
+    assert (told["predicted"]["route"], told["predicted"]["targets"], told["predicted"]["runs"]) == ("lora", 9, 18)
+    assert told["predicted"]["basis"] == "from 18 past runs on 9 targets"
+    assert told["score"] == last["score"], "the probe is still told"
+    assert told["predicted"]["low"] <= told["predicted"]["value"] <= told["predicted"]["high"]
+    assert told["expected"] == []
+    assert {"linear_probe", "lora"} <= {
+        e["route"] for e in fits(shell(*asked, "--expect", "--json"), "rank")["sources"][0]["expected"]
+    }
+    said = shell(*asked)
+    assert f"`{last['name']}` looks best" in said.out
+    assert "lora, from 18 past runs on 9" in said.out
+    assert "by `lora`" in said.err
+    assert "to expect" not in said.out
+
+
+def _solved_before(bank: hs.Inventory, name: str, told: dict[str, tuple[float, float]]) -> None:
+    """A past target in the bank; told: of each source, its probe, and how much `lora` gained over that."""
+    target = a_target(name, train=[f"{name} {n}" for n in range(8)], test=[f"{name} test"])
+    bank.record_target(target)
+    trials = [
+        Trial(name=s, kind="adaptation.routes", method=method, source=s, valid=Measured(value, value, value, 8))
+        for s, (probe, gain) in told.items()
+        for method, value in (("linear_probe", probe), ("lora", probe + gain))
+    ]
+    bank.record_run(Run(id=name, target=target.fingerprint), trials=trials)
 
 
 def test_rank_of_data_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:
@@ -329,7 +385,7 @@ def test_rank_of_rows_with_several_labels(shell: Shell, models: Path, tmp_path: 
     assert one["low"] <= one["score"] <= one["high"]
     assert {"logme", "nmc", "ridge_probe", "knn_loo"} <= set(one["proxies"])
     assert one["lost_words"] == 0
-    assert "micro-F1 of its probe" in shell(*asked).out
+    assert re.search(r"^ +predicted +probe\nsource +micro-F1 +90 % interval", shell(*asked).out, re.MULTILINE)
 
 
 def test_rank_of_text_pairs(shell: Shell, models: Path, tmp_path: Path) -> None:
@@ -348,7 +404,7 @@ def test_rank_of_numbers(shell: Shell, models: Path, tmp_path: Path) -> None:
     (one,) = fits(shell(*asked, "--json"), "rank")["sources"]
     assert one["low"] <= one["score"] <= one["high"]
     assert {"logme", "ridge_probe"} <= set(one["proxies"])
-    assert "RMSE of its probe" in shell(*asked).out
+    assert re.search(r"^ +predicted +probe\nsource +RMSE +90 % interval", shell(*asked).out, re.MULTILINE)
 
 
 def test_rank_of_texts_that_are_longer_than_the_model_takes(shell: Shell, models: Path, tmp_path: Path) -> None:
@@ -364,7 +420,7 @@ def test_every_score_is_explained(shell: Shell, ticket_file: Path, tmp_path: Pat
     for seed in range(5):
         tiny_models.save_model(tmp_path / "shelf" / f"enc{seed}", "bert", num_hidden_layers=1, seed=seed)
     said = shell("rank", ticket_file, "--sources", tmp_path / "shelf", "--method", "nmc")
-    order = [line.split()[0] for line in said.out.splitlines()[2:7]]
+    order = [line.split()[0] for line in said.out.splitlines()[3:8]]
     assert [line for line in said.err.splitlines() if "it saw" in line] == [
         line for name in order[:3] for line in said.err.splitlines() if line.startswith(f"`{name}`: it saw")
     ]
@@ -413,7 +469,7 @@ def test_rank_of_tagged_words(shell: Shell, models: Path, tmp_path: Path) -> Non
     assert (one["rows"], document["passes"]["full"]) == (40, 40)
     assert one["lost_words"] > 0
     told = shell(*asked)
-    assert "span F1 of its probe" in told.out
+    assert re.search(r"^ +predicted +probe\nsource +span F1 +90 % interval", told.out, re.MULTILINE)
     assert "words have no features" in told.err
     assert "leave --pooling out" in shell(*asked, "--pooling", "cls").err
 

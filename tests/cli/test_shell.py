@@ -174,7 +174,8 @@ def test_rank_shows_who_looks_best(shell: Shell, models: Path, ticket_file: Path
     said = shell("rank", ticket_file, "--sources", models)
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 100
-    assert re.search(r"^source +macro-F1 of its probe +95 % interval +first +cost$", said.out, re.MULTILINE)
+    assert re.search(r"^source +macro-F1 +90 % interval +by +is first +cost$", said.out, re.MULTILINE)
+    assert " cross-validated here " in said.out
     assert said.out.splitlines()[-1].startswith("ranked 1 source in ")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from headstart.core import Measured, Receipt, Target
 from headstart.inventory import Inventory
 from headstart.inventory.records import ProxyScore, Run, Trial
+from headstart.numerics.pools import Pool
 from headstart.ranking import Ranked
 from headstart.ranking.certainty import Certainty, _rows_to_tell, words
-from headstart.ranking.expect import best_of, expect
+from headstart.ranking.expect import Expected, expect, forecast_of, predicted
 from inventory.shelves import a_source, a_target
 
 NAMES = ("a", "b", "c", "d")
@@ -75,7 +77,8 @@ def test_gains_of_the_past_are_expected_again(bank: Inventory) -> None:
         assert lora.high - lora.low < 0.2
     assert by_route["a"]["full_finetune"].value is None
     assert "past target" in by_route["a"]["full_finetune"].basis
-    assert best_of(told[a_source("b").identity], 1) == by_route["b"]["lora"].value
+    lora = by_route["b"]["lora"]
+    assert (lora.runs, lora.basis) == (36, "from 36 past runs on 12 targets")
     assert json.loads(json.dumps([e.as_dict() for e in told[a_source("a").identity]]))
 
 
@@ -91,6 +94,58 @@ def test_the_target_itself_is_no_past_target(bank: Inventory) -> None:
     assert "taken for normal" in str(
         [e.basis for e in expect(ranked(a=0.5), a_new_target(), bank)[a_source("a").identity]]
     )
+
+
+def test_one_score_is_the_probe_until_history_is_long_enough(bank: Inventory) -> None:
+    """With eight past targets the probe stays; from nine on a route counts that is expected to do better."""
+    for n in range(9):
+        told = expect(ranked(a=0.5, b=0.6), a_new_target(), bank)[a_source("b").identity]
+        one = predicted(told, 1)
+        assert one is not None
+        assert (one.route, one.basis, one.value) == ("linear_probe", "cross-validated here", 0.6)
+        remember(bank, f"t{n}", {"a": 0.5, "b": 0.6, "d": 0.55}, 0.1 + 0.01 * (n % 3))
+    told = expect(ranked(a=0.5, b=0.6), a_new_target(), bank)[a_source("b").identity]
+    one = predicted(told, 1)
+    assert one is not None
+    assert (one.route, one.targets, one.runs, one.basis) == ("lora", 9, 18, "from 18 past runs on 9 targets")
+    assert one.value == pytest.approx(0.71, abs=0.02)
+    lower = predicted(told, -1)
+    assert lower is not None
+    assert lower.route == "linear_probe", "of an error the least is the best"
+
+
+def test_without_a_bank_the_probe_is_all_there_is() -> None:
+    (one,) = expect(ranked(a=0.5), a_new_target(), None)[a_source("a").identity]
+    assert predicted([one], 1) is one
+    assert predicted([Expected("lora", "nothing is known")], 1) is None
+
+
+def test_the_best_of_two_routes_holds_what_comes_of_it() -> None:
+    """On fresh targets, the interval of the best of two noisy forecasts holds nearly nine of ten."""
+    chance, inside, asked = np.random.default_rng(0), 0, 0
+    for _ in range(60):
+        made = [_a_pool(chance, n) for n in range(13)]
+        new, came = made[-1]
+        told = []
+        for route in (0, 1):
+            past = [replace(pool, values=gained[route]) for pool, gained in made[:-1]]
+            told.append(forecast_of(past, new)[:3])
+        best = np.argmax([values for values, _, _ in told], axis=0)
+        for source, route in enumerate(best):
+            _, lows, highs = told[route]
+            inside += lows[source] <= came[route][source] <= highs[source]
+            asked += 1
+    assert inside / asked >= 0.86, f"{inside} of {asked}"
+
+
+def _a_pool(
+    chance: np.random.Generator, number: int
+) -> tuple[Pool, list[np.ndarray[tuple[int], np.dtype[np.float64]]]]:
+    """What was known of five sources on one target, and what came of each by two routes that differ by chance alone."""
+    base = chance.uniform(0.4, 0.7, 5)
+    hard = 0.03 * chance.standard_normal()
+    came = [base + 0.1 + hard + 0.03 * chance.standard_normal(5) for _ in range(2)]
+    return Pool(target=str(number), sources=("a", "b", "c", "d", "e"), base=base), came
 
 
 def test_pools_hold_what_was_done(bank: Inventory) -> None:
@@ -138,8 +193,6 @@ def test_rows_that_would_tell() -> None:
 
 def test_first_is_counted_over_all_repeats() -> None:
     """Equals share the draws; behind in one repeat and ahead by more in the other is ahead."""
-    from dataclasses import replace
-
     from headstart.core import Folds
     from headstart.execution.parts import firsts_out_of_fold
 

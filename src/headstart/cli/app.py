@@ -351,7 +351,7 @@ def rank(
         RaceRule, typer.Option(help="who leaves early; bernstein is slow to say so, and sure")
     ] = RaceRule.PAIRED,
     expect: Annotated[
-        bool, typer.Option("--expect", help="also what score to expect of each source by each route, from past runs")
+        bool, typer.Option("--expect", help="also what to expect of each source by every route, from past runs")
     ] = False,
     fusion: Annotated[str, typer.Option(help="what learns that from past runs: ridge, isotonic or boosting")] = "ridge",
     minutes: Minutes = None,
@@ -363,7 +363,8 @@ def rank(
 ) -> int:
     """Which source will help: a race on growing samples.
 
-    Hopeless sources leave early; those that stay are scored by a cross-validated probe. Layers and poolings of one
+    Hopeless sources leave early; those that stay come in the order of one predicted score: that of a cross-validated
+    probe, or what the bank's past runs on nine targets or more let expect of a better route. Layers and poolings of one
     source compete as sources of their own, and share its passes. With --datasets, labelled data sets take the place of
     sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources.
     With --maps, sources that `inventory map` has mapped are told from one pass of their base. With --experts, sources
@@ -413,9 +414,9 @@ def rank(
         raise failed[0][1]
     ranked, gathered = rank_sets(
         target, at_hand, budget, sets or 2, gathering, estimators=estimators, exhaustively=exhaustive,
-        layers=depths, pooling=poolings, rule=race.value, bank=inventory if expect else None, fusion=fusion,
+        layers=depths, pooling=poolings, rule=race.value, bank=inventory, fusion=fusion,
     )  # fmt: skip
-    return show.ranking(ranked, failed, target, time.monotonic() - started, gathered, machine=json)
+    return show.ranking(ranked, failed, target, time.monotonic() - started, gathered, routes=expect, machine=json)
 
 
 def _rank_datasets(

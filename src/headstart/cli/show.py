@@ -131,11 +131,13 @@ def ranking(
     seconds: float,
     gathered: Sequence[Gathered] = (),
     *,
+    routes: bool = False,
     machine: bool,
 ) -> int:
     """The race: who is expected to help, who left when and why, and which sets are better than one.
 
-    130 where Ctrl-C stopped it, and 3 where the time did.
+    routes: with what to expect of each source by each of them, besides the best. Gives 130 where Ctrl-C stopped it, and
+    3 where the time did.
     """
     listed = []
     able, broken = _parted(ranked, failed)
@@ -151,13 +153,14 @@ def ranking(
                 "layer": tap.get("layer"),
                 "pooling": source.facts.get("pooling"),
                 "rows": known["rows"],
+                "predicted": known["predicted"],
                 "score": score.value if score else None,
                 "low": score.low if score else None,
                 "high": score.high if score else None,
                 "proxies": known["proxies"],
                 "errors": known["errors"],
                 "certainty": known["certainty"],
-                "expected": known["expected"],
+                "expected": known["expected"] if routes else [],
                 "words": list(words(source, target)),
                 "refused": {name: problem["what"] for name, problem in known["refused"].items()},
                 "cost_seconds": receipt.seconds,
@@ -180,11 +183,12 @@ def ranking(
     left = [one for one in listed if one["dropped"]]
     title = target.metric.title
     rows: list[tuple[object, ...]] = [
-        (names[o["id"]], number(o["score"]), interval(o), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
+        (names[o["id"]], *_prediction(o["predicted"]), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
         for o in scored
     ]
     if scored or not cut:
-        draw(table("source", f">{title} of its probe", "95 % interval", ">first", ">cost", rows=rows))
+        value = f">predicted\n{title}"
+        draw(table("source", value, "90 % interval", "by", ">probe\nis first", ">cost", rows=rows))
     _tell_expected(scored, title, names)
     probed = [*scored, *(one for one in cut if one["proxies"])]
     proxies = [*dict.fromkeys(n for one in probed for n in one["proxies"])]
@@ -242,6 +246,11 @@ def _last_loss(one: Mapping[str, Any]) -> tuple[str, str]:
     return (number(one["loss"]["value"]), interval(one["loss"])) if one["loss"] else ("", "")
 
 
+def _prediction(one: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A value with its interval, and what it rests on in words, with the route where it is not the probe."""
+    return number(one["value"]), interval(one), (f"{one['route']}, " if one["targets"] else "") + one["basis"]
+
+
 def _share(certainty: Mapping[str, Any] | None) -> str:
     return "" if certainty is None else f"{certainty['first']:.0%}"
 
@@ -265,7 +274,7 @@ def _tell_expected(scored: Sequence[Mapping[str, Any]], title: str, names: Mappi
     rows: list[tuple[object, ...]] = [
         (name, e["route"], number(e["value"]), interval(e), e["basis"]) for name, e in known
     ]
-    draw("", table("source", "route", f">{title} to expect", "90 % interval", "by", rows=rows))
+    draw("", table("source", "route", f">{title} to expect", "90 % interval", "basis", rows=rows))
     silent: dict[str, str] = {e["route"]: e["basis"] for _, e in told if e["value"] is None}
     for reason in dict.fromkeys(silent.values()):
         routes = ", ".join(f"`{route}`" for route, why in silent.items() if why == reason)

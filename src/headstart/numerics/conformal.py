@@ -19,6 +19,15 @@ Array = np.ndarray[Any, Any]
 FEWEST = 3  # past targets; from two, nobody can tell how much targets differ
 
 
+def free_of_shape(targets: int, coverage: float = 0.9) -> bool:
+    """Whether so many past targets give intervals of this coverage whatever the shape of the errors.
+
+    >>> free_of_shape(8), free_of_shape(9)
+    (False, True)
+    """
+    return (targets + 1) * (1 - coverage) >= 1 - 1e-12
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Forecast:
     """(m,) values with the ends of their intervals. targets: so many past ones they rest on.
@@ -79,7 +88,7 @@ def forecast(
         above.append(here + off)
         weights.append(np.full(len(off), 1 / (len(targets) * len(off))))
         squares += float(np.square(off).mean()) / len(targets)
-    if (len(targets) + 1) * (1 - coverage) >= 1 - 1e-12:
+    if free_of_shape(len(targets), coverage):
         every = np.concatenate(weights)
         highs = _reached(np.concatenate(above, axis=1), every, coverage)
         lows = -_reached(-np.concatenate(below, axis=1), every, coverage)

@@ -24,7 +24,7 @@ from headstart.core import (
 )
 
 from .certainty import Certainty, certainties
-from .expect import PROBE, ROUTES, Expected, best_of, expect
+from .expect import FUSION, PROBE, ROUTES, Expected, expect, predicted
 from .gather import SETS, Gathered, able, gather
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class Ranked:
     did not. proxies: by name, higher is better. errors: standard errors of those that tell. refused: estimators that
     cannot work on this source, with the reason. dropped: why it left the race, at `rows` rows. error: why it was not
     ranked to the end. stopped: `interrupt` or `time`, where that is why, and no fault of the source. probe: the
-    out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route, where past runs were
-    asked. lower: the arithmetic that the race computed features in, and on how many rows, where it was not float32; all
-    that is told of a source that ran to the end is. lost: of a target of tags, the words that the source has no
-    features for; None where it was not scored.
+    out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route; predicted: the best
+    of these that can be believed, by which sources are ordered. lower: the arithmetic that the race computed features
+    in, and on how many rows, where it was not float32; all that is told of a source that ran to the end is. lost: of a
+    target of tags, the words that the source has no features for; None where it was not scored.
     """
 
     source: Source
@@ -76,6 +76,7 @@ class Ranked:
     probe: Tried | None = None
     certainty: Certainty | None = None
     expected: tuple[Expected, ...] = ()
+    predicted: Expected | None = None
     lower: tuple[str, int] | None = None
 
     @property
@@ -98,16 +99,17 @@ def rank(
 ) -> tuple[Source, ...]:
     """The sources, best first, each with a receipt of its score; those that left or failed come last, with the reason.
 
+    Best is what is predicted of a source in the target's metric: its cross-validated linear probe, or what the bank
+    lets expect of a better route, where that rests on past targets enough; `facts["predicted"]` says which of the two.
+
     Where Ctrl-C or the end of the minutes stops the race, those that it stopped come after the ones that have a score,
     in the order of what the race knew; what was read is in the cache, and the same call goes on from there.
 
-    method: estimators to report beside the score, which is always the cross-validated linear probe in the target's
-    metric. layers, pooling: other ways to read each source, see `io.layers.taps`; they compete as sources of their own,
-    and one pass over the rows serves them all. rule: who leaves the race; `paired` (more than 3 standard errors behind
-    the leader), `bernstein` (with 95 % probability the best is not among them; see `numerics.race`), or `none`. bank:
-    past runs to learn from what to expect of each source by each route; sources then come in the order of the best that
-    is expected of them. fusion: the model that learns it. Raises `Refused` where none can be ranked, or was
-    stopped.
+    method: estimators to report beside it. layers, pooling: other ways to read each source, see `io.layers.taps`; they
+    compete as sources of their own, and one pass over the rows serves them all. rule: who leaves the race; `paired`
+    (more than 3 standard errors behind the leader), `bernstein` (with 95 % probability the best is not among them; see
+    `numerics.race`), or `none`. bank: past runs to learn from what to expect of each source by each route. fusion: the
+    model that learns it. Raises `Refused` where none can be ranked, or was stopped.
     """
     names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
     ranked, _ = rank_sets(
@@ -145,6 +147,7 @@ def rank_sets(
     if most < 2:
         raise Unfit(f"a set of {most}", where="the choice of a set", fix="ask for 2 or more; the ranking tells of each")
     made = able(methods, target)
+    learner: Expecting = catalogue.make(FUSION, fusion)
     if pooling is not None and target.task.type == "tagging":
         raise Unfit("words are not pooled", where="the poolings asked for", fix="leave --pooling out; layers may stay")
     if target.task.type == "tagging" and not any(spans([tag]) for tag in target.task.classes):
@@ -163,21 +166,25 @@ def rank_sets(
     with lone_part(target, budget, run) as (here, part):
         ranked = [*race(part, entered, here, estimators, rule=rule, errors=True), *unable]
         gathered = tuple(gather(part, ranked, here, most, one, exhaustively=exhaustively) for one in made)
-        told = _told(ranked, target, bank, fusion)  # here Ctrl-C does not cost the table
+        told = _told(ranked, target, bank, learner)  # here Ctrl-C does not cost the table
     return _receipts(told, target, estimators), gathered
 
 
-def _told(ranked: Sequence[Ranked], target: Target, bank: Inventory | None, fusion: str | Expecting) -> list[Ranked]:
-    """With how sure each place is; where a bank was asked, what to expect too, and in the order of the best of that."""
-    sure = certainties(ranked, target)
-    expected = {} if bank is None else expect(ranked, target, bank, fusion)
-    found = [
-        replace(one, certainty=sure.get(one.source.identity), expected=expected.get(one.source.identity, ()))
-        for one in ranked
-    ]
-    if not expected:
-        return found
-    return sorted(found, key=lambda one: (not one.expected, -best_of(one.expected, target.metric.sign)))
+def _told(ranked: Sequence[Ranked], target: Target, bank: Inventory | None, learner: Expecting) -> list[Ranked]:
+    """With how sure the place of each probe is and what to expect, in the order of what is predicted."""
+    sure, expected, sign = certainties(ranked, target), expect(ranked, target, bank, learner), target.metric.sign
+    found = []
+    for one in ranked:
+        name = one.source.identity
+        routes = expected.get(name, ())
+        best = predicted(routes, sign)
+        found.append(replace(one, certainty=sure.get(name), expected=routes, predicted=best))
+
+    def behind(one: Ranked) -> float:
+        value = one.predicted.value if one.predicted else None
+        return float("inf") if value is None else -sign * value
+
+    return sorted(found, key=behind)
 
 
 def by_kind(names: Sequence[str], sets: int | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -502,6 +509,7 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
             "loss": asdict(ranked.loss) if ranked.loss else None,
             "certainty": ranked.certainty.as_dict() if ranked.certainty else None,
             "expected": [one.as_dict() for one in ranked.expected],
+            "predicted": ranked.predicted.as_dict() if ranked.predicted else None,
         },
     )
 

@@ -84,7 +84,13 @@ def words(source: Source, target: Target) -> tuple[str, str, str]:
     title, sure = target.metric.title, facts["certainty"]
     held = f"{score.rows:,} labelled rows, each predicted by a probe that had not seen it"
     saw = f"it saw {held}; {seconds:.1f} s"
-    said = f"{title} {score.value:.3f}, {score.low:.3f} to {score.high:.3f}"
+    said = f"{title} of its probe {score.value:.3f}, {score.low:.3f} to {score.high:.3f} in 95 %"
+    more = "what training adds, `headstart adapt` shows, or `--expect` from past runs"
+    best = facts.get("predicted")
+    if best and best["targets"]:
+        between = f"{best['low']:.3f} to {best['high']:.3f} in {100 * best['coverage']:.0f} %"
+        said = f"{title} by `{best['route']}` {best['value']:.3f}, {between}, {best['basis']}; {said}"
+        more = f"what training adds, `headstart adapt --method {best['route']}` shows"
     if sure["gap"] is None:
         return saw, said, "it is the only one that was scored: add sources to compare"
     gap = sure["gap"]
@@ -93,7 +99,7 @@ def words(source: Source, target: Target) -> tuple[str, str, str]:
     said += f"; first in {sure['first']:.0%} of draws of these rows, {between}"
     if sure["rows"] is None:
         settled = "equal so far" if gap["value"] == 0 else "these rows tell the two apart"
-        return saw, said, f"{settled}; what training adds, `headstart adapt` shows, or `--expect` from past runs"
+        return saw, said, f"{settled}; {more}"
     cost = f"{_needed(source.receipt)} a source"
     return saw, said, f"{len(target.labelled):,} rows do not tell it from `{sure['rival']}`; {cost}"
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FUSION, ROUTES = "ranking.fusion", "adaptation.routes"
 PROBE = "linear_probe"
 COVERAGE = 0.9
+CROSS_VALIDATED = "cross-validated here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Expected:
     """What to expect of one source by one route, in the target's metric.
 
     value, low, high: None where nothing can be said; `basis` says why, or what it rests on. coverage: of the interval.
-    targets: past targets that were learned from, 0 for the source's own cross-validated probe.
+    targets, runs: past targets and runs on them that were learned from, a source's on one target counted once; 0 for
+    the source's own cross-validated probe.
     """
 
     route: str
@@ -38,22 +40,26 @@ class Expected:
     high: float | None = None
     coverage: float = COVERAGE
     targets: int = 0
+    runs: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def expect(
-    ranked: Sequence[Ranked], target: Target, inventory: Inventory, method: str | Expecting = "ridge"
+    ranked: Sequence[Ranked], target: Target, inventory: Inventory | None, method: str | Expecting = "ridge"
 ) -> dict[str, tuple[Expected, ...]]:
     """By identity, what to expect of each source that was ranked to the end, by each route that it allows.
 
-    The probe's own cross-validated score needs no past. Of the other routes the bank's runs tell how much more came of
-    sources of which as much had been known. With fewer than three past targets nothing is said.
+    The probe's own cross-validated score needs no past, and is all there is without an inventory. Of the other routes
+    the bank's runs tell how much more came of sources of which as much had been known. With fewer than three past
+    targets nothing is said.
     """
-    made: Expecting = catalogue.make(FUSION, method)
     scored = [one for one in ranked if one.score is not None]
     found: dict[str, list[Expected]] = {one.source.identity: [_probed(one)] for one in scored}
+    if inventory is None:
+        return {identity: tuple(expected) for identity, expected in found.items()}
+    made: Expecting = catalogue.make(FUSION, method)
     for name, entry in catalogue.entries(ROUTES).items():
         fitting = [one for one in scored if not catalogue.refusal(entry.needs, (one.source,), target)]
         if name == PROBE or not fitting:
@@ -82,9 +88,19 @@ def forecast_of(
     return seen.start + told.values, seen.start + told.lows, seen.start + told.highs, told.rule
 
 
-def best_of(expected: Sequence[Expected], sign: int) -> float:
-    """The best value among them, higher is better; -inf where nothing is expected."""
-    return max((sign * one.value for one in expected if one.value is not None), default=-float("inf"))
+def predicted(expected: Sequence[Expected], sign: int) -> Expected | None:
+    """The one score of a source: the best that is expected of it by some route, its probe among them; None for none.
+
+    What past runs say counts from as many targets on as intervals need that assume no shape of the errors.
+    """
+    from headstart.numerics.conformal import free_of_shape
+
+    told = [
+        (sign * one.value, one)
+        for one in expected
+        if one.value is not None and (not one.targets or free_of_shape(one.targets, one.coverage))
+    ]
+    return max(told, key=lambda pair: pair[0])[1] if told else None
 
 
 def _probed(one: Ranked) -> Expected:
@@ -94,9 +110,7 @@ def _probed(one: Ranked) -> Expected:
     assert one.score is not None
     by = norm.ppf((1 + COVERAGE) / 2) / norm.ppf(0.975)
     value, low, high = one.score.value, one.score.low, one.score.high
-    return Expected(
-        PROBE, f"its probe on {one.score.rows:,} rows", value, value - by * (value - low), value + by * (high - value)
-    )
+    return Expected(PROBE, CROSS_VALIDATED, value, value - by * (value - low), value + by * (high - value))
 
 
 def _by_route(
@@ -107,16 +121,20 @@ def _by_route(
     route: str,
     method: Expecting,
 ) -> Mapping[str, Expected]:
+    import numpy as np
+
     from headstart.numerics.metrics import bounds
 
     able = [one for one in past if one.base is not None]
+    gained = [one.values - one.base for one in past if one.values is not None and one.base is not None]
+    runs = sum(int(np.isfinite(one).sum()) for one in gained)
     try:
         values, lows, highs, rule = forecast_of(able, _pool(scored, target), method)
     except Problem as problem:
-        return {one.source.identity: Expected(route, problem.what, targets=len(able)) for one in fitting}
+        return {one.source.identity: Expected(route, problem.what, targets=len(able), runs=runs) for one in fitting}
     least, most = bounds(target.metric.name)
     sign, told = target.metric.sign, {}
-    words = f"{len(able)} past targets" + (", errors taken for normal" if rule == "student" else "")
+    words = f"from {runs} past runs on {len(able)} targets" + (", errors taken for normal" if rule == "student" else "")
     for at, one in enumerate(scored):
         ends = sorted((sign * lows[at], sign * highs[at]))
         told[one.source.identity] = Expected(
@@ -126,6 +144,7 @@ def _by_route(
             max(float(ends[0]), least),
             min(float(ends[1]), most),
             targets=len(able),
+            runs=runs,
         )
     return told
 
