@@ -298,7 +298,7 @@ def test_refusals(tuned: Family, plan: Plan) -> None:
             planned(models, "regmean", base=tuned.base, heads="separate"),
             {t: target(tuned, t) for t in ("animals", "times")},
         )
-    with pytest.raises(Refused, match="reads rows, which a recipe"):
+    with pytest.raises(Refused, match="reads rows, which a rule"):
         with_rows(
             planned(models, "evolve", base=tuned.base, heads="separate", settings={"merge": "fisher"}), targets(tuned)
         )

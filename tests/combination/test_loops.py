@@ -166,7 +166,7 @@ def test_refusals(tuned: Family, tmp_path: Path) -> None:
         planned(models, "atm")
     with pytest.raises(Refused, match="reads rows, and none are named"):
         with_rows(planned(models, "atm", base=tuned.base, heads="separate"), [])
-    for start, words in (("tise", "no way to merge is called `tise`"), ("atm", "reads rows, which a recipe")):
+    for start, words in (("tise", "no way to merge is called `tise`"), ("atm", "reads rows, which a rule")):
         found = planned(models, "atm", base=tuned.base, heads="separate", settings={"start": start})
         with pytest.raises((Unfit, Refused), match=words):
             with_rows(found, targets(tuned))
