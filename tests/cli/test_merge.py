@@ -250,3 +250,50 @@ def test_whose_vocabulary_it_is_can_be_said(shelf: Path, shell: Shell, tmp_path:
     shown = shell(*words, "--vocabulary", "first", "--dry-run")
     assert "those of `mails`, 29 tokens" in shown.out
     assert shell("merge", "recipe.yaml", "out", "--vocabulary", "union").code == 1
+
+
+def test_a_recipe_with_ranges_is_searched(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    rows = [f"the {'cat' if i % 2 else 'dog'} sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    (tmp_path / "recipe.yaml").write_text(
+        f"method: linear\nmodels: [{shelf}/mails, {shelf}/chats]\nsettings: {{weights: [{{search: [0, 1]}}, 0.5]}}\n"
+    )
+    look = ["merge", "recipe.yaml", "out", "--dry-run"]
+    named = ["--target", "rows.csv", "--label", "label"]
+    document = fits(shell(*look, "--json"), "merge-plan")
+    (one,) = document["searched"]["ranges"]
+    assert one == {"name": "settings.weights.0", "low": 0, "high": 1, "start": 0.5}
+    assert document["forecast"]["step_seconds"] is None
+    said = " ".join(shell(*look).out.split())
+    assert "searches settings.weights.0 from 0 to 1, first 0.5" in said
+    assert "a trial in memory; add --target to see what a trial takes" in said
+    assert fits(shell(*look, *named, "--json"), "merge-plan")["forecast"]["step_seconds"] >= 0
+    refused = shell("merge", "recipe.yaml", "out")
+    assert refused.code == 1
+    assert "to be found on rows, and none are named" in refused.err
+    assert not (tmp_path / "out").exists()
+    made = fits(shell("merge", "recipe.yaml", "out", *named, "--trials", "3", "--json"), "merge")
+    assert len(made["searched"]["trials"]) == 3
+    shown = " ".join(shell("merge", "recipe.yaml", "two", *named, "--trials", "3").out.split())
+    assert "at the start" in shown
+    assert "3 trials" in shown
+    assert shell("merge", "out/recipe.yaml", "again").code == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        tmp_path / "out" / "model.safetensors"
+    ).read_bytes()
+    assert fits(shell("merge", "out/recipe.yaml", "again", "--dry-run", "--json"), "merge-plan")["searched"] is None
+
+
+def test_a_recipe_may_name_a_method_that_reads_rows(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    rows = [f"the {'cat' if i % 2 else 'dog'} sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    (tmp_path / "recipe.yaml").write_text(f"method: regmean\nmodels: [{shelf}/mails, {shelf}/chats]\n")
+    refused = shell("merge", "recipe.yaml", "out")
+    assert refused.code == 1
+    assert "`regmean` reads rows, and none are named" in refused.err
+    named = ["--target", "rows.csv", "--label", "label"]
+    assert fits(shell("merge", "recipe.yaml", "out", *named, "--json"), "merge")["method"] == "regmean"
+    shell("merge", "regmean", shelf / "mails", shelf / "chats", *named, "--out", "by-command")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        tmp_path / "by-command" / "model.safetensors"
+    ).read_bytes()

@@ -422,6 +422,18 @@ def test_the_published_schema_is_the_recipes() -> None:
     assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(recipes.schema()))
 
 
+def test_the_published_schema_knows_ranges() -> None:
+    from jsonschema import Draft202012Validator
+
+    known = Draft202012Validator(json.loads(SCHEMA.read_text()))
+    slices = [{"model": "one", "layers": [0, 1], "scale": {"search": [0, 1], "start": 0.2}}]
+    own = {"method": "linear", "models": ["one"], "settings": {"scale": {"search": [0, 1]}, "density": 0.2}}
+    assert known.is_valid({"slices": slices})
+    assert known.is_valid(own)
+    assert not known.is_valid({"slices": [{**slices[0], "scale": {"search": [0]}}]})
+    assert not known.is_valid({**own, "settings": {"scale": {"search": [0, 1], "log": True}}})
+
+
 def test_an_adapter_on_a_model_is_merged_without_a_copy_and_before_any_rounding(shelf: Path, tmp_path: Path) -> None:
     """A base in bfloat16 would swallow most of a small change, if the adapted model were written first."""
     from safetensors.torch import load_file as load

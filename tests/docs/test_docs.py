@@ -238,6 +238,10 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_models.save_model(folder / "fine-tunes" / "minilm-chats", "bert", seed=2, head=True)
     recipe = {"merge_method": "linear", "models": [{"model": "fine-tunes/minilm-mails", "parameters": {"weight": 1}}]}
     (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    page = (DOCS / "how-to" / "choose-a-merge.md").read_text(encoding="utf-8")
+    shown = re.search(r"```yaml\n(merge_method: slerp.*?)```", page, re.S)
+    assert shown is not None
+    (folder / "searched.yaml").write_text(shown[1], encoding="utf-8")
     tiny_models.save_model(folder / "image-models" / "vit", "vit")
     return folder
 

@@ -648,6 +648,13 @@ def merge(
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
+    if plan.search is not None:
+        budget = _budget(minutes, None, trials=trials)
+        tell, close = merging.searching(budget, show.process_start())
+        try:
+            plan = with_rows(plan, targets, budget=budget, started=show.process_start(), tell=tell)
+        finally:
+            close()
     told, close = merging.reading()
     try:
         plan = with_rows(plan, targets, told=told)

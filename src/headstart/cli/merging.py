@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.cli.printing import draw, emit, facts, number, saved, table, warn
-from headstart.core import Unfit
+from headstart.core import METRICS, Unfit
 
 if TYPE_CHECKING:
     from headstart.combination.deltas import Reverted, Written
@@ -37,6 +37,7 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
                 "tensors": tensors,
                 "lost": lost,
                 "forecast": _cost(cost),
+                "searched": _open(found),
                 "warnings": list(found.warnings),
             }
         )
@@ -54,6 +55,7 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
         ("writes", size(cost.bytes_written)),
         ("memory at most", size(cost.peak_bytes)),
         *_learning(found, cost),
+        *_searching(found, cost),
         ("takes about", f"{cost.seconds:.1f} s" + (" for the weights" if found.reads is not None else "")),
     ]
     draw(facts(known), "", table(*HEADS, rows=[(n, how, rule) for how, rule, n in rules]))
@@ -74,6 +76,7 @@ def merged(made: Merged, *, machine: bool) -> None:
                 "tensors": made.receipt.facts["tensors"],
                 "lost": made.receipt.facts["lost"],
                 "loaded": made.receipt.facts["loaded"],
+                "searched": plan.learned.get("searched"),
                 "warnings": list(plan.warnings),
             }
         )
@@ -81,9 +84,22 @@ def merged(made: Merged, *, machine: bool) -> None:
     draw(table(*HEADS, rows=[(r["tensors"], r["how"], r["rule"]) for r in made.receipt.facts["tensors"]]))
     for one in made.receipt.facts["loaded"]:
         draw(_loaded(one))
+    if "searched" in plan.learned:
+        draw("", facts(_searched(plan.learned["searched"])))
     for warning in plan.warnings:
         warn(warning)
     saved(f"saved `{made.where}` ({size(made.receipt.facts['bytes'])}, {made.receipt.seconds:.1f} s)")
+
+
+def _searched(said: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a search for numbers of a recipe came to."""
+    trials, sign = [t for t in said["trials"] if "loss" in t], METRICS[said["metric"]].sign
+    best, first = min(trials, key=lambda t: t["loss"]), trials[0]
+    return [
+        *((name, number(value)) for name, value in said["values"].items()),
+        ("loss", f"{best['loss']:.4g}, at the start {first['loss']:.4g}; {len(said['trials'])} trials"),
+        (said["metric"], f"{sign * best['score']:.4g}, at the start {sign * first['score']:.4g}; on the searched rows"),
+    ]
 
 
 def _loaded(one: dict[str, Any]) -> str:
@@ -112,6 +128,19 @@ def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
         return True
 
     return report, progress.close
+
+
+def searching(budget: Budget, started: float) -> tuple[Callable[[str, str], None], Callable[[], None]]:
+    """What a search for numbers of a recipe tells, with the time that is left. started: when the clock began."""
+    from headstart.execution.progress import Progress
+
+    progress = Progress(lambda: max(0.0, budget.seconds - (time.monotonic() - started)))
+    progress.stage("search")
+
+    def tell(trial: str, best: str) -> None:
+        progress.advance(f"{trial}, {best}")
+
+    return tell, progress.close
 
 
 def auto(
@@ -340,6 +369,40 @@ def _cost(cost: Forecast) -> dict[str, float | None]:
         "step_seconds": None if cost.step is None else round(cost.step, 4),
         "learning_seconds": None if cost.learning is None else round(cost.learning, 2),
     }
+
+
+def _open(found: Plan) -> dict[str, Any] | None:
+    """Numbers of a recipe that rows are to find."""
+    if found.search is None:
+        return None
+    from dataclasses import asdict
+
+    from headstart.combination.searches import made_in
+
+    return {"ranges": [asdict(r) for r in found.search.ranges], "made_in": made_in(found)}
+
+
+def _range(said: Mapping[str, Any]) -> str:
+    """
+    >>> _range({"name": "settings.scale", "low": 0.0, "high": 1.5, "start": 0.75})
+    'settings.scale from 0 to 1.5, first 0.75'
+    """
+    return f"{said['name']} from {said['low']:g} to {said['high']:g}, first {said['start']:g}"
+
+
+def _searching(found: Plan, cost: Forecast) -> list[tuple[str, str]]:
+    said = _open(found)
+    if said is None:
+        return []
+    places = {"memory": "in memory", "folders": "in a temporary folder"}
+    told = "add --target to see what a trial takes" if cost.step is None else f"about {cost.step:.2g} s"
+    return [
+        *(
+            ("searches", f"{r['name']} from {r['low']:g} to {r['high']:g}, first {r['start']:g}")
+            for r in said["ranges"]
+        ),
+        ("a trial", f"{places[said['made_in']]}; {told}"),
+    ]
 
 
 def _learning(found: Plan, cost: Forecast) -> list[tuple[str, str]]:

@@ -37,9 +37,9 @@ PATIENCE = 15.0  # seconds, after which no longer rehearsal is begun
 class Forecast:
     """peak_bytes: of the whole process, weights in the disk's cache not among it.
 
-    bytes_read, seconds: of the weights, in all passes after rows were read. step: seconds of a step of learning, or of
-    a row at which passes look; None where nothing is learned. learning: seconds of all of it, None where the method
-    does not say how long it learns.
+    bytes_read, seconds: of the weights, in all passes after rows were read. step: seconds of a step of learning, of a
+    row at which passes look, or of a trial of a search; None where nothing is learned. learning: seconds of all of it,
+    None where the method does not say how long it learns.
     """
 
     bytes_read: int
@@ -59,6 +59,8 @@ def forecast(
     tasks: rows for a method that reads some; without them, what reading them costs is not in it. Of a model that is
     made of others, of all together; where they are not there yet, seconds are as for those that are.
     """
+    if plan.search is not None and tasks:
+        return _tried(plan, tasks, _of_one(plan, out, threads, load))
     if plan.reads is not None and (tasks or needs_none(plan.reads)):
         return _rehearsed(plan, tasks, _of_one(plan, out, threads, load))
     costs = [_of_one(one, out, threads, load) for one in (*(p for _, p in plan.before), plan)]
@@ -86,6 +88,22 @@ def _rehearsed(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast) -> Fore
         step=step,
         learning=None if most is None else first + max(0, most - 1) * step,
     )
+
+
+def _tried(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast) -> Forecast:
+    """With what a trial of the search took: the second, for the first has all that is done once."""
+    from headstart.core import Budget
+    from headstart.execution.meter import Meter
+
+    from .searches import found
+
+    spent = []
+    for trials in (1, 1, 2):
+        began = time.perf_counter()
+        found(plan, tasks, Meter(Budget(trials=trials)))
+        spent.append(time.perf_counter() - began)
+    step = max(0.0, spent[2] - spent[1])
+    return dataclasses.replace(weights, peak_bytes=max(weights.peak_bytes, _peak_so_far()), step=step)
 
 
 def _timed(plan: Plan, tasks: Sequence[TaskRows], count: int) -> tuple[Plan, float]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from headstart.io.safetensors_files import Entry
     from headstart.numerics.stream import Kind, Made, Part
 
+    from .searches import Search
+
 Heads = Literal["average", "concatenate", "separate", "refuse"]
 Unmatched = Literal["refuse", "drop"]
 HEADS: tuple[str, ...] = get_args(Heads)
@@ -61,6 +63,7 @@ class Plan:
     reads: a method that reads rows first; until then every tensor has what stands in for it. learned: what came of
     that, for the receipt; it holds all that decides about bytes of the result and is in no method. routed: what is kept
     apart of the merged body, where a method keeps something. alike: the models' cosines, where a method asks for them.
+    search: numbers of a recipe that rows are to find; until then they are what the search begins with.
     """
 
     folders: tuple[ModelFolder, ...]
@@ -87,6 +90,7 @@ class Plan:
     learned: Mapping[str, Any] = field(default_factory=dict)
     routed: Routed | None = None
     alike: Mapping[str, Any] = field(default_factory=dict)
+    search: Search | None = None
 
     @property
     def results(self) -> list[tuple[str, ModelFolder, tuple[str, ...] | None]]:

@@ -2,7 +2,7 @@
 
 A document with `merge_method` is mergekit's; all others are ours, one with `slices` or `swap` of layers. Unknown keys
 are errors, with the nearest known one. No tag of YAML makes an object, and a document that grows when its aliases are
-written out is refused.
+written out is refused. A number may be a range that rows are to search.
 """
 
 from __future__ import annotations
@@ -12,12 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from headstart.core import Refused, Unfit, Unreadable
+
+from . import ranges
 
 MOST_BYTES = 1 << 20
 MOST_NODES = 100_000
@@ -26,6 +36,7 @@ NAME = re.compile(r"[\w-][\w.-]*")  # a folder of the result, and nothing outsid
 
 Scalar = bool | int | float | str
 Value = Scalar | list[Scalar]
+OwnSettings = Annotated[dict[str, Any], WithJsonSchema(ranges.SETTINGS)]
 
 
 class _Strict(BaseModel):
@@ -37,7 +48,7 @@ class Rule(_Strict):
 
     tensors: list[str] = Field(min_length=1)
     method: str | None = None
-    settings: dict[str, Any] = {}
+    settings: OwnSettings = {}
 
 
 class Recipe(_Strict):
@@ -46,7 +57,7 @@ class Recipe(_Strict):
     method: str
     models: list[str] = Field(min_length=1)
     base: str | None = None
-    settings: dict[str, Any] = {}
+    settings: OwnSettings = {}
     rules: list[Rule] = []  # the first that matches a tensor holds for it
     heads: Literal["average", "concatenate", "separate", "refuse"] = "average"
     unmatched: Literal["refuse", "drop"] = "refuse"
@@ -61,10 +72,10 @@ class LayerSlice(_Strict):
     model: str | None = None
     models: list[str] = []
     layers: tuple[int, int]
-    scale: float = 1.0  # of one model's weights in these layers
+    scale: Annotated[float, WithJsonSchema(ranges.NUMBER)] = 1.0  # of one model's weights in these layers
     scaled: list[str] = ["*"]  # patterns: of which of them
     method: str | None = None
-    settings: dict[str, Any] = {}
+    settings: OwnSettings = {}
 
     @property
     def sources(self) -> list[str]:
@@ -271,7 +282,32 @@ class Several:
 Said = Recipe | LayerRecipe | Mergekit | Several
 
 
-def read(path: str | Path) -> Said:
+@dataclass(frozen=True, slots=True)
+class Ranged:
+    """A recipe with numbers that rows are to find. documents: as they were written."""
+
+    documents: tuple[dict[str, Any], ...]
+    ranges: tuple[ranges.Range, ...]
+    where: str
+
+    def at(self, values: Mapping[str, float]) -> Said:
+        """The recipe with numbers in place of the ranges, by their names."""
+        return _said(ranges.filled(self.documents, values), self.where)
+
+    def text(self, values: Mapping[str, float], place: Path, seed: int | None) -> str:
+        """The same, as YAML that may lie anywhere. place: where this one lies. seed: in place of the recipe's."""
+        from .references import anywhere
+
+        names = [d["name"] for d in self.documents if "name" in d]
+        said = anywhere(ranges.filled(self.documents, values), place, names)
+        mergekit = any("merge_method" in d for d in said)
+        if seed is not None and not mergekit:
+            said[0]["seed"] = seed
+        how = f"; merge it with --seed {seed}" if seed and mergekit else ""
+        return f"# with the numbers that were found on rows{how}\n" + yaml.safe_dump_all(said, sort_keys=False)
+
+
+def read(path: str | Path) -> Said | Ranged:
     """Raises `Unreadable` for a file that is missing or no YAML, `Unfit` for what a recipe cannot say."""
     place = Path(path)
     try:
@@ -287,9 +323,14 @@ def read(path: str | Path) -> Said:
     return parsed(text, str(path))
 
 
-def parsed(text: str, where: str) -> Said:
+def parsed(text: str, where: str) -> Said | Ranged:
     """A recipe from its text. Raises `Refused` for documents of other tools."""
     found = _loaded(text, where)
+    searched = ranges.ranges(found, where)
+    return Ranged(tuple(found), searched, where) if searched else _said(found, where)
+
+
+def _said(found: list[dict[str, Any]], where: str) -> Said:
     if len(found) == 1:
         return _parsed(found[0], where)
     documents = tuple(d for said in found if isinstance(d := _parsed(said, where), Mergekit))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart.core import Refused
 
@@ -14,6 +14,9 @@ from . import recipes
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
+
+NAMING = ("model", "models", "base", "base_model", "path", "lora", "outer", "inner")  # keys whose text names a model
+TOKENS = ("source", "tokenizer_source")  # the same, or a word
 
 
 class Folders:
@@ -82,3 +85,25 @@ def found_at(path: str, place: Path) -> str:
         where="recipe",
         fix=f"write hub:{path} for a model of the hub, or name the folder" if hub else "name the folder of the model",
     )
+
+
+def anywhere(said: Any, place: Path, names: Collection[str]) -> Any:
+    """Documents of a recipe with whole paths of folders, so that they may lie elsewhere. names: of other documents."""
+
+    def whole(text: str) -> str:
+        if text in names:
+            return text
+        parts = text.split("+")
+        folders = [[f for f in (place / Path(p).expanduser(), Path(p)) if p and f.is_dir()] for p in parts]
+        return "+".join(str(f[0].absolute()) if f else p for p, f in zip(parts, folders, strict=True))
+
+    def inner(node: Any, key: str) -> Any:
+        if isinstance(node, dict):
+            return {k: v if k in ("settings", "parameters") else inner(v, str(k)) for k, v in node.items()}
+        if isinstance(node, list):
+            return [inner(v, key) for v in node]
+        if isinstance(node, str) and (key in NAMING or (key in TOKENS and node not in ("union", "base"))):
+            return whole(node)
+        return node
+
+    return inner(said, "")

@@ -6,16 +6,19 @@ Hansen and Ostermeier, "Completely Derandomized Self-Adaptation in Evolution Str
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 
 Point = dict[str, float]
 
 
 def minimised(
-    cost: Callable[[Point], float], space: Mapping[str, tuple[float, float]], start: Point, trials: int, seed: int
-) -> tuple[Point, tuple[tuple[int, float], ...]]:
+    cost: Callable[[Point], float], space: Mapping[str, tuple[float, float]], start: Point, trials: int | None,
+    seed: int, more: Callable[[], bool] = lambda: True,
+) -> tuple[Point, tuple[tuple[int, float], ...]]:  # fmt: skip
     """The best point that was tried, and (trial, lowest cost so far). The start is tried first, and beside `trials`.
 
-    space: name -> lowest and highest. A cost that is no number counts as infinite.
+    space: name -> lowest and highest. trials: None for as many as there may be. more: is asked before each whether it
+    may begin. A cost that is no number counts as infinite.
     """
     import optuna
     from optuna.distributions import BaseDistribution, FloatDistribution
@@ -32,7 +35,9 @@ def minimised(
     finally:
         optuna.logging.set_verbosity(loud)
     study.add_trial(optuna.trial.create_trial(params=dict(start), distributions=ranges, value=lowest))
-    for number in range(1, trials + 1):
+    for number in count(1) if trials is None else range(1, trials + 1):
+        if not more():
+            break
         trial = study.ask(ranges)
         found = _finite(cost({k: float(v) for k, v in trial.params.items()}))
         study.tell(trial, found)

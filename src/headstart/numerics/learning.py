@@ -151,6 +151,17 @@ def mean_loss(view: MergeView, weights: Weights, tasks: Sequence[int] | None = N
     return float(torch.stack(found).mean())
 
 
+def judged(view: MergeView, weights: Weights) -> tuple[float, float]:
+    """Means over the tasks of the loss, and of the metric, higher is better; on all rows, by one pass."""
+    losses, scores = [], []
+    for task in range(len(view.tasks)):
+        table, labels = outputs(view, weights, task), view.labels(task, range(view.rows(task)))
+        losses.append(float(loss(table, labels, view.link(task))))
+        sign = METRICS[view.metric(task)].sign
+        scores.append(sign * metrics.value(view.metric(task), labels.numpy(), linked(table.numpy(), view.link(task))))
+    return float(np.mean(losses)), float(np.mean(scores))
+
+
 class Descent:
     """Shares as numbers that an optimiser of torch moves; float64."""
 

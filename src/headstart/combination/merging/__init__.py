@@ -17,7 +17,7 @@ from headstart.io.shards import SHARD_BYTES
 if TYPE_CHECKING:
     from headstart.combination.live import TaskRows
     from headstart.combination.plans import Heads, Plan, Unmatched
-    from headstart.combination.recipes import Recipe
+    from headstart.combination.recipes import Ranged, Recipe, Said
     from headstart.combination.vocabularies import VocabularyRule
     from headstart.combination.writing import Report
     from headstart.io.model_folders import ModelFolder
@@ -136,13 +136,21 @@ def merge(
 
 
 def with_rows(
-    plan: Plan, targets: Targets, *, rows: int | None = None, steps: int | None = None, told: Told | None = None
-) -> Plan:
+    plan: Plan, targets: Targets, *, rows: int | None = None, steps: int | None = None, told: Told | None = None,
+    budget: Budget | None = None, started: float | None = None, tell: Tell | None = None,
+) -> Plan:  # fmt: skip
     """The plan, once its method has read the rows that it asks for; a plan that asks for none, as it is.
 
     rows: the most that passes look at. steps: how many a method learns for, in place of its own number. told: is called
-    with the number of rows whenever some have gone through the model.
+    with the number of rows whenever some have gone through the model. budget: its minutes, from started on, and its
+    trials bound the search for numbers of a recipe; without both, 60 trials. tell: is told how far that is.
     """
+    if plan.search is not None:
+        from headstart.combination.searches import found
+        from headstart.execution.meter import Meter
+
+        meter = Meter(budget or Budget(), started=started)
+        return _doubted(found(plan, tasks_of(plan, targets), meter, tell or (lambda *_: None)))
     if plan.reads is None:
         return plan
     from headstart.combination.learned import ROWS, learned_from
@@ -220,15 +228,16 @@ def merge_auto(
 
 
 def merge_recipe(
-    recipe: str | Path, *, out: str | Path, targets: Targets = (), seed: int | None = None,
-    shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False, load: bool = False,
-    report: Report | None = None,
+    recipe: str | Path, *, out: str | Path, targets: Targets = (), budget: Budget | None = None,
+    seed: int | None = None, shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False,
+    load: bool = False, report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """What a recipe says, ours or mergekit's, written as a new folder. The other arguments are those of `merge`.
 
-    seed: in place of the recipe's.
+    seed: in place of the recipe's. targets: rows for a method that reads them, or for numbers of the recipe that are
+    ranges; what is found lies in the folder as `recipe.yaml`. budget: its minutes and trials bound that search.
     """
-    plan = with_rows(planned_recipe(recipe, seed=seed), targets)
+    plan = with_rows(planned_recipe(recipe, seed=seed), targets, budget=budget)
     return carried_out(
         plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
     )
@@ -236,20 +245,51 @@ def merge_recipe(
 
 def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
     """What `merge_recipe` would do; what is read is what `planned` reads."""
-    from headstart.combination import layer_recipes, recipes
-    from headstart.combination.ancestry import doubted
-    from headstart.combination.mergekit import documents, several
+    from headstart.combination import recipes
 
     said = recipes.read(recipe)
     place = Path(recipe).expanduser().absolute().parent
+    if isinstance(said, recipes.Ranged):
+        return _doubted(_planned_ranged(said, place, seed))
+    return _doubted(_planned_said(said, place, seed))
+
+
+def _planned_said(said: Said, place: Path, seed: int | None) -> Plan:
+    from headstart.combination import layer_recipes, recipes
+    from headstart.combination.mergekit import documents, several
+
     if isinstance(said, recipes.Mergekit):
-        return doubted(documents.plan_of(said, place, seed=seed or 0))
+        return documents.plan_of(said, place, seed=seed or 0)
     if isinstance(said, recipes.Several):
         return several.plan_of(said, place, seed=seed or 0)
     if isinstance(said, recipes.LayerRecipe):
-        return doubted(layer_recipes.plan_of(said, place, seed=said.seed if seed is None else seed))
-    found = _planned_own(said, place, said.seed if seed is None else seed)
-    return found if found.reads is not None else doubted(found)  # of one that reads rows, that is done
+        return layer_recipes.plan_of(said, place, seed=said.seed if seed is None else seed)
+    return _planned_own(said, place, said.seed if seed is None else seed)
+
+
+def _planned_ranged(said: Ranged, place: Path, seed: int | None) -> Plan:
+    """The plan at the start of the search, with what the search needs."""
+    from headstart.combination.searches import Search
+
+    def planned(values: Mapping[str, float]) -> Plan:
+        return _planned_said(said.at(values), place, seed)
+
+    search = Search(said.ranges, planned, lambda values: said.text(values, place, seed))
+    plan = planned(search.start)
+    if plan.reads is not None:
+        raise Refused(
+            f"`{plan.method}` learns from rows itself, and `{said.ranges[0].name}` is a range to search on rows",
+            where="recipe",
+            fix="write a number there, or search the numbers of a method that reads no rows",
+        )
+    return dataclasses.replace(plan, search=search)
+
+
+def _doubted(plan: Plan) -> Plan:
+    """With a warning where the base is doubtful; models that are yet to be made are not looked at."""
+    from headstart.combination.ancestry import doubted
+
+    return plan if plan.reads is not None or plan.again is not None else doubted(plan)
 
 
 def _planned_by_rows(said: Recipe, models: Sequence[str], base: str | None, seed: int) -> Plan:
@@ -309,6 +349,10 @@ def carried_out(
     from headstart.combination.likeness import compared
     from headstart.combination.writing import write
 
+    if plan.search is not None:
+        from headstart.combination.searches import none_named
+
+        raise none_named(plan.search)
     plan = compared(plan)
     place = Path(out).expanduser().absolute()
 
