@@ -274,6 +274,17 @@ def test_an_adapter_is_made_from_a_delta(base: Path, tmp_path: Path) -> None:
     assert 0.3 < less["kept"] < 0.99
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_adapter_is_made_from_a_fine_tune_that_wraps_its_base(exact: bool, tmp_path: Path) -> None:
+    alone, tuned = (save_model(tmp_path / name, "bert", head=head, seed=head) for name, head in (("b", 0), ("t", 1)))
+    deltas.diff(alone, tuned, out=tmp_path / "d.safetensors", exact=exact)
+    told = adapters.from_delta(tmp_path / "d.safetensors", alone, out=tmp_path / "lora", rank=64)  # every direction
+    assert told["kept"] > 1 - 1e-6
+    model = AutoModelForSequenceClassification.from_pretrained(alone, local_files_only=True, num_labels=3)
+    found = outputs(peft.PeftModel.from_pretrained(model, told["out"]), alone)
+    torch.testing.assert_close(found, logits(tuned, None), atol=1e-4, rtol=1e-4)
+
+
 def test_what_is_not_understood_is_refused(base: Path, tmp_path: Path) -> None:
     one = adapter(base, tmp_path / "one")
     config = json.loads((one / "adapter_config.json").read_text())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headstart.core import Budget, Target
 
 HEADS = (">tensors", "what", "rule")
+NAMED = 5  # modules that are named; the others are counted
 
 
 def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
@@ -301,7 +302,8 @@ def approximated(told: dict[str, Any], *, machine: bool) -> None:
         ("rank", told["rank"]),
         ("kept of the change", f"{100 * told['kept']:.1f} %"),
     ]
-    draw(facts([*known, ("kept whole", ", ".join(told["saved"]) or "nothing")]))
+    named = ", ".join(told["saved"][:NAMED]) + (f" and {more} more" if (more := len(told["saved"]) - NAMED) > 0 else "")
+    draw(facts([*known, ("kept whole", named or "nothing")]))
     saved(f"saved `{told['out']}`")
 
 

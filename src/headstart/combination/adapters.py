@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -205,26 +205,31 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
                cache: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """An adapter from a delta: matrices by their nearest low rank, all else as modules that are kept whole.
 
-    Gives how much of the change was kept: 1 - (what was lost / the change) in squares, over the matrices.
+    Modules are called as in the fine-tune, which may wrap its base. Gives how much of the change was kept: 1 - (what
+    was lost / the change) in squares, over the matrices.
     """
     import math
 
+    from headstart.combination.deltas import names_in_base
     from headstart.io import deltas, model_folders, peft_folders
     from headstart.io.peft_folders import Adapter, Kind
     from headstart.numerics.delta import LowRank, Whole, applied, dense, low_rank, shape_of, truncated
 
     held, root = deltas.read(delta), model_folders.read(base)
     deltas.check_base(held, root, cache=cache)
+    theirs = names_in_base(held, root)
     changes: dict[str, Form] = {}
     kinds: dict[str, Kind] = {}
     saved: list[str] = []
     kept = whole = 0.0
     for name, change in held.changes.items():
         module, _, last = name.rpartition(".")
-        before = deltas.tensor(root, name) if name in root.tensors else None
+        source = theirs.get(name)
+        before = deltas.tensor(root, source) if source is not None else None
         matrix = last == "weight" and len(shape_of(change)) == 2 and "embed" not in module
-        if matrix and before is not None and not isinstance(change, Whole):
-            numbers = dense(change, before)
+        if matrix and before is not None and tuple(shape_of(change)) == tuple(before.shape):
+            # `diff` with exact keeps a tensor whole where base + change would round
+            numbers = change.values.float() - before.float() if isinstance(change, Whole) else dense(change, before)
             plain = isinstance(change, LowRank) and change.magnitude is None
             low = truncated(change, rank) if isinstance(change, LowRank) and plain else low_rank(numbers, rank)
             changes[name], kinds[name] = low, "linear"
@@ -235,8 +240,8 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
             changes[name] = Whole(applied(change, before))
         else:
             saved.append(module)
-    for tensor in (t for module in saved for t in _of_module(module, held, root)):
-        changes[tensor] = Whole(_after(tensor, held, root, applied))
+    for tensor in (t for module in saved for t in _of_module(module, theirs)):
+        changes[tensor] = Whole(_after(tensor, theirs[tensor], held, root, applied))
     place = Path(out).expanduser().absolute()
     config = {"base_model_name_or_path": root.name, "task_type": None}
     made = Adapter(root.name, changes, kinds, tuple(dict.fromkeys(saved)), config)
@@ -247,16 +252,15 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
     }  # fmt: skip
 
 
-def _of_module(module: str, delta: Any, root: ModelFolder) -> list[str]:
+def _of_module(module: str, theirs: Mapping[str, str | None]) -> list[str]:
     """All tensors of a module that is kept whole, changed or not."""
-    names = [n for n in root.tensors if n.rpartition(".")[0] == module]
-    return [*names, *(n for n in delta.changes if n.rpartition(".")[0] == module and n not in root.tensors)]
+    return [n for n in theirs if n.rpartition(".")[0] == module]
 
 
-def _after(name: str, delta: Any, root: ModelFolder, applied: Any) -> torch.Tensor:
+def _after(name: str, source: str | None, delta: Any, root: ModelFolder, applied: Any) -> torch.Tensor:
     from headstart.io import deltas
 
-    before = deltas.tensor(root, name) if name in root.tensors else None
+    before = deltas.tensor(root, source) if source is not None else None
     change = delta.changes.get(name)
     found: torch.Tensor | None = before if change is None else applied(change, before)
     assert found is not None  # it is in the delta or in the base

@@ -92,7 +92,7 @@ def apply(
 
     held, root = deltas.read(delta), model_folders.read(base)
     deltas.check_base(held, root, cache=cache)
-    theirs = _names(held, root)
+    theirs = names_in_base(held, root)
     codes = {v: k for k, v in FLOATS.items()}
     planned = []
     for name, source in theirs.items():
@@ -375,7 +375,7 @@ def _jaccard(left: torch.Tensor, right: torch.Tensor) -> float:
     return len(top[0] & top[1]) / len(top[0] | top[1])
 
 
-def _names(delta: Delta, root: ModelFolder) -> dict[str, str | None]:
+def names_in_base(delta: Delta, root: ModelFolder) -> dict[str, str | None]:
     """Name in the result -> name in the base, as the delta says; without its word, the names are the base's."""
     told = delta.facts.get("tensors")
     if not isinstance(told, dict):
