@@ -1,4 +1,5 @@
-"""`--load`: a result is kept only if transformers loads all of it and it runs; architectures that mergekit loses.
+"""A result is kept only if transformers would load all of it, and with `--load` if it runs; architectures that mergekit
+loses.
 
 Tensors are counted against the state dict that transformers itself makes of the first model.
 """
@@ -6,6 +7,7 @@ Tensors are counted against the state dict that transformers itself makes of the
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from combination import models
 from headstart.combination.merging import merge, merge_recipe, planned
 from headstart.combination.writing import RECEIPT
 from headstart.core import Problem, Refused, Unfit, Unreadable
-from headstart.io import loading, model_folders
+from headstart.io import load_check, loading, model_folders
+from tiny_models import config_for
 
 INPUTS = {"clip": "sentences through its tokenizer, images through its preprocessor",
           "wav2vec2": "sounds through its preprocessor", "bert": "sentences through its tokenizer"}  # fmt: skip
@@ -52,6 +55,8 @@ def test_every_tensor_is_written_and_the_result_loads_and_runs(name: str, tmp_pa
 def test_classifiers_of_different_labels_load_with_heads_of_their_own(name: str, tmp_path: Path) -> None:
     folders = [models.save(tmp_path / n, name, i, ("x", "y", "z", "w")[: 2 + i]) for i, n in enumerate("ab")]
     made = merge(folders, heads="separate", out=tmp_path / "out", load=True)
+    fits = [(t["folder"], t["tensors"]) for t in made.receipt.facts["checked"]]
+    assert fits == [("a", TENSORS[name]), ("b", TENSORS[name])]
     assert [(t["folder"], t["outputs"]["logits"][-1]) for t in made.receipt.facts["loaded"]] == [("a", 2), ("b", 3)]
 
 
@@ -89,11 +94,157 @@ def test_what_does_not_load_whole_or_gives_no_numbers_never_appears(tmp_path: Pa
     ]
     for problem, folder, what in cases:
         with pytest.raises(problem) as caught:
-            merge([folder], out=tmp_path / "out", load=True)
+            merge([folder], out=tmp_path / "out", check=False, load=True)
         assert what in caught.value.what, caught.value.what
         assert not (tmp_path / "out").exists()
-        merge([folder], out=tmp_path / f"{folder.name}-out")  # without --load it is written as it is
+        merge([folder], out=tmp_path / f"{folder.name}-out", check=False)  # unasked it is written as it is
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """What transformers itself says when it loads the weights of a folder."""
+    import transformers
+
+    config = json.loads((folder / "config.json").read_text())
+    kind = getattr(transformers, config["architectures"][0])
+    found: dict[str, Any] = kind.from_pretrained(
+        folder, local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True
+    )[1]
+    return found
+
+
+def test_what_would_not_load_whole_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    head, layer = "classifier.weight", "bert.encoder.layer.1.output.dense.bias"
+    cases = [
+        (changed(bert(tmp_path / "missing"), **{head: None}), {head}, set(),
+         "`classifier.weight` is not in the result, and transformers would draw it at random"),
+        (changed(bert(tmp_path / "two"), **{head: None, layer: None}), {head, layer}, set(), "1 more are like it"),
+        (changed(bert(tmp_path / "wrong"), **{head: torch.ones(3, 5)}), set(), {head},
+         "`classifier.weight` has shape 3 × 5, and the configuration says 3 × 16"),
+        (bert(tmp_path / "deep", num_hidden_layers=3), {f"bert.encoder.layer.2.{n}" for n in LAYER}, set(), "is not"),
+        (bert(tmp_path / "short", vocab_size=8), set(), {"bert.embeddings.word_embeddings.weight"}, "says 8 × 16"),
+    ]  # fmt: skip
+    for folder, missing, other, what in cases:
+        with pytest.raises(Unreadable) as caught:
+            merge([folder], out=tmp_path / "out")
+        assert what in caught.value.what
+        assert "--no-check" in caught.value.fix
+        theirs = report(folder)
+        assert set(theirs["missing_keys"]) == missing
+        assert {name for name, *_ in theirs["mismatched_keys"]} == other
+        assert merge([folder], out=tmp_path / f"{folder.name}-out", check=False).receipt.facts["checked"] == []
+    for key, value in (("num_attention_heads", 3), ("hidden_act", "none such")):
+        with pytest.raises(Unreadable, match="it would not load"):
+            merge([bert(tmp_path / key, **{key: value})], out=tmp_path / "out")
+    with pytest.raises(Unreadable, match="`num_hidden_layers` is 1000000000, and there are 41 tensors"):
+        merge([bert(tmp_path / "endless", num_hidden_layers=10**9)], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+LAYER = [
+    f"{part}.{kind}"
+    for part in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+                 "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm")
+    for kind in ("weight", "bias")
+]  # fmt: skip
+
+
+def test_tensors_that_transformers_passes_over_are_told_where_the_first_model_has_them_too(tmp_path: Path) -> None:
+    one, two = (changed(bert(tmp_path / n), strange=torch.ones(3), position_ids=torch.arange(4)) for n in "ab")
+    made = merge([one, two], out=tmp_path / "out")
+    (told,) = made.receipt.facts["checked"]
+    assert set(told["unused"]) == report(made.where)["unexpected_keys"] == {"strange"}
+    first = {"config": json.loads((one / "config.json").read_text()), "tensors": model_folders.shapes(one)}
+    plain = {n: t for n, t in first["tensors"].items() if n != "strange"}
+    with pytest.raises(Unreadable, match="`strange` is in the result, and BertForSequenceClassification has no place"):
+        load_check.checked(first["config"], first["tensors"], (first["config"], plain), "x")
+
+
+@pytest.mark.parametrize("name", list(models.KINDS))
+def test_all_that_is_written_fits(name: str, tmp_path: Path) -> None:
+    folders = [models.save(tmp_path / f"m{seed}", name, seed) for seed in range(2)]
+    made = merge(folders, out=tmp_path / "out", shard_bytes=5000)
+    (told,) = made.receipt.facts["checked"]
+    assert told == {
+        "folder": ".", "architecture": models.KINDS[name][0], "tensors": TENSORS[name], "unused": [], "why": None,
+    }  # fmt: skip
+    assert made.receipt.facts["loaded"] == []
+
+
+def test_a_model_far_larger_than_memory_is_checked(tmp_path: Path) -> None:
+    import resource
+
+    folder = bert(tmp_path / "a")
+    config, tensors = json.loads((folder / "config.json").read_text()), model_folders.shapes(folder)
+    many = {
+        **config, "vocab_size": 10**10, "max_position_embeddings": 10**10, "hidden_size": 4 * 10**6,
+        "intermediate_size": 10**6,
+    }  # fmt: skip
+    sizes = {64: 10**10, 40: 10**10, 16: 4 * 10**6, 24: 10**6}
+    wide = {n: (t, tuple(sizes.get(s, s) for s in shape)) for n, (t, shape) in tensors.items()}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert load_check.checked(many, wide, (many, wide), "x").tensors == 41
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB: transformers itself
+    assert sum(math.prod(shape) for _, shape in wide.values()) > 10**16
+
+
+def test_a_model_of_each_kind_of_tie_fits(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    for tied in (True, False):
+        folder = tmp_path / str(tied)
+        AutoModelForCausalLM.from_config(
+            config_for("llama", num_key_value_heads=2, tie_word_embeddings=tied)
+        ).save_pretrained(folder)
+        made = merge([folder], out=tmp_path / f"{tied}-out")
+        assert made.receipt.facts["checked"][0]["architecture"] == "LlamaForCausalLM"
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**said, "tie_word_embeddings": True}))
+    changed(folder, **{"lm_head.weight": None})
+    merge([folder], out=tmp_path / "out")
+    (folder / "config.json").write_text(json.dumps(said))
+    with pytest.raises(Unreadable, match=r"`lm_head\.weight` is not in the result"):
+        merge([folder], out=tmp_path / "none")
+
+
+def test_parts_that_transformers_joins_when_it_loads_are_not_missing(tmp_path: Path) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        num_local_experts=3, vocab_size=64,
+    )  # fmt: skip
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "m")
+    assert len([n for n in model_folders.shapes(tmp_path / "m") if ".experts." in n]) == 9  # three files' names each
+    (told,) = merge([tmp_path / "m"], out=tmp_path / "out").receipt.facts["checked"]
+    assert (told["architecture"], told["unused"]) == ("MixtralForCausalLM", [])
+    changed(tmp_path / "m", **{"model.layers.0.mlp.gate.weight": None, "model.norm.weight": None})
+    with pytest.raises(Unreadable, match=r"`model\.norm\.weight` is not in the result"):
+        merge([tmp_path / "m"], out=tmp_path / "none")
+
+
+def test_what_cannot_be_checked_is_written_and_says_why(tmp_path: Path) -> None:
+    cases = [
+        ("own", {"architectures": ["MyModel"], "auto_map": {"AutoModel": "code.MyModel"}}, "no architecture 'MyModel'"),
+        ("none", {"architectures": None}, "names no architecture"),
+        ("timm", {"architectures": None, "architecture": "resnet18"}, "names no architecture"),
+        ("path", {"architectures": ["models.bert.BertModel"]}, "has no architecture"),
+        ("bare", {"architectures": ["PreTrainedModel"]}, "has no architecture"),
+        ("small", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised"),
+    ]  # fmt: skip
+    for name, config, why in cases:
+        folder = bert(tmp_path / name, **config)
+        (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        made = merge([folder], out=tmp_path / f"{name}-out")
+        (told,) = made.receipt.facts["checked"]
+        assert told["architecture"] is None
+        assert why in told["why"]
+    known = bert(tmp_path / "known", auto_map={"AutoModelForSequenceClassification": "code.MyModel"})
+    (known / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (told,) = merge([known], out=tmp_path / "known-out").receipt.facts["checked"]
+    assert told["architecture"] == "BertForSequenceClassification"
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_transformers_has_no_class_of_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:

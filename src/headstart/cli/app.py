@@ -591,6 +591,7 @@ def merge(
     load: Annotated[
         bool, typer.Option("--load", help="keep the result only if transformers loads and runs it")
     ] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="also keep what would not load whole")] = False,
     seed: Annotated[Optional[int], typer.Option(help="of methods that draw")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
@@ -621,7 +622,7 @@ def merge(
             models, target or [], read, out, methods, _budget(minutes, None, trials=trials),
             started=show.process_start(), machine=json,
             heads=heads.value if heads else None, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, load=load,
-            **rules,
+            check=not no_check, **rules,
         )  # fmt: skip
         return
     if method.endswith((".yaml", ".yml")):
@@ -634,8 +635,7 @@ def merge(
         plan = planned(
             models, method, settings=show.settings(settings or []), heads=heads.value if heads else None, **rules
         )
-    if load:
-        check_loadable(plan)
+    check_loadable(plan, check=not no_check, load=load)
     targets = merging.targets(target or [], [m.name for m in plan.models], read)
     if dry_run:
         from headstart.combination.forecasts import forecast
@@ -663,7 +663,9 @@ def merge(
     report, close = merging.reporter()
     try:
         most = int(bytes_of(shard))
-        made = carried_out(plan, out, shard_bytes=most, overwrite=overwrite, load=load, report=report)
+        made = carried_out(
+            plan, out, shard_bytes=most, overwrite=overwrite, check=not no_check, load=load, report=report
+        )
     finally:
         close()
     merging.merged(made, machine=json)

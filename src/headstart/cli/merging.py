@@ -76,6 +76,7 @@ def merged(made: Merged, *, machine: bool) -> None:
                 "seconds": made.receipt.seconds,
                 "tensors": made.receipt.facts["tensors"],
                 "lost": made.receipt.facts["lost"],
+                "checked": made.receipt.facts["checked"],
                 "loaded": made.receipt.facts["loaded"],
                 "searched": plan.learned.get("searched"),
                 "warnings": list(plan.warnings),
@@ -83,8 +84,8 @@ def merged(made: Merged, *, machine: bool) -> None:
         )
         return
     draw(table(*HEADS, rows=[(r["tensors"], r["how"], r["rule"]) for r in made.receipt.facts["tensors"]]))
-    for one in made.receipt.facts["loaded"]:
-        draw(_loaded(one))
+    loaded = made.receipt.facts["loaded"]
+    draw(*(map(_loaded, loaded) if loaded else map(_checked, made.receipt.facts["checked"])))
     if "searched" in plan.learned:
         draw("", facts(_searched(plan.learned["searched"])))
     for warning in plan.warnings:
@@ -101,6 +102,20 @@ def _searched(said: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("loss", f"{best['loss']:.4g}, at the start {first['loss']:.4g}; {len(said['trials'])} trials"),
         (said["metric"], f"{sign * best['score']:.4g}, at the start {sign * first['score']:.4g}; on the searched rows"),
     ]
+
+
+def _checked(one: dict[str, Any]) -> str:
+    """Whether transformers would load a folder, in a sentence.
+
+    >>> _checked({"folder": ".", "architecture": "BertModel", "tensors": 3, "unused": ["cls.bias", "x"], "why": None})
+    'all 3 tensors fit BertModel, which has no use for `cls.bias` and 1 more, as in the first model'
+    """
+    who = "" if one["folder"] == "." else f"`{one['folder']}`: "
+    if one["architecture"] is None:
+        return f"{who}that it loads was not checked: {one['why']}"
+    more = f" and {len(one['unused']) - 1} more" if len(one["unused"]) > 1 else ""
+    unused = f", which has no use for `{one['unused'][0]}`{more}, as in the first model" if one["unused"] else ""
+    return f"{who}all {one['tensors']} tensors fit {one['architecture']}{unused}"
 
 
 def _loaded(one: dict[str, Any]) -> str:

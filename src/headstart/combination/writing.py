@@ -23,7 +23,7 @@ from headstart.core import OverBudget, Problem, Receipt, Refused, Routed, Unread
 from headstart.io.shards import SHARD_BYTES
 
 from .accounts import by_rule
-from .layouts import bytes_on_disk, expected, files_of, storage
+from .layouts import Found, bytes_on_disk, expected, files_of, storage
 from .plans import Plan, counted
 
 if TYPE_CHECKING:
@@ -39,21 +39,21 @@ Report = Callable[[int, int], bool]  # bytes that are done, and bytes in all; Fa
 
 def write(
     plan: Plan, out: Path, *, shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False,
-    load: bool = False, report: Report | None = None,
+    check: bool = True, load: bool = False, report: Report | None = None,
 ) -> Receipt:  # fmt: skip
     """The merged model as a new folder. Raises `Stopped` when report asks to stop; what was done is kept for the next
-    call. load: the folder appears only if transformers loads it whole and it runs.
+    call. check: the folder appears only if all tensors have their places in transformers' class, and none is missing;
+    load: and if transformers loads it and it runs.
 
-    Raises `Refused` where the folder holds something, `OverBudget` where the disk has too little room, before anything
-    is written.
+    Raises `Refused` where the folder holds something, `OverBudget` where the disk has too little room, `Unreadable`
+    where the result would not load, before anything is written.
     """
     from headstart.execution.meter import cores
     from headstart.io import adapted, atomic, shards
     from headstart.numerics import stream
 
     began = time.perf_counter()
-    if load:
-        check_loadable(plan)
+    check_loadable(plan, check=check, load=load)
     layout = files_of(plan, shard_bytes)
     atomic.refuse_occupied(out, overwrite=overwrite)
     with atomic.writing(out.parent):
@@ -79,8 +79,9 @@ def write(
                 writer.complete()
             _verify(staging, plan)
             _files(plan, staging)
+            fits = _checked(plan, staging) if check else []
             loaded = _loaded(plan, staging) if load else []
-            receipt = _receipt(plan, identity, crew, time.perf_counter() - began, how, loaded)
+            receipt = _receipt(plan, identity, crew, time.perf_counter() - began, how, fits, loaded)
             with atomic.writing(staging):
                 (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
             with atomic.writing(staging):
@@ -245,12 +246,40 @@ def _protect(out: Path, layout: Sequence[Shard], how: Twin) -> None:
             (out / shard.path).chmod(0o444)
 
 
-def check_loadable(plan: Plan) -> None:
-    """Raises `Refused` for what transformers has no class of, before anything is written."""
+def check_loadable(plan: Plan, *, check: bool = True, load: bool = False) -> None:
+    """Raises before anything is written: `Unreadable` for what would not load whole, and with load `Refused` for what
+    transformers has no class of.
+    """
+    from headstart.io.load_check import checked
     from headstart.io.loading import class_of
 
-    for _, model, _ in plan.results:
-        class_of(model.config, f"model `{model.name}`")
+    wanted = expected(plan) if check else {}
+    for place, model, labels in plan.results:
+        if load:
+            class_of(model.config, f"model `{model.name}`")
+        if check:
+            tensors, own = wanted[place + model.main], (model.config, _shapes(model))
+            checked(config_of(plan, model, labels), tensors, own, f"a merge with the files of `{model.name}`")
+
+
+def _checked(plan: Plan, staging: Path) -> list[dict[str, Any]]:
+    """Of every model that was written, what the files say now: whether transformers would load it whole."""
+    from headstart.io import model_folders
+    from headstart.io.load_check import checked
+    from headstart.io.safe_files import read_json
+
+    told = []
+    for place, model, _ in plan.results:
+        folder = staging / place / model.main
+        config, own = read_json(folder, "config.json"), (model.config, _shapes(model))
+        found = checked(config, model_folders.shapes(folder), own, f"`{place or '.'}` of the result")
+        told.append({"folder": place.rstrip("/") or ".", **asdict(found), "unused": list(found.unused)})
+    return told
+
+
+def _shapes(model: ModelFolder) -> Found:
+    """(type, shape) of each tensor of a model's main part."""
+    return {n: (e.dtype, e.shape) for n, e in model.tensors.items() if "/" not in n}
 
 
 def _loaded(plan: Plan, staging: Path) -> list[dict[str, Any]]:
@@ -267,8 +296,9 @@ def _loaded(plan: Plan, staging: Path) -> list[dict[str, Any]]:
 
 
 def _receipt(
-    plan: Plan, identity: str, threads: int, seconds: float, how: Twin, loaded: Sequence[Mapping[str, Any]]
-) -> Receipt:
+    plan: Plan, identity: str, threads: int, seconds: float, how: Twin, fits: Sequence[Mapping[str, Any]],
+    loaded: Sequence[Mapping[str, Any]],
+) -> Receipt:  # fmt: skip
     import numba
     import torch
 
@@ -299,6 +329,7 @@ def _receipt(
             "folders": folders_of(plan),
             "shared_by": how if plan.apart else None,
             "storage": _storage(plan),
+            "checked": list(fits),
             "loaded": list(loaded),
         },
     )

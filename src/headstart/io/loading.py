@@ -21,6 +21,7 @@ INPUTS = ("input_ids", "pixel_values", "input_values", "input_features")
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 PREPROCESSOR = "preprocessor_config.json"
 MOST_TOKENS, SIDE, SECONDS, RATE = 32, 64, 1, 16_000  # of what is tried: a text, an image in pixels, a sound
+FIX = "try the first model in the same way; if it loads, merge without --load and compare the two folders"
 FAULTS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, IndexError)
 
 
@@ -79,26 +80,27 @@ def tried(folder: Path, config: Mapping[str, Any], labels: int | None) -> Loaded
                 output_loading_info=True,
             )  # fmt: skip
         except FAULTS as error:
-            raise _fault("it does not load", error, where) from error
+            raise fault("it does not load", error, where) from error
         _check_whole(report, where)
         model.eval()
         try:
             batch, said = _batch(model, folder, labels)
             out = model(**batch, return_dict=True)
         except FAULTS as error:
-            raise _fault("it loads, and does not run", error, where) from error
+            raise fault("it loads, and does not run", error, where) from error
     shapes = _check_outputs(dict(_tensors(out)), labels, len(next(iter(batch.values()))), where)
     return Loaded(kind.__name__, len(model_folders.shapes(folder)), said, shapes)
 
 
-def _fault(what: str, error: BaseException, where: str) -> Unreadable:
+def fault(what: str, error: BaseException, where: str, fix: str = FIX) -> Unreadable:
+    """In our words, and a line of transformers'."""
     if "ignore_mismatched_sizes" in str(error):  # without a name: to learn it would take room for the wrong shapes
         error = ValueError("tensors have other shapes than the configuration says")
     said = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:160]
     return Unreadable(
         f"{what}: {said or type(error).__name__}",
         where=where,
-        fix="try the first model in the same way; if it loads, merge without --load and compare the two folders",
+        fix=fix,
     )
 
 

@@ -111,19 +111,19 @@ def merge(
     models: Sequence[str | Path], method: Any = "linear", *, out: str | Path, base: str | Path | None = None,
     settings: Mapping[str, Any] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
     vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0, shard_bytes: int = SHARD_BYTES,
-    threads: int | None = None, overwrite: bool = False, load: bool = False,
+    threads: int | None = None, overwrite: bool = False, check: bool = True, load: bool = False,
     report: Report | None = None, targets: Targets = (),
 ) -> Merged:  # fmt: skip
     """One model of several, written as a new folder; the inputs stay as they are.
 
     The arguments are those of `planned`; and shard_bytes: the most of one file. threads: side by side; else all
-    processors. load: the result is loaded with transformers and run on one batch, and appears only if every tensor is
-    used, none is made up, and all outputs are finite. report: is told of bytes done and in all, and stops the merge by
-    saying False; called again, it goes on. targets: rows for methods that read them: one target for all models, or one
-    for each by the model's name.
+    processors. check: the result appears only if all its tensors have their places in transformers' class and none
+    would be made up, told by names and shapes; load: and if it runs on one batch, and all outputs are finite. report:
+    is told of bytes done and in all, and stops the merge by saying False; called again, it goes on. targets: rows for
+    methods that read them: one target for all models, or one for each by the model's name.
 
     Raises `Refused` where the models do not fit together or the folder holds something, `OverBudget` where the disk has
-    too little room, `Unreadable` for damaged files.
+    too little room, `Unreadable` for damaged files and for a result that would not load whole.
     """
     plan = planned(
         models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, vocabulary=vocabulary,
@@ -131,8 +131,9 @@ def merge(
     )  # fmt: skip
     plan = with_rows(plan, targets)
     return carried_out(
-        plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
-    )
+        plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, check=check, load=load,
+        report=report,
+    )  # fmt: skip
 
 
 def with_rows(
@@ -179,7 +180,7 @@ def merge_auto(
     methods: Sequence[str] | None = None, heads: Heads | None = None, unmatched: Unmatched = "refuse",
     vocabulary: VocabularyRule = "refuse", dtype: str | None = None, budget: Budget | None = None,
     started: float | None = None, seeds: int = 3, seed: int = 0, shard_bytes: int = SHARD_BYTES,
-    threads: int | None = None, overwrite: bool = False, load: bool = False,
+    threads: int | None = None, overwrite: bool = False, check: bool = True, load: bool = False,
     page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Tell | None = None,
     report: Report | None = None,
 ) -> Merged:  # fmt: skip
@@ -213,8 +214,7 @@ def merge_auto(
         heads=heads or ("separate" if several else "average"), unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
         seed=seed,
     )  # fmt: skip
-    if load:
-        check_loadable(plan)
+    check_loadable(plan, check=check, load=load)
     named = {_number(plan, n): t for n, t in targets.items()} if isinstance(targets, Mapping) else targets[0]
     chosen = choose(
         plan, named, methods=methods, budget=budget, started=started, seeds=seeds, tell=tell or (lambda *_: None)
@@ -223,14 +223,15 @@ def merge_auto(
     texts = {**chosen.plan.texts, **({"report.html": page(title, chosen.facts)} if page else {})}
     found = dataclasses.replace(chosen.plan, texts=texts)
     return carried_out(
-        found, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
-    )
+        found, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, check=check, load=load,
+        report=report,
+    )  # fmt: skip
 
 
 def merge_recipe(
     recipe: str | Path, *, out: str | Path, targets: Targets = (), budget: Budget | None = None,
     seed: int | None = None, shard_bytes: int = SHARD_BYTES, threads: int | None = None, overwrite: bool = False,
-    load: bool = False, report: Report | None = None,
+    check: bool = True, load: bool = False, report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """What a recipe says, ours or mergekit's, written as a new folder. The other arguments are those of `merge`.
 
@@ -239,8 +240,9 @@ def merge_recipe(
     """
     plan = with_rows(planned_recipe(recipe, seed=seed), targets, budget=budget)
     return carried_out(
-        plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, load=load, report=report
-    )
+        plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, check=check, load=load,
+        report=report,
+    )  # fmt: skip
 
 
 def planned_recipe(recipe: str | Path, *, seed: int | None = None) -> Plan:
@@ -342,7 +344,7 @@ def _planned_own(said: Recipe, place: Path, seed: int) -> Plan:
 
 def carried_out(
     plan: Plan, out: str | Path, *, shard_bytes: int = SHARD_BYTES, threads: int | None = None,
-    overwrite: bool = False, load: bool = False, report: Report | None = None,
+    overwrite: bool = False, check: bool = True, load: bool = False, report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """A plan, written as a new folder; one that is made of others, after them."""
     from headstart.combination import chains
@@ -358,8 +360,9 @@ def carried_out(
 
     def written(one: Plan, where: Path, replace: bool) -> Receipt:
         return write(
-            compared(one), where, shard_bytes=shard_bytes, threads=threads, overwrite=replace, load=load, report=report
-        )
+            compared(one), where, shard_bytes=shard_bytes, threads=threads, overwrite=replace, check=check, load=load,
+            report=report,
+        )  # fmt: skip
 
     if plan.before:
         return Merged(*chains.carried_out(plan, place, written, overwrite=overwrite))
