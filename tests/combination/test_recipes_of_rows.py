@@ -248,6 +248,23 @@ def test_tasks_with_heads_of_their_own_are_searched_together(tuned: Family, tmp_
     assert min(t["loss"] for t in trials) < trials[0]["loss"]
 
 
+def test_a_document_of_mergekit_that_draws_says_its_seed(tuned: Family, pair: Path, tmp_path: Path) -> None:
+    document = {
+        "merge_method": "dare_ties", "base_model": "bad", "parameters": {"lambda": RANGE},
+        "models": [{"model": "good", "parameters": {"weight": RANGE, "density": RANGE | {"search": [0.3, 0.9]}}}],
+    }  # fmt: skip
+    rows = target(tuned, "animals")
+    recipe = write(pair, document)
+    made = merge_recipe(recipe, out=tmp_path / "out", targets=[rows], budget=Budget(trials=4), seed=3)
+    best = min(t["loss"] for t in found(made)["trials"])
+    assert loss_by_transformers(made.where, None, rows) == pytest.approx(best, abs=1e-5)
+    assert "merge it with --seed 3\n" in (made.where / "recipe.yaml").read_text()
+    again = merge_recipe(made.where / "recipe.yaml", out=tmp_path / "again", seed=3)
+    assert weights(again.where) == weights(made.where)
+    other = merge_recipe(made.where / "recipe.yaml", out=tmp_path / "other")
+    assert weights(other.where) != weights(made.where)
+
+
 def test_an_alias_is_the_same_number(tuned: Family, pair: Path, tmp_path: Path) -> None:
     text = "method: linear\nmodels: [good, bad]\nsettings: {weights: [&w {search: [0.2, 1.2]}, *w]}\n"
     plan = planned_recipe(write(pair, text))
@@ -299,6 +316,7 @@ WRONG: list[tuple[type[Problem], dict[str, Any], str]] = [
     (Unfit, {"settings": {"weights": [{"search": ["a", 1]}, 1]}}, "a range is of numbers"),
     (Unfit, {"settings": {"weights": [{"search": [0, 1], "log": True}, 1]}}, "`log` is no key of a range"),
     (Unfit, {"settings": {"weights": [{"search": [0, float("inf")]}, 1]}}, "holds no number"),
+    (Unfit, {"settings": {"weights": [{"search": [0, 10**400]}, 1]}}, "a range is of numbers"),
     (Unfit, {"settings": {"weights": {"search": [0, 1]}}}, "takes a list"),
     (Unfit, {"settings": {"normalize": {"search": [0, 1]}}}, "takes true or false"),
     (Unfit, {"seed": {"search": [0, 5]}}, "seed"),

@@ -116,7 +116,7 @@ def _range(name: str, node: Mapping[str, Any], where: str) -> Range:
     try:
         low, high = (float(e) for e in ends)
         start = float(node.get("start", (low + high) / 2))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise wrong("a range is of numbers") from error
     if not (isfinite(low) and isfinite(high) and low < high):
         raise wrong(f"the range from {low:g} to {high:g} holds no number")

@@ -10,7 +10,6 @@ trial is written to a temporary folder in the cache, and read from there.
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -77,7 +76,7 @@ def found(plan: Plan, tasks: Sequence[TaskRows], meter: Meter, tell: Tell = lamb
     with _judge(plan, tasks) as judge:
 
         def cost(shares: dict[str, float]) -> float:
-            began, values = time.monotonic(), {r.name: r.at(shares[r.name]) for r in search.ranges}
+            began, values = meter.session(), {r.name: r.at(shares[r.name]) for r in search.ranges}
             meter.start_trial(f"{len(trials)}")
             try:
                 loss, score = judge(search.planned(values))
@@ -87,7 +86,7 @@ def found(plan: Plan, tasks: Sequence[TaskRows], meter: Meter, tell: Tell = lamb
                 trials.append({"values": values, "refused": problem.what})
                 return inf
             trials.append({"values": values, "loss": loss, "score": score})
-            longest[0] = max(longest[0], time.monotonic() - began)
+            longest[0] = max(longest[0], meter.session() - began)
             tell(f"trial {len(trials)}", f"best loss {min(t.get('loss', inf) for t in trials):.4g}")
             return loss
 
