@@ -964,8 +964,8 @@ def _hashes() -> Path:
 
 @changes.command("diff")
 def delta_diff(
-    base: Annotated[str, typer.Argument(help="folder of the base")],
-    tuned: Annotated[str, typer.Argument(help="folder of the fine-tune")],
+    base: Annotated[str, typer.Argument(metavar="BASE", help="folder of the base")],
+    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="folder of the fine-tune")],
     out: DeltaOut,
     exact: Annotated[bool, typer.Option("--exact", help="applied, it gives the fine-tune bit for bit")] = False,
     json: Json = False,
@@ -980,7 +980,7 @@ def delta_diff(
 @changes.command("apply")
 def delta_apply(
     file: DeltaFile,
-    base: Annotated[str, typer.Argument(help="folder of the base that it was made from")],
+    base: Annotated[str, typer.Argument(metavar="BASE", help="folder of the base that it was made from")],
     out: Out,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
@@ -995,7 +995,7 @@ def delta_apply(
 @changes.command("revert")
 def delta_revert(
     file: DeltaFile,
-    tuned: Annotated[str, typer.Argument(help="folder of the fine-tune that it was taken from")],
+    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="folder of the fine-tune that it was taken from")],
     out: Out,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
@@ -1044,7 +1044,9 @@ def delta_compare(first: DeltaFile, second: DeltaFile, json: Json = False) -> No
 def delta_stack(
     files: Annotated[list[Path], typer.Argument(metavar="DELTA...", help="deltas of one base")],
     out: DeltaOut,
-    weights: Annotated[Optional[str], typer.Option(help="one number a delta: 0.7,0.3")] = None,
+    weights: Annotated[
+        Optional[str], typer.Option(help="one number a delta: 0.7,0.3; each counts 1 without it")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Add deltas up."""
@@ -1057,7 +1059,7 @@ def delta_stack(
 @changes.command("scale")
 def delta_scale(
     file: DeltaFile,
-    by: Annotated[float, typer.Argument(help="a number, like 0.5")],
+    by: Annotated[float, typer.Argument(metavar="NUMBER", help="what every change is multiplied by, like 0.5")],
     out: DeltaOut,
     json: Json = False,
 ) -> None:
@@ -1108,7 +1110,7 @@ def delta_project(
     off: Annotated[bool, typer.Option("--off", help="keep what lies in none of these directions")] = False,
     json: Json = False,
 ) -> None:
-    """Keep the part of a delta that lies in another's first singular directions."""
+    """Keep the part of a delta that lies in first singular directions of another."""
     from headstart.cli import merging
     from headstart.combination.deltas import project
 
@@ -1122,8 +1124,10 @@ AdapterFolder = Annotated[Path, typer.Argument(metavar="ADAPTER", help="folder t
 def adapter_merge(
     adapters: Annotated[list[Path], typer.Argument(metavar="ADAPTER...", help="folders of adapters of one base")],
     out: Out,
-    weights: Annotated[Optional[str], typer.Option(help="one number an adapter: 0.7,0.3; none are equal ones")] = None,
-    rank: Annotated[Optional[int], typer.Option(help="the nearest adapter of a smaller rank")] = None,
+    weights: Annotated[
+        Optional[str], typer.Option(help="one number an adapter: 0.7,0.3; their mean without it")
+    ] = None,
+    rank: Annotated[Optional[int], typer.Option(min=1, help="the nearest adapter of this smaller rank")] = None,
     heads: Annotated[SavedHeads, typer.Option(help="of modules that are kept whole and differ")] = SavedHeads.SAME,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
@@ -1157,7 +1161,7 @@ def adapter_from_delta(
     file: DeltaFile,
     base: Annotated[str, typer.Option(metavar="FOLDER", help="the base of the delta")],
     out: Out,
-    rank: Annotated[int, typer.Option(help="of every matrix")] = 16,
+    rank: Annotated[int, typer.Option(min=1, help="of every matrix")] = 16,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
 ) -> None:
@@ -1170,5 +1174,15 @@ def adapter_from_delta(
 
 
 def _numbers(text: str | None) -> list[float]:
-    found = show.settings([f"weights={text}"])["weights"] if text else []
-    return found if isinstance(found, list) else [found]
+    from math import isfinite
+
+    from headstart.core import Unfit
+
+    wrong = Unfit(f"`{text}` is no list of numbers", where="--weights", fix="write it like --weights 0.7,0.3")
+    try:
+        found = [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise wrong from None
+    if not all(map(isfinite, found)):
+        raise wrong
+    return found

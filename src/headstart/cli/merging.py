@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.printing import draw, emit, facts, number, saved, table, warn
+from headstart.cli.printing import draw, emit, facts, note, number, saved, table, warn
 from headstart.core import METRICS, Unfit
 
 if TYPE_CHECKING:
@@ -271,6 +271,8 @@ def delta(made: Written, *, machine: bool) -> None:
         emit({**said, "out": str(made.where)})
         return
     _forms(said)
+    if "of" in said["facts"] and 2 * sum(f["bytes"] for f in said["forms"] if f["form"] == "whole") > made.bytes:
+        note("most of it is tensors that are kept whole; a delta taken without --exact keeps few")
     saved(f"saved `{made.where}` ({size(made.bytes)})")
 
 
@@ -278,8 +280,12 @@ def delta_info(said: dict[str, Any], *, machine: bool) -> None:
     if machine:
         emit(said)
         return
-    known = [("base", said["base"][:12]), ("bytes", size(said["bytes"]))]
-    known += [(k, v) for k, v in said["facts"].items() if k in ("method", "form", "tuned", "exact")]
+    told = said["facts"]
+    named = f"{told['base']} ({said['base'][:12]})" if told.get("base") else said["base"][:12]
+    known = [("base", named), *((k, told[k]) for k in ("tuned", "adapter", "method", "form") if told.get(k))]
+    if "exact" in told:
+        known.append(("exact", "yes" if told["exact"] else "no"))
+    known.append(("bytes", size(said["bytes"])))
     draw(facts(known), "")
     _forms(said)
 
@@ -298,6 +304,7 @@ def likeness(found: dict[str, Any], *, machine: bool) -> None:
         facts(
             [
                 ("tensors that change in both", found["tensors"]),
+                *([("kept whole, and not compared", found["whole"])] if found["whole"] else []),
                 ("lengths", ", ".join(number(n) for n in found["norms"])),
                 ("cosine", number(found["cosine"])),
                 ("entries whose signs conflict", f"{100 * found['conflict']:.1f} %"),
@@ -326,7 +333,7 @@ def made_folder(where: Path, *, machine: bool) -> None:
     if machine:
         emit({"out": str(where)})
         return
-    saved(f"saved `{where}`")
+    saved(f"saved `{where}` ({size(sum(p.stat().st_size for p in where.rglob('*') if p.is_file()))})")
 
 
 def reverted(made: Reverted, *, machine: bool) -> None:

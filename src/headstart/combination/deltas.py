@@ -53,6 +53,7 @@ def diff(
     from headstart.io.tensor_names import names_in
     from headstart.numerics.delta import Delta, Whole, difference
 
+    deltas.refuse_other(Path(out).expanduser())
     root, model = model_folders.read(base), model_folders.read(tuned)
     theirs = names_in(root, model)
     if not theirs:
@@ -262,8 +263,9 @@ def stack(paths: Sequence[str | Path], weights: Sequence[float] = (), *, out: st
 def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     """How alike two deltas of one base are, over the tensors that both change number by number.
 
-    cosine; norms; conflict: share of entries changed by both whose signs differ; overlap: of each tensor's largest
-    changes (5 %), the Jaccard index of their places, averaged by entries.
+    whole: tensors that both change and one keeps whole, of which nothing is known. cosine; norms; conflict: share of
+    entries changed by both whose signs differ; overlap: of each tensor's largest changes (5 %), the Jaccard index of
+    their places, averaged by entries.
     """
     from headstart.io import deltas
     from headstart.numerics.delta import Masked, Whole, dense, inner
@@ -273,13 +275,14 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
         raise Refused(
             "the deltas have different bases", where="delta compare", fix="compare deltas that were made from one base"
         )
-    both = [
-        n
-        for n, c in one.changes.items()
-        if n in other.changes and not isinstance(c, Whole | Masked) and not isinstance(other.changes[n], Whole | Masked)
-    ]
+    shared = [n for n in one.changes if n in other.changes]
+    both = [n for n in shared if not any(isinstance(d.changes[n], Whole | Masked) for d in (one, other))]
     if not both:
-        raise Refused("no tensor changes in both", where="delta compare", fix="compare deltas of one architecture")
+        raise Refused(
+            "no tensor changes in both, number by number",
+            where="delta compare",
+            fix="compare deltas of one architecture that were taken without --exact, which keeps tensors whole",
+        )
     product = squares = others = conflicts = changed = overlap = entries = 0.0
     for name in both:
         x, y = one.changes[name], other.changes[name]
@@ -295,6 +298,7 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     scale = math.sqrt(squares * others)
     return {
         "tensors": len(both),
+        "whole": len(shared) - len(both),
         "norms": [math.sqrt(squares), math.sqrt(others)],
         "cosine": product / scale if scale else 0.0,
         "conflict": conflicts / changed if changed else 0.0,

@@ -36,8 +36,26 @@ FAR = float(torch.finfo(torch.float32).max)
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
+def refuse_other(path: Path) -> None:
+    """Raises `Refused` where something lies that is no delta, such as the weights of a model."""
+    if not path.exists():
+        return
+    try:
+        with safe_open(path, framework="pt") as file:
+            ours = KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        ours = False
+    if not ours:
+        raise Refused(
+            "something lies there already, and it is no delta",
+            where=f"`{path}`",
+            fix="choose another file, or remove it",
+        )
+
+
 def write(delta: Delta, path: Path) -> int:
-    """The delta as a new file, whole or not at all; gives its bytes."""
+    """The delta as a file, whole or not at all, in place of a delta that lies there; gives its bytes."""
+    refuse_other(path)
     tensors: dict[str, torch.Tensor] = {}
     said = {name: _described(change, f"{i}", tensors) for i, (name, change) in enumerate(delta.changes.items())}
     head = {"format": FORMAT, "base": delta.base, "changes": said, "gone": list(delta.gone), "facts": delta.facts}
@@ -62,7 +80,10 @@ def read(path: str | Path) -> Delta:
     place = Path(path)
     if not place.is_file():
         raise Unreadable(f"there is no file `{path}`", where="delta", fix="check the path")
-    entries([place])  # the header, checked as strictly as that of any weights
+    try:
+        entries([place])  # the header, checked as strictly as that of any weights
+    except Unreadable as error:
+        raise _wrong(place, error.what.removeprefix(f"`{place.name}` is damaged: ")) from error
     try:
         with safe_open(place, framework="pt") as file:
             said = parsed((file.metadata() or {}).get(KEY, "null"))
