@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,14 @@ COUNTS = (
 # lists of a configuration with an entry for each layer
 PER_LAYER = ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers", "attention_layers",
              "sliding_window_pattern_per_layer")  # fmt: skip
-FIRST = re.compile(r"embed|wte|wpe|patch|cls_token|position")
+# what inputs meet before the layers
+FIRST = re.compile(r"embed|wte|wpe|patch|cls_token|position|pre_lay|\bconv[12]\b|\bfeature_|relative")
+OF_ALL = "relative_attention_bias"  # T5 stores with the first layer what all layers add
+STACKS = {  # words of names and configurations that say which of several stacks of layers is meant
+    "encoder": "encoder", "decoder": "decoder", "text": "text", "language": "text", "vision": "vision",
+    "visual": "vision", "audio": "audio",
+}  # fmt: skip
+Holds = Callable[[str], bool]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,18 +53,18 @@ class Slice:
 
 def source(
     folder: ModelFolder, parameters: recipes.Settings, layers: tuple[int, int] | None, first: int,
-    ends: tuple[bool, bool], within: str = "",
+    ends: tuple[bool, bool], holds: Holds | None = None,
 ) -> Source:  # fmt: skip
     """The tensors of a slice, its layers numbered from `first`; what lies outside layers is of the first or last.
 
-    within: of a module alone, that their names begin with.
+    holds: which names are of the module that is sliced, where there are several.
     """
-    if layers is None and not within:
+    if layers is None and holds is None:
         return Source(folder, parameters, {n: n for n in folder.tensors})
     names: dict[str, str] = {}
-    held = 0
-    for name in (n for n in folder.tensors if n.startswith(within)):
-        at = LAYER.search(name)
+    held, mine = 0, [n for n in folder.tensors if holds is None or holds(n)]
+    for name in mine:
+        at = LAYER.search(name) if OF_ALL not in name else None
         if layers is None:
             names[name] = name
         elif at is None:
@@ -70,7 +77,9 @@ def source(
         raise Unfit(
             f"`{folder.name}` has no layer {layers[1] - 1}",
             where=f"recipe, layers {list(layers)}",
-            fix=f"its layers are 0 to {layers_of(folder.tensors) - 1}",
+            fix=f"its layers are 0 to {layers_of(mine) - 1}"
+            if layers_of(mine)
+            else "name layers of models that have some",
         )
     cut = {new: dataclasses.replace(folder.tensors[old], name=new) for new, old in names.items()}
     changes = {new: folder.changes[old] for new, old in names.items() if old in folder.changes}
@@ -94,7 +103,7 @@ def depths(names: Iterable[str]) -> dict[str, float]:
     return {n: int(at[1]) / last[n[: at.start(1)]] for n, at in found.items()}
 
 
-def layers_of(names: Mapping[str, Any]) -> int:
+def layers_of(names: Iterable[str]) -> int:
     return max((int(at[1]) + 1 for n in names if (at := LAYER.search(n))), default=0)
 
 
@@ -126,3 +135,48 @@ def config_of(donor: ModelFolder, slices: Sequence[Slice], layers: int) -> dict[
         lists = [(config.get(key) or donor.config[key], i) for config, i in order]
         changed[key] = [listed[i] for listed, i in lists if i < len(listed)]
     return changed
+
+
+def config_of_module(
+    config: Mapping[str, Any], name: str, before: int, slices: Sequence[Slice], layers: int
+) -> Mapping[str, Any]:
+    """A configuration with the number of layers of one module among several, and what is said of each of them.
+
+    name: of the module; before: how many layers it had, and the configuration says so.
+    Raises `Refused` where that number changes and it is not there.
+    """
+    cuts = [(one.sources[0][0].config, one.sources[0][2]) for one in slices]
+    order = [(theirs, i) for theirs, cut in cuts if cut is not None for i in range(*cut)]
+    if not order:
+        return config
+    words = _stacks(name)
+    fit = [(at, key) for at, key in _counts(config, before) if _stacks(f"{at}.{key}") <= words]
+    exact = [(at, key) for at, key in fit if _stacks(f"{at}.{key}")]
+    chosen = fit if "encoder" in words or not exact else exact  # a number without a word is the encoder's
+    if config and not chosen and layers != before:
+        raise Refused(
+            f"the configuration does not say how many layers the module `{name}` has",
+            where="recipe, `modules`",
+            fix="use as many layers as the module has",
+        )
+    for at in dict.fromkeys(at for at, _ in chosen):
+        part = dict(config[at] if at else config) | {key: layers for place, key in chosen if place == at}
+        for key in (k for k in PER_LAYER if isinstance(part.get(k), list) and len(part[k]) == before):
+            lists = [((theirs.get(at) or {} if at else theirs).get(key) or part[key], i) for theirs, i in order]
+            part[key] = [listed[i] for listed, i in lists if i < len(listed)]
+        config = {**config, at: part} if at else part
+    return config
+
+
+def _counts(config: Mapping[str, Any], layers: int) -> Iterator[tuple[str, str]]:
+    """Where a configuration, or a part of it, has that number of layers: (part, or nothing, and key)."""
+    for at, part in (("", config), *((k, v) for k, v in config.items() if isinstance(v, dict))):
+        yield from ((at, key) for key in (*COUNTS, "depth") if part.get(key) == layers)
+
+
+def _stacks(name: str) -> set[str]:
+    """
+    >>> sorted(_stacks("model.vision_tower.encoder")), _stacks("text_config.num_hidden_layers")
+    (['encoder', 'vision'], {'text'})
+    """
+    return {STACKS[w] for w in re.split(r"[._]", name) if w in STACKS}

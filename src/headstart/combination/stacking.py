@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from headstart.core import Refused
 
-from .slices import Slice, Source, depths, layers_of, shifted, source
+from .slices import Holds, Slice, Source, depths, layers_of, shifted, source
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
@@ -35,8 +35,8 @@ class Stack:
     layers: int
 
 
-def stacked(slices: Sequence[Slice], way: Way, within: str = "") -> Stack:
-    """within: of one module alone, that its tensors' names begin with.
+def stacked(slices: Sequence[Slice], way: Way, holds: Holds | None = None) -> Stack:
+    """holds: which names are of the module that is sliced, where there are several.
 
     Raises `Unfit` for a layer that a model lacks, `Refused` where the ends do not go together.
     """
@@ -47,7 +47,7 @@ def stacked(slices: Sequence[Slice], way: Way, within: str = "") -> Stack:
     planners: list[Planner] = []
     for number, one in enumerate(slices):
         ends = (number == 0, number == len(slices) - 1)
-        sources = [source(f, p, r, layers, ends, within) for f, p, r in one.sources]
+        sources = [source(f, p, r, layers, ends, holds) for f, p, r in one.sources]
         cut = one.sources[0][2]
         count = cut[1] - cut[0] if cut else layers_of(sources[0].names)
         planners.append(way(number, sources, layers, count))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,11 @@ from headstart.combination import recipes
 from headstart.combination.accounts import left_out
 from headstart.combination.plans import Fate, Plan, Planner, check_dtype
 from headstart.combination.references import Folders
-from headstart.combination.slices import LAYER, Slice, Source, config_of
+from headstart.combination.slices import LAYER, Holds, Slice, Source, config_of, config_of_module, layers_of
 from headstart.combination.stacking import Stack, Way, joined, stacked
 from headstart.core import Refused, Unfit
 
-from .methods import SPECS, Resolved, Spec, not_here
+from .methods import SPECS, Resolved, Spec
 from .parameters import resolved
 from .words import template, words
 
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
     from headstart.combination.vocabularies import Words
     from headstart.io.model_folders import ModelFolder
     from headstart.numerics.stream import Kind
+
+
+CALL = "call a module by the first part of its tensors' names, and what no other holds `default`"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Module:
+    """A module, its slices and its settings. holds: which tensors are its own; None where there is one module."""
+
+    name: str
+    slices: list[Slice]
+    parameters: recipes.Settings
+    holds: Holds | None
 
 
 def plan_of(
@@ -36,17 +50,13 @@ def plan_of(
     folders = Folders(place, made)
     base = folders.of(document.base_model) if document.base_model is not None else None
     dtype = _dtype(document.out_dtype) or _dtype(document.dtype)
-    modules = list(_modules(document, folders, base))
+    modules = _modules(document, folders, base)
     spoken = words(document, folders, base)
-    parts = [
-        (slices, stacked(slices, _way(document, parameters, spec, slices, dtype, spoken), within))
-        for within, slices, parameters in modules
-    ]
-    stack = joined([one for _, one in parts])
+    stacks = [stacked(m.slices, _way(document, m.parameters, spec, m.slices, dtype, spoken), m.holds) for m in modules]
+    stack = joined(stacks)
     originals = {f.name: f for f in folders.all()}
     donor = originals[stack.donor.name]
-    if document.modules:
-        _check_whole(donor, stack)
+    _check_whole(donor, modules)
     lost = left_out(stack.made, stack.folders, folders.all(), stack.lost, Fate("dropped", "in no slice"))
     unread = ("`input_model_parameters` is read over, as mergekit does: settings of a model are its `parameters`",)
     return Plan(
@@ -56,21 +66,56 @@ def plan_of(
             *stack.warnings, *(spoken.warned([donor]) if spoken is not None else ()),
             *(unread if document.input_model_parameters is not None else ()),
         ),
-        config_of(donor, parts[0][0], stack.layers) if len(parts) == 1 else {}, template(document, folders.all()),
+        _config(donor, modules, stacks), template(document, folders.all()),
         spoken,
     )  # fmt: skip
 
 
-def _modules(
-    document: recipes.Mergekit, folders: Folders, base: ModelFolder | None
-) -> Iterator[tuple[str, list[Slice], recipes.Settings]]:
-    """Each module: that the names of its tensors begin with, its slices, and its settings."""
-    modules: Mapping[str, recipes.Module | recipes.Mergekit] = document.modules or {"default": document}
-    for name, module in modules.items():
-        parameters = module.parameters if isinstance(module, recipes.Module) else {}
-        if len(modules) > 1 and module.slices:
-            raise not_here("slices of one module among several")
-        yield "" if name == "default" else f"{name}.", _slices(module, folders, base), parameters
+def _modules(document: recipes.Mergekit, folders: Folders, base: ModelFolder | None) -> list[_Module]:
+    """Each holds the tensors whose names begin with its own, or with it after `model.`; `default` holds the rest."""
+    said: Mapping[str, recipes.Module | recipes.Mergekit] = document.modules or {"default": document}
+    sliced = {name: _slices(module, folders, base) for name, module in said.items()}
+    begins = {name: _begin(name, slices[0].sources[0][0]) for name, slices in sliced.items()}
+
+    def holds(name: str) -> Holds:
+        others = [b for b in begins.values() if len(b) > len(begins[name])]
+        return lambda tensor: tensor.startswith(begins[name]) and not tensor.startswith(tuple(others))
+
+    modules = [
+        _Module(
+            name, sliced[name], module.parameters if isinstance(module, recipes.Module) else {},
+            holds(name) if len(said) > 1 or begins[name] else None,
+        )
+        for name, module in said.items()
+    ]  # fmt: skip
+    for one in modules:
+        for folder in (f for part in one.slices for f, _, _ in part.sources):
+            if one.holds is not None and not any(map(one.holds, folder.tensors)):
+                raise Refused(f"`{folder.name}` has no module `{one.name}`", where="recipe, `modules`", fix=CALL)
+    return modules
+
+
+def _begin(name: str, folder: ModelFolder) -> str:
+    wrapped = not any(n.startswith(f"{name}.") for n in folder.tensors)
+    return "" if name == "default" else f"model.{name}." if wrapped else f"{name}."
+
+
+def _check_whole(donor: ModelFolder, modules: Sequence[_Module]) -> None:
+    """Every tensor is of some module."""
+    left = next((n for n in donor.tensors if not any(m.holds is None or m.holds(n) for m in modules)), None)
+    if left is not None:
+        raise Refused(f"no module of the document holds tensor `{left}`", where="recipe, `modules`", fix=CALL)
+
+
+def _config(donor: ModelFolder, modules: Sequence[_Module], stacks: Sequence[Stack]) -> dict[str, Any]:
+    """What the donor's configuration gets."""
+    if len(modules) == 1:
+        return config_of(donor, modules[0].slices, stacks[0].layers)
+    config = donor.config
+    for module, stack in zip(modules, stacks, strict=True):
+        before = layers_of(n for n in donor.tensors if module.holds is not None and module.holds(n))
+        config = config_of_module(config, module.name, before, module.slices, stack.layers)
+    return {k: v for k, v in config.items() if donor.config.get(k) != v}
 
 
 def _slices(module: recipes.Mergekit | recipes.Module, folders: Folders, base: ModelFolder | None) -> list[Slice]:
@@ -87,18 +132,6 @@ def _slices(module: recipes.Mergekit | recipes.Module, folders: Folders, base: M
         )
         for one in module.slices
     ]
-
-
-def _check_whole(donor: ModelFolder, stack: Stack) -> None:
-    """Every tensor outside layers, and every module, is of some slice."""
-    made = {m.name for m in stack.made} | {name for _, name in stack.lost}
-    left = [n for n in donor.tensors if LAYER.search(n) is None and n not in made]
-    if left:
-        raise Refused(
-            f"no module of the document holds tensor `{left[0]}`",
-            where="recipe, `modules`",
-            fix="call a module by the first part of its tensors' names, or all of a plain model `default`",
-        )
 
 
 def _dtype(said: str | None) -> str | None:

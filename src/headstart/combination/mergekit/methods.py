@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from headstart.core import Refused, Unfit
+from headstart.core import Unfit
 
 if TYPE_CHECKING:
     from headstart.numerics.stream import Kind
@@ -231,14 +231,6 @@ SPECS: dict[str, Spec] = {
     "ram": Spec(_ram, "required", {"epsilon": 1e-5}),
     "ramplus_tl": Spec(_ramplus, "required", {"epsilon": 1e-5, "r": 0.1, "alpha": 0.2}),
 }
-
-
-def not_here(what: str) -> Refused:
-    return Refused(
-        f"mergekit's `{what}` is not here yet",
-        where="recipe",
-        fix="leave it out",
-    )
 
 
 def _rescale(r: Resolved) -> Literal["l1", "none"]:
