@@ -127,8 +127,13 @@ def events(job: Callable[[], object], below: Path, noted: Path) -> int:
     return int(noted.read_text())
 
 
-def kills(folders: list[Path], tmp_path: Path, method: str, points: Callable[[int], list[int]], before: bool) -> None:
-    """Kill at points, look at the folder, merge again. before: the folder has another merge, to be replaced."""
+def kills(
+    folders: list[Path], tmp_path: Path, method: str, points: Callable[[int], list[int]], before: bool
+) -> list[int]:
+    """Kill at points, look at the folder, merge again. before: the folder has another merge, to be replaced.
+
+    Gives the points at which there was no folder, but for what lies aside.
+    """
     place, more = tmp_path / "place", {"overwrite": True} if before else {}
     place.mkdir()
     whole = merged(folders, method, tmp_path / "whole")
@@ -144,6 +149,7 @@ def kills(folders: list[Path], tmp_path: Path, method: str, points: Callable[[in
     def job() -> Did:
         return merged(folders, method, out, **more)
 
+    between: list[int] = []
     begin()
     many = events(job, place, tmp_path / "noted")
     for point in points(many):
@@ -153,13 +159,16 @@ def kills(folders: list[Path], tmp_path: Path, method: str, points: Callable[[in
             assert weights(out) in ([old, whole] if before else [whole])
         elif before:
             assert left_behind(place), "what was there lies beside"
+            with pytest.raises(Refused, match="holds something already"):
+                merged(folders, "linear", out)
+            assert weights(out) == old, "and is put back"
+            between.append(point)
         if before or not out.exists():
             assert job() == whole
         assert weights(out) == whole
-        if before:
-            assert not (out / LOCK).exists()
-        else:
-            assert left_behind(place) == []
+        assert not (out / LOCK).exists()
+        assert [n for n in left_behind(place) if not (before and ".old-" in n)] == []
+    return between
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -177,7 +186,10 @@ def test_killed_in_the_last_steps_it_is_whole_or_absent(folders: list[Path], tmp
 def test_killed_while_it_replaces_a_folder_the_old_one_or_the_new_one_is_there(
     folders: list[Path], tmp_path: Path
 ) -> None:
-    kills(folders, tmp_path, "ties", lambda many: [3, many // 2, *range(many - 7, many + 1)], before=True)
+    def points(many: int) -> list[int]:
+        return [3, many // 2, *range(many - 18, many + 1)]
+
+    assert kills(folders, tmp_path, "ties", points, before=True), "one kill was between the two renames"
 
 
 @pytest.mark.slow

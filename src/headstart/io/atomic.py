@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
+import hashlib
 import json
 import math
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +130,12 @@ def new_folder(place: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def refuse_occupied(place: Path, *, overwrite: bool = False) -> None:
-    """Raises `Refused` when `place` holds anything and may not be replaced: now what `new_folder` would raise later."""
+    """Raises `Refused` when `place` holds anything and may not be replaced: now what `new_folder` would raise later.
+
+    What was there, and was moved aside by somebody who was killed before the new folder had its place, is there again.
+    """
+    with suppress(OSError):  # who may not write there is told so when they do
+        _put_back(place)
     if not overwrite and place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise occupied(place)
 
@@ -145,12 +153,54 @@ def swap_in(new: Path, place: Path) -> None:
     if not place.exists() and not place.is_symlink():
         os.rename(new, place)
     elif place.is_dir() and not place.is_symlink():
-        old = Path(tempfile.mkdtemp(prefix=PART, dir=place.parent))
-        os.rename(place, old / "old")
-        os.rename(new, place)
-        shutil.rmtree(old, ignore_errors=True)
+        mark = uuid.uuid4().hex[:8]
+        old, gone = (place.with_name(_aside(place, what) + mark) for what in ("old", "gone"))
+        with _held(place):
+            os.rename(place, old)
+            try:
+                os.rename(new, place)
+            except BaseException:
+                os.rename(old, place)
+                raise
+            os.rename(old, gone)  # what is deleted only in part is never put back
+            shutil.rmtree(gone, ignore_errors=True)
     else:
         os.replace(new, place)
+
+
+def _aside(place: Path, what: Literal["old", "gone"]) -> str:
+    """How the name begins that a folder at a place has while it is replaced, and while it is deleted then."""
+    return f"{PART}{place.name[:40]}.{what}-{hashlib.sha256(os.fsencode(place.name)).hexdigest()[:12]}-"
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether nobody else replaces or deletes a folder; as long as the block lasts, nobody else begins to."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield _locked(handle)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)  # some file systems lock no folders
+    return True
+
+
+def _put_back(place: Path) -> None:
+    """A folder that was moved aside stays there where its place is taken: whose that is, nobody knows any more."""
+    for old in sorted(place.parent.glob(f"{glob.escape(_aside(place, 'old'))}*")):
+        with _held(old) as ours:
+            if ours and not os.path.lexists(place):
+                os.rename(old, place)
+    for gone in sorted(place.parent.glob(f"{glob.escape(_aside(place, 'gone'))}*")):
+        with _held(gone) as ours:
+            if ours:
+                shutil.rmtree(gone, ignore_errors=True)
 
 
 def twin(source: Path, place: Path) -> Twin:
