@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 import yaml
 
 from combination.test_merge import tensors, write
+from headstart.combination.ancestry import weights_of
 from headstart.combination.deltas import apply, diff
 from headstart.combination.merging import merge, planned, planned_recipe
+from headstart.io import model_folders
 
 Weights = dict[str, torch.Tensor]
 
@@ -85,3 +88,35 @@ def test_a_model_of_a_delta_knows_its_base(shelf: Path) -> None:
     assert told == (
         "`made` was made from `base` with other weights than the base `near`, as its `delta.json` says; check --base"
     )
+
+
+def test_a_merge_knows_its_base_by_its_weights(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_HOME", str(shelf / "home"))
+    models = [shelf / "a", shelf / "b"]
+    made = merge(models, "task_arithmetic", base=shelf / "base", out=shelf / "made")
+    marks = [weights_of(model_folders.read(shelf / n)) for n in ("base", "a")]
+    assert made.receipt.facts["base_weights"] == marks[0] != marks[1]
+    assert diff(shelf / "base", shelf / "a", out=shelf / "d.safetensors").delta.base == marks[0]
+    assert merge(models, out=shelf / "mean").receipt.facts["base_weights"] is None
+    assert doubts(planned([shelf / "made", shelf / "b"], "ties", base=shelf / "base").warnings) == []
+    near = tensors(shelf / "base")
+    near["up.weight"][0, 0] += 1e-3
+    write(shelf / "near", near)
+    (told,) = doubts(planned([shelf / "made", shelf / "b"], "ties", base=shelf / "near").warnings)
+    assert told == (
+        "`made` was made from `base` with other weights than the base `near`, as its `merge.json` says; check --base"
+    )
+
+
+def test_the_weights_of_a_base_are_read_once(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_HOME", str(shelf / "home"))
+    base = model_folders.read(shelf / "base")
+    for file in (shelf / "base").iterdir():
+        os.utime(file, (1e9, 1e9))  # one as young as this could still be written to
+    mark = weights_of(base)
+    with monkeypatch.context() as patch:
+        patch.setattr("headstart.io.fingerprints._read", lambda *_: pytest.fail("it was read again"))
+        assert weights_of(base) == mark
+    (shelf / "home").rename(shelf / "away")
+    (shelf / "home").write_text("no folder")
+    assert weights_of(base) == mark

@@ -87,17 +87,33 @@ def _is_of_base(made: Made) -> bool:
 
 def _told_otherwise(plan: Plan, base: ModelFolder) -> Iterator[str]:
     """Of models that know their base by its fingerprint."""
-    from headstart.io import deltas, model_folders
-    from headstart.io.lineage import origin
+    from headstart.io.lineage import CHANGED, MERGED, origin
 
     known = {m.name: said for m in plan.models if (said := origin(m)) is not None and said["weights"] is not None}
-    if not known or base.adapter is not None or not any(_is_of_base(m) for m in plan.made):
+    if not known or not any(_is_of_base(m) for m in plan.made):
         return
-    mark = deltas.fingerprint(model_folders.read(base.where))
+    mark = weights_of(base)
     for name, said in known.items():
-        if said["weights"] != mark:
+        if mark is not None and said["weights"] != mark:
             whose = f"`{said['base']}`" if said["base"] else "a model"
             yield (
-                f"`{name}` was made from {whose} with other weights than the base `{base.name}`, as its `delta.json` "
-                "says; check --base"
+                f"`{name}` was made from {whose} with other weights than the base `{base.name}`, as its "
+                f"`{CHANGED if said['by'] == 'delta' else MERGED}` says; check --base"
             )
+
+
+def weights_of(base: ModelFolder) -> str | None:
+    """Fingerprint of a base's weights, as a delta has it; None for one with an adapter, or that is still to be made.
+
+    It is kept, so that a base that nobody changed is read for it once.
+    """
+    from headstart.io import deltas, model_folders
+    from headstart.io.places import hash_folder
+
+    if base.adapter is not None or not all(e.file.is_file() for e in list(base.tensors.values())[:1]):
+        return None
+    whole = model_folders.read(base.where)
+    try:
+        return deltas.fingerprint(whole, cache=hash_folder())
+    except OSError:  # a place that nothing can be kept in
+        return deltas.fingerprint(whole)

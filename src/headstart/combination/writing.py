@@ -23,6 +23,7 @@ from headstart.core import OverBudget, Problem, Receipt, Refused, Routed, Unread
 from headstart.io.shards import SHARD_BYTES
 
 from .accounts import by_rule
+from .ancestry import weights_of
 from .layouts import Found, bytes_on_disk, expected, files_of, storage
 from .plans import Plan, counted
 
@@ -315,6 +316,7 @@ def _receipt(
         warnings=plan.warnings,
         facts={
             "base": plan.base.address if plan.base else None,
+            "base_weights": weights_of(plan.base) if plan.base else None,
             "models": [m.address for m in plan.models],
             "states": [_state(f) for f in plan.folders],
             "labels": list(plan.labels) if plan.labels else None,

@@ -35,7 +35,9 @@ def origin(folder: ModelFolder) -> Origin | None:
         receipt = _read(place, MERGED)
         facts = receipt.get("facts")
         if isinstance(facts, dict) and (place == folder.where or folder.where.name in _folders(facts)):
-            return _origin("merge", receipt.get("method"), facts.get("base"), facts.get("models"))
+            return _origin(
+                "merge", receipt.get("method"), facts.get("base"), facts.get("models"), facts.get("base_weights")
+            )
     return None
 
 
