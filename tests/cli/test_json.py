@@ -493,6 +493,39 @@ def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     assert "no source adds to `other`" in told.out
 
 
+def test_rank_with_sets_and_what_sources_learned_from(
+    shell: Shell, models: Path, ticket_file: Path, tmp_path: Path
+) -> None:
+    shelf, learned = tmp_path / "two", tmp_path / "learned"
+    for seed, name in enumerate(("mails", "chats")):
+        tiny_models.save_model(shelf / name, "bert", num_hidden_layers=1, seed=seed, head=True)
+    learned.mkdir()
+    rows = [[f"the {('cat', 'dog')[i % 2]} sat on mat {i}", ("low", "mid", "high")[i % 3]] for i in range(60)]
+    table(learned / "mails.csv", ("text", "label"), rows)
+    (learned / "broken.csv").write_bytes(b"")
+    asked = ("rank", ticket_file, "--sources", shelf, "--method", "nmc,osborn", "--sets", 2)
+    plain, with_rows = (shell(*asked, *more, "--json") for more in ((), ("--datasets", learned)))
+    (found,) = fits(with_rows, "rank")["sets"]
+    assert {o["name"]: (o["rows"], o["reason"]) for o in found["own_rows"]} == {
+        "mails": (60, None),
+        "chats": (None, "no data set is called so"),
+    }
+    assert "data set `broken.csv` is left out" in with_rows.err
+    (without,) = fits(plain, "rank")["sets"]
+    assert {o["reason"] for o in without["own_rows"]} == {"no data sets were given"}
+    assert found["members"] != without["members"], "the term is another one"
+
+    told = shell(*asked, "--datasets", learned)
+    assert told.code == 0
+    assert "`osborn` saw rows that sources learned from, of `mails` (60)" in told.err
+    assert "`osborn` saw no rows that `chats` learned from: no data set is called so; call its file `chats`" in told.err
+    refused = shell("rank", ticket_file, "--sources", shelf, "--sets", 2, "--datasets", learned)
+    assert refused.code == 1
+    assert "choose sets by consistency_diversity or osborn" in refused.err
+    (tmp_path / "empty").mkdir()
+    assert "it holds no data set" in shell(*asked, "--datasets", tmp_path / "empty").err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "kind"),
     [

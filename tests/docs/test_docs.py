@@ -150,11 +150,14 @@ def tickets(folder: Path, rows_each: int) -> None:
 
 
 def priorities(folder: Path) -> None:
-    """Rows of the labels that the fine-tunes give."""
+    """Rows of the labels that the fine-tunes give, and those that these learned from."""
     draw = random.Random(1)
     for name in ("priorities", "mail-rows", "chat-rows"):
         rows = [[f"the {draw.choice(['cat', 'dog'])} sat {i}", ("low", "mid", "high")[i % 3]] for i in range(60)]
         write(folder / f"{name}.csv", ["text", "priority"], rows)
+    (folder / "learned-from").mkdir()
+    for name in ("minilm-mails", "minilm-chats"):
+        write(folder / "learned-from" / f"{name}.csv", ["text", "label"], rows)
 
 
 def runs(folder: Path) -> None:

@@ -331,7 +331,12 @@ def rank(
     task: TaskOption = None,
     sources: SourcesOption = None,
     datasets: Annotated[
-        Optional[Path], typer.Option(metavar="FOLDER", help="rank labelled data sets instead: which to train on first")
+        Optional[Path],
+        typer.Option(
+            metavar="FOLDER",
+            help="rank labelled data sets instead: which to train on first; with --sets, what sources of their names "
+            "learned from",
+        ),
     ] = None,
     maps: Annotated[
         Optional[str], typer.Option(metavar="BASE", help="rank by maps from this base, and open no other source")
@@ -366,7 +371,8 @@ def rank(
     Hopeless sources leave early; those that stay come in the order of one predicted score: that of a cross-validated
     probe, or what the bank's past runs on nine targets or more let expect of a better route. Layers and poolings of one
     source compete as sources of their own, and share its passes. With --datasets, labelled data sets take the place of
-    sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources.
+    sources: those nearest to the target's rows come first, without a model, or in the space of the first of --sources;
+    with --sets they are rows that sources learned from, each called like its source, for methods that read such rows.
     With --maps, sources that `inventory map` has mapped are told from one pass of their base. With --experts, sources
     that `inventory sample` knows are ordered by how like the target's inputs their own training rows are. Ctrl-C or the
     end of --minutes leaves a table of all sources, with exit code 130 or 3; the same command then goes on.
@@ -376,7 +382,7 @@ def rank(
 
     started = time.monotonic()
     budget = _budget(minutes, memory)
-    ways = {"datasets": datasets, "maps": maps, "experts": experts}
+    ways = {"datasets": None if sets else datasets, "maps": maps, "experts": experts}
     asked = [f"--{name}" for name, given in ways.items() if given is not None]
     if len(asked) > 1:
         raise Unfit(f"{' and '.join(asked)} are two rankings", where="`headstart rank`", fix="ask for one at a time")
@@ -393,13 +399,13 @@ def rank(
             fix="add --sets 3",
         )
     words = [] if method is None else method.split(",")
-    estimators, gathering = by_kind([] if datasets else words, sets)
+    estimators, gathering = by_kind([] if "--datasets" in asked else words, sets)
     depths, poolings = show.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
     target = _target(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
         **_columns(text, pair),
     )  # fmt: skip
-    if datasets is not None:
+    if datasets is not None and sets is None:
         _rank_datasets(target, data, datasets, budget, words, sources, bank, seed, started, json=json)
         return 0
     if maps is not None:
@@ -412,11 +418,25 @@ def rank(
     at_hand = inventory.sources(target.modality) if found is None else found
     if failed and not at_hand:
         raise failed[0][1]
+    learned = [] if datasets is None else _data_sets(datasets, target, data, seed)
     ranked, gathered = rank_sets(
         target, at_hand, budget, sets or 2, gathering, estimators=estimators, exhaustively=exhaustive,
-        layers=depths, pooling=poolings, rule=race.value, bank=inventory, fusion=fusion,
+        datasets=learned, layers=depths, pooling=poolings, rule=race.value, bank=inventory, fusion=fusion,
     )  # fmt: skip
     return show.ranking(ranked, failed, target, time.monotonic() - started, gathered, routes=expect, machine=json)
+
+
+def _data_sets(folder: Path, target: Any, data: str, seed: int) -> list[Any]:
+    """Those of a folder that can be read; the others are told. Raises the problem of the first where none can."""
+    from headstart.core import Unfit
+    from headstart.inspection import read_datasets
+
+    read, failed = read_datasets(folder, label=target.columns.label, apart_from=data, seed=seed)
+    show.unread(failed, "data set")
+    if not read:
+        nothing = Unfit("it holds no data set", where=f"`{folder}`", fix="put tables or folders of images there")
+        raise failed[0][1] if failed else nothing
+    return read
 
 
 def _rank_datasets(

@@ -448,6 +448,12 @@ def _gathered(found: Gathered) -> dict[str, Any]:
         "left_out": [{"id": s.id, "name": s.name, "error": problem.what} for s, problem in found.left_out],
         "error": found.error.what if found.error else None,
         "stopped": found.stopped,
+        "own_rows": [
+            {"id": s.id, "name": s.name, "rows": None, "reason": one.what}
+            if isinstance(one, Problem)
+            else {"id": s.id, "name": s.name, "rows": one, "reason": None}
+            for s, one in found.own_rows
+        ],
     }
 
 
@@ -459,6 +465,7 @@ def _tell_set(found: Gathered, title: str, names: Mapping[str, str]) -> None:
     """The members in the order in which they joined, and what they reach together."""
     for source, problem in found.left_out:
         warn(f"`{found.method}` cannot judge `{names[source.id]}`: {problem.what}")
+    _tell_own_rows(found, names)
     if found.error is not None:
         warn(f"no set by `{found.method}`: {found.error.what}; {found.error.fix}")
         return
@@ -481,6 +488,21 @@ def _tell_set(found: Gathered, title: str, names: Mapping[str, str]) -> None:
         if found.one_base
         else "they share no base that is known: use them as an ensemble"
     )
+
+
+def _tell_own_rows(found: Gathered, names: Mapping[str, str]) -> None:
+    """Of a method that reads rows which sources learned from: where it had some, and why it had none elsewhere."""
+    had = [f"`{names[s.id]}` ({one:,})" for s, one in found.own_rows if not isinstance(one, Problem)]
+    if had:
+        note(f"`{found.method}` saw rows that sources learned from, of {', '.join(had)}")
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for source, one in found.own_rows:
+        if isinstance(one, Problem):
+            lacking.setdefault((one.what, one.fix), []).append(f"`{names[source.id]}`")
+    tell = warn if had else note  # what is said of some sources by their rows, and of others without, is not the same
+    for (what, fix), of in lacking.items():
+        some = ", ".join(of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
+        tell(f"`{found.method}` saw no rows that {some} learned from: {what}; {fix}")
 
 
 def _grouped(listed: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:

@@ -24,7 +24,7 @@ class Needs:
     labels: whether labelled rows of the target are read.
     reference: whether out-of-fold predictions of a system without transfer are read, on the same rows.
     probe: whether features are read through the out-of-fold predictions of a cross-validated linear probe, and only so.
-    own_rows: whether rows that the source learned from are read where they are at hand; seldom they are.
+    own_rows: whether rows that the source learned from are read where they are at hand: where data sets were given.
     same_base: all sources derive from one base, which must be there. whole_tensors: tensors cannot be cut into tiles.
     fewest, most: how many models a merge takes, without the base; None is any number.
     copies: tensors of the size of what it is given that a merge holds beside its inputs, at its peak. Where these

@@ -19,7 +19,8 @@ class Told:
     """A `core.Candidate`: one source, and what it told of some labelled rows; a method sees what it declares.
 
     needs, method: who asks. rows: numbers of the rows. known, dealt, scored: labels, folds and table of all rows.
-    files: where a `tell` job left what the source gives, None where it was not asked.
+    files: where a `tell` job left what the source gives, None where it was not asked. own_labels: of the rows that it
+    learned from, where the job was given some.
     """
 
     needs: Needs
@@ -31,6 +32,7 @@ class Told:
     dealt: Array
     scored: Array
     files: Path | None = None
+    own_labels: Array | None = None
     kept: dict[str, Any] = field(default_factory=dict)
 
     def among(self, rows: Array) -> Told:
@@ -52,9 +54,13 @@ class Told:
         return np.asarray(self.scored[self.rows])
 
     @property
-    def own(self) -> None:
-        """Not at hand: of the rows that a source learned from, no more than their hashes is kept."""
+    def own(self) -> tuple[Array, Array] | None:
+        """At hand where a data set was given: of what a source learned from, no more than hashes of rows is kept."""
         self._require(self.needs.own_rows, "own", "add `own_rows=True` to its needs")
+        if self.own_labels is None:
+            return None
+        assert self.files is not None
+        return np.load(self.files / "own.npy", allow_pickle=False), self.own_labels
 
     @property
     def features(self) -> Array:

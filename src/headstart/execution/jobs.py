@@ -14,8 +14,9 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               value {rows, scores: {name: value}, errors: {name: standard error}, failed: {name: error}}; files
               losses-NAME.npy. A target of tags is seen as its words (see `words`); rows and losses are of its
               sentences.
-    tell      {source, target, root?, gives: ["features" | "predictions"], cache}
-              of the target's labelled rows, in their order. value {rows}; files features.npy, predictions.npy
+    tell      {source, target, root?, gives: ["features" | "predictions"], cache, own?: folder of rows}
+              of the target's labelled rows, in their order. value {rows}; files features.npy, predictions.npy, and
+              own.npy, features of the rows in `own`
     embed     {source, rows: folder of rows, probe: folder of rows, task: {type, classes}, name, settings, cache}
               what a similarity makes of a task; probe: rows that all tasks compared share. value {rows};
               file embedding.npz
@@ -156,6 +157,9 @@ def _tell(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
         for gift in spec["gives"]:
             told = pool.take(rows.ids) if gift == "features" else pool.predictions(rows.inputs)
             np.save(room.folder / f"{gift}.npy", told)
+        if spec.get("own"):
+            own = targets.load_rows(room.path(spec["own"]))
+            np.save(room.folder / "own.npy", Pool.of_rows(open_, own, _store(spec, room)).take(own.ids))
     return {"rows": len(rows)}
 
 

@@ -100,15 +100,18 @@ def features_job(
     return Job("features", f"features of {taps[0].name}", spec, limit_seconds=limit_seconds)
 
 
-def tell_job(part: Part, source: Source, gives: Sequence[str]) -> Job:
-    """What a source gives (`features`, `predictions`) of the labelled rows, each as a file."""
-    spec = {
+def tell_job(part: Part, source: Source, gives: Sequence[str], own: str | None = None) -> Job:
+    """What a source gives (`features`, `predictions`) of the labelled rows, each as a file; and its features of its own
+    rows, where their folder is named."""
+    spec: dict[str, Any] = {
         "source": source_to_dict(source),
         "target": part.folder,
         "root": part.root,
         "gives": list(gives),
         "cache": part.cache,
     }
+    if own is not None:
+        spec["own"] = own
     return Job("tell", f"{' and '.join(gives)} of {source.name}", spec)
 
 

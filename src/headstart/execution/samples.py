@@ -181,6 +181,13 @@ def samples_of(
     return found, whole[1:], name, encoder
 
 
+def dumped_rows(run: Run, dataset: Target, target: Target, most: int) -> tuple[str, Rows]:
+    """At most so many rows of a data set, in the form of the target's, and the folder below the run folder where they
+    lie. Raises `Unfit` where they are of another modality, or lack a column."""
+    rows = _comparable(_some(every_row(dataset), most, target.seed), dataset, target)
+    return _dumped(run, rows, 0), rows
+
+
 def embedded(
     part: Part,
     run: Run,

@@ -26,6 +26,7 @@ from headstart.core import (
 from .certainty import Certainty, certainties
 from .expect import FUSION, PROBE, ROUTES, Expected, expect, predicted
 from .gather import SETS, Gathered, able, gather
+from .own_rows import laid_out, own_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +129,7 @@ def rank_sets(
     *,
     estimators: Sequence[str | Ranking] = PROXIES,
     exhaustively: bool = False,
+    datasets: Sequence[Target] = (),
     layers: Layers | None = None,
     pooling: Sequence[str] | None = None,
     rule: Rule = "paired",
@@ -137,9 +139,10 @@ def rank_sets(
 ) -> tuple[tuple[Source, ...], tuple[Gathered, ...]]:
     """The ranking, as by `rank`, and by each method the best set of at most so many of its sources.
 
-    exhaustively: all sets are looked at, which is for 12 sources at most; else they join one by one. Raises `Refused`
-    for a method that does not work on this target, or where no row of it can be scored, and `Unfit` for sets of fewer
-    than 2; before work starts.
+    exhaustively: all sets are looked at, which is for 12 sources at most; else they join one by one. datasets: labelled
+    rows that sources learned from, each called like its source, for methods that read such rows; their seals are
+    opened. Raises `Refused` for a method that does not work on this target, or where no row of it can be scored, and
+    `Unfit` for sets of fewer than 2, or data sets that no method reads, or that are no source's; before work starts.
     """
     from headstart.execution.alone import lone_part
     from headstart.numerics.metrics import spans
@@ -148,6 +151,13 @@ def rank_sets(
         raise Unfit(f"a set of {most}", where="the choice of a set", fix="ask for 2 or more; the ranking tells of each")
     made = able(methods, target)
     learner: Expecting = catalogue.make(FUSION, fusion)
+    if datasets and not any(one.needs.own_rows for one in made):
+        readers = [name for name, one in catalogue.entries(SETS).items() if one.needs.own_rows]
+        raise Unfit(
+            f"{', '.join(f'`{catalogue.name_of(one)}`' for one in made)} read no rows that sources learned from",
+            where="the data sets given with sets",
+            fix=f"choose sets by {' or '.join(readers)}, or leave the data sets out",
+        )
     if pooling is not None and target.task.type == "tagging":
         raise Unfit("words are not pooled", where="the poolings asked for", fix="leave --pooling out; layers may stay")
     if target.task.type == "tagging" and not any(spans([tag]) for tag in target.task.classes):
@@ -163,9 +173,11 @@ def rank_sets(
             fix="label at least two rows of each of two classes",
         )
     entered, unable = _tapped(sources, layers, pooling)
+    own = own_rows(entered, datasets)
     with lone_part(target, budget, run) as (here, part):
         ranked = [*race(part, entered, here, estimators, rule=rule, errors=True), *unable]
-        gathered = tuple(gather(part, ranked, here, most, one, exhaustively=exhaustively) for one in made)
+        learned = laid_out(own, target, here)
+        gathered = tuple(gather(part, ranked, here, most, one, exhaustively=exhaustively, own=learned) for one in made)
         told = _told(ranked, target, bank, learner)  # here Ctrl-C does not cost the table
     return _receipts(told, target, estimators), gathered
 

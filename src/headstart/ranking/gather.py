@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,11 +10,12 @@ from headstart import catalogue
 from headstart.core import Gathering, Measured, Problem, Refused, Source
 
 from .certainty import GOES_ON, STOPS
+from .own_rows import Own
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from headstart.core import Target
+    from headstart.core import Needs, Target
     from headstart.execution.candidates import Told
     from headstart.execution.parts import Part
     from headstart.execution.run import Run
@@ -35,7 +36,8 @@ class Gathered:
     members' probes, in the target's metric; each row by a set that was chosen without the rows of its fold. best: the
     source that is best alone. gain: of the score over the best source's, in pairs of rows; that source was picked on
     all rows, which favours it. left_out: sources that the method cannot judge, each with the reason. error: why it
-    chose none. stopped: `interrupt` or `time`, where that is why.
+    chose none. stopped: `interrupt` or `time`, where that is why. own_rows: of a method that reads rows which sources
+    learned from, how many of each source it judged were at hand, or why none.
     """
 
     method: str
@@ -47,6 +49,7 @@ class Gathered:
     left_out: tuple[tuple[Source, Problem], ...] = ()
     error: Problem | None = None
     stopped: Stop | None = None
+    own_rows: tuple[tuple[Source, int | Problem], ...] = ()
 
     @property
     def gains(self) -> tuple[float, ...]:
@@ -88,15 +91,23 @@ def able(methods: Sequence[str | Gathering], target: Target) -> list[Gathering]:
 
 
 def gather(
-    part: Part, ranked: Sequence[Ranked], run: Run, most: int, method: Gathering, *, exhaustively: bool = False
+    part: Part,
+    ranked: Sequence[Ranked],
+    run: Run,
+    most: int,
+    method: Gathering,
+    *,
+    exhaustively: bool = False,
+    own: Mapping[str, Own | Problem] | None = None,
 ) -> Gathered:
     """The best set of at most so many sources among those that were ranked to the end, best first.
 
-    The probes of the ranking are used as they are. What a method reads beyond them, sources are asked for once. Where
-    Ctrl-C or the end of the minutes comes first, no set is chosen, and `stopped` says so.
+    The probes of the ranking are used as they are. What a method reads beyond them, sources are asked for once. own: by
+    identity of each source rows that it learned from, or why there are none. Where Ctrl-C or the end of the minutes
+    comes first, no set is chosen, and `stopped` says so.
     """
     try:
-        return _gather(part, ranked, run, most, method, exhaustively=exhaustively)
+        return _gather(part, ranked, run, most, method, own or {}, exhaustively=exhaustively)
     except _Ended as end:
         name = catalogue.name_of(method)
         error = Problem(f"{STOPS[end.stopped]} came first", where=f"`{name}`", fix=GOES_ON)
@@ -104,7 +115,14 @@ def gather(
 
 
 def _gather(
-    part: Part, ranked: Sequence[Ranked], run: Run, most: int, method: Gathering, *, exhaustively: bool
+    part: Part,
+    ranked: Sequence[Ranked],
+    run: Run,
+    most: int,
+    method: Gathering,
+    own: Mapping[str, Own | Problem],
+    *,
+    exhaustively: bool,
 ) -> Gathered:
     import numpy as np
 
@@ -122,9 +140,12 @@ def _gather(
     poll()
     name, target = catalogue.name_of(method), part.target
     probed = [r for r in ranked if r.probe is not None]
-    judged, candidates, left_out = _candidates(part, probed, run, method)
+    held = _readable(own, method.needs) if method.needs.own_rows else {}
+    judged, candidates, left_out = _candidates(part, probed, run, method, held)
     if not judged:
         return Gathered(method=name, left_out=left_out, error=_nobody(name, left_out))
+    known = [(one.source, held[one.source.identity]) for one in judged if one.source.identity in held]
+    counted = tuple((source, one if isinstance(one, Problem) else len(one.rows)) for source, one in known)
     seen = by_words(target)
     labels = seen.labelled.labels
     assert labels is not None
@@ -142,9 +163,9 @@ def _gather(
     try:
         blended, _ = crossfit_cells(tables, labels, np.array(seen.folds.of), fitted)
     except Problem as problem:
-        return Gathered(method=name, left_out=left_out, error=problem)
+        return Gathered(method=name, left_out=left_out, error=problem, own_rows=counted)
     if not chosen:
-        return Gathered(method=name, left_out=left_out, error=_nothing_shared(name, judged))
+        return Gathered(method=name, left_out=left_out, error=_nothing_shared(name, judged), own_rows=counted)
     final = chosen[-1]  # of all rows
     return Gathered(
         method=name,
@@ -154,13 +175,29 @@ def _gather(
         best=probed[0].source,
         gain=gained_out_of_fold(target, blended, _cells(probed[0])),
         left_out=left_out,
+        own_rows=counted,
     )
 
 
+def _readable(own: Mapping[str, Own | Problem], needs: Needs) -> dict[str, Own | Problem]:
+    """The same, where the labels are what a method with these needs reads."""
+    return {
+        name: one if isinstance(one, Problem) or not needs.labels or one.task in needs.tasks else _of_another_task(one)
+        for name, one in own.items()
+    }
+
+
 def _candidates(
-    part: Part, probed: Sequence[Ranked], run: Run, method: Gathering
+    part: Part,
+    probed: Sequence[Ranked],
+    run: Run,
+    method: Gathering,
+    held: Mapping[str, Own | Problem],
 ) -> tuple[list[Ranked], list[Told], tuple[tuple[Source, Problem], ...]]:
-    """Sources that the method can judge, what each of them told, and those that it cannot, with the reason."""
+    """Sources that the method can judge, what each of them told, and those that it cannot, with the reason.
+
+    held: rows that sources learned from, where the method reads such rows.
+    """
     import numpy as np
 
     from headstart.execution.candidates import Told, asked_of
@@ -177,7 +214,10 @@ def _candidates(
             left_out.append((one.source, refused))
         else:
             fitting.append(one)
-    outcomes = run.do([tell_job(part, one.source, gifts) for one in fitting], "rank") if gifts else []
+    own = {name: one for name, one in held.items() if not isinstance(one, Problem)}
+    folders = [own[name].folder if (name := one.source.identity) in own else None for one in fitting]
+    jobs = [tell_job(part, one.source, gifts, at) for one, at in zip(fitting, folders, strict=True)] if gifts else []
+    outcomes = run.do(jobs, "rank") if jobs else []
     for outcome in outcomes:
         if outcome.error is None and outcome.stopped in STOPS:
             raise _Ended(outcome.stopped)
@@ -198,9 +238,19 @@ def _candidates(
                 dealt=np.array(seen.folds.of[0]),
                 scored=_cells(one)[0],
                 files=outcomes[at].files if gifts else None,
+                own_labels=own[one.source.identity].rows.labels if one.source.identity in own else None,
             )
         )
     return judged, told, tuple(left_out)
+
+
+def _of_another_task(own: Own) -> Problem:
+    kind = own.task.replace("_", "-")
+    return Refused(
+        f"its data set is of a {kind} task, of which the labels are no classes",
+        where="the rows that it learned from",
+        fix="give rows with classes, or leave them out",
+    )
 
 
 def _cells(ranked: Ranked) -> Array:

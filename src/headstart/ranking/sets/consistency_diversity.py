@@ -29,9 +29,10 @@ class ConsistencyDiversity:
     The paper chooses data sets in the space of one encoder; sources have spaces of their own, and share the rows. So
     the ellipsoid is that of the rows, and each source spans as many directions of it, or wide noise would cover most. A
     source is consistent when the mean features of its own rows and of the target's have a cosine of at least
-    `consistency`; one whose own rows are not at hand counts as consistent, and one that is not covers nothing. The
-    released code estimates densities instead, and rejects by thresholds fixed for its data. Reads no labels: it says
-    which sources see different things, not whether these matter. Values depend on who else is a candidate.
+    `consistency`; one whose own rows are not at hand counts as consistent, and one that is not covers nothing. In
+    `rank`, own rows come from `--datasets`: from the data sets that are called like sources. The released code
+    estimates densities instead, and rejects by thresholds fixed for its data. Reads no labels: it says which sources
+    see different things, not whether these matter. Values depend on who else is a candidate.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"), labels=False, own_rows=True)

@@ -33,10 +33,11 @@ class OSBORN:
     Errors: `Unfit` for a weight below 0, or when no rows are asked for.
 
     W_D is the cost of moving the target's rows onto the source's own, in the source's features, over the cost of a
-    random match; W_T the share of the labels' entropy that the matched rows' own labels leave open. A source's own rows
-    are seldom at hand: then W_D is the entropy of what its head says of the target's rows, over the log of its classes,
-    and W_T what the head's classes leave open. W_C is the share of one member's answers that the other's leave open,
-    the mean of both ways.
+    random match; W_T the share of the labels' entropy that the matched rows' own labels leave open. Where a source's
+    own rows are not at hand, W_D is the entropy of what its head says of the target's rows, over the log of its
+    classes, and W_T what the head's classes leave open: compare with care where some have rows and others none. In
+    `rank`, own rows come from `--datasets`: from the data sets that are called like sources. W_C is the share of one
+    member's answers that the other's leave open, the mean of both ways.
 
     The paper adds up raw terms, so wide features or many classes decide; its W_T is the entropy of the source's classes
     given the label, by which a source that always says the same is perfect; and it has costs alone, so that every
