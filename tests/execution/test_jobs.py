@@ -19,6 +19,7 @@ from headstart.execution.run import Run
 from headstart.execution.specs import Job, Outcome, chunks, source_from_dict, source_to_dict
 from headstart.execution.views import drawn
 from headstart.io import artifacts, targets
+from headstart.numerics import moments
 from headstart.numerics.artifacts import Head, Model, Table
 from headstart.ranking.similarity.attribution_similarity import AttributionSimilarity
 from headstart.ranking.similarity.task2vec import Task2Vec
@@ -127,6 +128,27 @@ def test_scores_are_of_the_first_rows_and_a_failure_costs_the_others_nothing(run
     assert set(found.value["scores"]) == {"nmc", "ridge_probe"}
     assert found.value["failed"]["no_such_thing"]["class"] == "Unfit"
     assert np.load(found.files / "losses-nmc.npy").shape == (45,)
+
+
+def test_errors_of_scores_take_moments_of_each_row_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    take = moments._Sums.take
+
+    def counted(sums: Any, features: Any, labels: Any) -> None:
+        taken.append(len(features))
+        take(sums, features, labels)
+
+    monkeypatch.setattr(moments._Sums, "take", counted)
+    estimators = [{"name": name} for name in ("cdnv", "gbc", "logme", "h_score")]
+    given = {"source": source_to_dict(SOURCE), "target": "target", "upto": ROWS, "estimators": estimators}
+    plain = done(run, "score", given).value
+    assert plain["errors"] == {}
+    passes = sum(taken)
+    told = done(run, "score", {**given, "errors": True}).value
+    assert sum(taken) == 2 * passes
+    assert set(told["errors"]) == set(told["scores"]) == {"cdnv", "gbc", "logme", "h_score"}
+    for name, score in plain["scores"].items():
+        assert told["scores"][name] == pytest.approx(score, rel=1e-9)
 
 
 def test_a_likeness_to_a_plain_system_is_scored_with_one_fit_for_all_jobs(run: Run) -> None:

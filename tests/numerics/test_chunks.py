@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 from headstart.core import Unfit
+from headstart.numerics import chunks, moments
 from headstart.numerics.chunks import Chunks, grouped_error, jackknife, standard_error
 from headstart.numerics.moments import Moments
+from headstart.ranking.estimators.cdnv import CDNV
+from headstart.ranking.estimators.gbc import GBC
+from headstart.ranking.estimators.h_score import HScore
+from headstart.ranking.estimators.logme import LogME
 from headstart.ranking.estimators.nmc import NMC
+from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
 from headstart.testing.ranking_estimators import draw, seen
 
 Array = np.ndarray[Any, Any]
@@ -22,35 +28,85 @@ def drawn(rows: int = 103, width: int = 5, seed: int = 0) -> tuple[Array, Array]
     return chance.standard_normal((rows, width)) + 3e5 + labels[:, None], labels
 
 
-def between(moments: Moments) -> float:
+def between(told: Moments) -> float:
     """Share of the variance that lies between classes."""
-    centres = moments.class_means - moments.mean
-    return float((moments.counts @ centres**2).sum() / (moments.rows * moments.variance.sum()))
+    centres = told.class_means - told.mean
+    return float((told.counts @ centres**2).sum() / (told.rows * told.variance.sum()))
 
 
-def test_a_part_left_out_is_the_rest_of_the_rows() -> None:
+def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each step of any sum took, from now on."""
+    taken: list[int] = []
+    take = moments._Sums.take
+
+    def counted(sums: Any, features: Array, labels: Array) -> None:
+        taken.append(len(features))
+        take(sums, features, labels)
+
+    monkeypatch.setattr(moments._Sums, "take", counted)
+    return taken
+
+
+@pytest.mark.parametrize(("kept", "again"), [(chunks.KEPT_BYTES, 0), (0, 103)])
+def test_a_part_left_out_is_the_rest_of_the_rows(kept: int, again: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one pass; where parts would take too much memory, from a second one."""
+    monkeypatch.setattr(chunks, "KEPT_BYTES", kept)
+    taken = read_rows(monkeypatch)
     x, y = drawn()
-    chunks = Chunks.of(x, y, 3, number=7, second=True, norms=True)
-    assert [p.rows for p in chunks.parts] == [15, 15, 15, 15, 15, 15, 13]
+    made = Chunks.of(x, y, 3, number=7, second=True, norms=True)
+    assert [s.stop - s.start for s in made.slices] == [15, 15, 15, 15, 15, 15, 13]
+    assert bool(made.kept) is not bool(again)
+    assert sum(taken) == 103
+    left = [made.without(part) for part in range(7)][2]
+    assert sum(taken) == 103 + again
     rest = np.r_[0:30, 45:103]
-    left, fresh = chunks.without(2), Moments.of(x[rest], y[rest], 3, norms=True)
+    fresh = Moments.of(x[rest], y[rest], 3, norms=True)
     assert between(left) == pytest.approx(between(fresh), rel=1e-12)
     assert left.shrinkage == pytest.approx(fresh.shrinkage, rel=1e-9)
     np.testing.assert_allclose(left.centred_gram, fresh.centred_gram, rtol=1e-9, atol=1e-7)
+    assert made.without(2, gram=False).gram is None
+    assert between(made.without(2, gram=False)) == between(left)
 
 
-def test_the_jackknife_is_that_of_rows_left_out() -> None:
-    x, y = drawn(100)
-    told = Chunks.of(x, y, 3, number=10).jackknife(between)
-    heard = [between(Moments.of(np.delete(x, s, 0), np.delete(y, s), 3)) for s in np.split(np.arange(100), 10)]
-    assert told.value == pytest.approx(between(Moments.of(x, y, 3)), rel=1e-12)
-    assert told.error == pytest.approx((9 / 10 * np.square(heard - np.mean(heard)).sum()) ** 0.5, rel=1e-7)
+def test_the_whole_of_the_parts_is_all_rows() -> None:
+    x, y = drawn()
+    for labels, classes in ((y, 3), (y + 7e4, 0), (np.eye(3)[y], 3)):
+        whole, fresh = Chunks.of(x, labels, classes).whole, Moments.of(x, labels, classes)
+        assert whole.rows == fresh.rows
+        np.testing.assert_allclose(whole.centred_gram, fresh.centred_gram, rtol=1e-10, atol=1e-9)
+        np.testing.assert_allclose(whole.centred_sums, fresh.centred_sums, rtol=1e-10, atol=1e-9)
+        np.testing.assert_allclose(whole.target_mean, fresh.target_mean, rtol=1e-12)
+        np.testing.assert_allclose(whole.mean, fresh.mean, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kept", [chunks.KEPT_BYTES, 0])
+@pytest.mark.parametrize("task", ["single_label", "regression"])
+@pytest.mark.parametrize("method", [LogME(), ShrunkHScore(), HScore(), GBC(), CDNV()], ids=lambda m: type(m).__name__)
+def test_an_error_is_that_of_the_rows_left_in(
+    method: Any, task: Any, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jackknife over tenths, each left out of the rows and the estimator asked again, with no moments shared."""
+    if task not in method.needs.tasks:
+        return
+    f, y = draw(1, 200)
+    labels, classes = (f @ np.linspace(0, 1, 8) + y, 0) if task == "regression" else (y, 3)
+    folds = np.arange(200) % 5
+    view = seen(method, f, labels, classes, task, folds=folds)
+    score = method(view)
+    heard = [
+        method(seen(method, *(np.delete(a, s, 0) for a in (f, labels)), classes, task, folds=np.delete(folds, s))).value
+        for s in np.split(np.arange(200), 10)
+    ]
+    wanted = (9 / 10 * np.square(heard - np.mean(heard)).sum()) ** 0.5
+    monkeypatch.setattr(chunks, "KEPT_BYTES", kept)
+    assert standard_error(method, view, score) == pytest.approx(wanted, rel=1e-10)
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     x = np.random.default_rng(3).standard_normal((50, 1))
-    told = Chunks.of(x, np.zeros(50, dtype=int), 1, number=50).jackknife(lambda m: float(m.mean[0]))
-    assert told.error == pytest.approx(x.std(ddof=1) / 50**0.5, rel=1e-9)
+    made = Chunks.of(x, np.zeros(50, dtype=int), 1, number=50)
+    told = jackknife(float(made.whole.mean[0]), [float(made.without(p).mean[0]) for p in range(50)], [1] * 50)
+    assert told == pytest.approx(x.std(ddof=1) / 50**0.5, rel=1e-9)
 
 
 def test_groups_of_unequal_size_weigh_by_their_rows() -> None:
@@ -62,7 +118,7 @@ def test_groups_of_unequal_size_weigh_by_their_rows() -> None:
     for _ in range(2000):
         x = chance.standard_normal(100)
         without = [(x.sum() - x[e - s : e].sum()) / (100 - s) for s, e in zip(sizes, ends, strict=True)]
-        told.append(jackknife(float(x.mean()), without, sizes).error ** 2)
+        told.append(jackknife(float(x.mean()), without, sizes) ** 2)
     assert np.mean(told) == pytest.approx(1 / 100, rel=0.06)
 
 
@@ -97,20 +153,18 @@ def test_the_bootstrap_covers_and_repeats() -> None:
     inside = 0
     for seed in range(60):
         x, y = drawn(200, seed=seed)
-        chunks = Chunks.of(x, y, 3, number=20, gram=False)
-        told = chunks.bootstrap(between, draws=100, seed=seed)
-        assert told == chunks.bootstrap(between, draws=100, seed=seed)
-        assert told.low is not None
-        assert told.high is not None
-        near = chunks.jackknife(between).error
-        assert told.error == pytest.approx(near, rel=0.5)
+        made = Chunks.of(x, y, 3, number=20, gram=False)
+        told = made.bootstrap(between, draws=100, seed=seed)
+        assert told == made.bootstrap(between, draws=100, seed=seed)
+        without = [between(made.without(part)) for part in range(20)]
+        assert told.error == pytest.approx(jackknife(between(made.whole), without, [10] * 20), rel=0.5)
         inside += told.low <= 0.4 <= told.high  # variance of the classes' means 2/3, within 1: 2/5
     assert inside >= 50
 
 
 def test_one_part_has_no_spread() -> None:
     x, y = drawn(1)
-    chunks = Chunks.of(x, y, 3)
-    for spread in (chunks.jackknife, chunks.bootstrap):
-        with pytest.raises(Unfit, match="no spread"):
-            spread(between)
+    with pytest.raises(Unfit, match="no spread"):
+        Chunks.of(x, y, 3).bootstrap(between)
+    with pytest.raises(Unfit, match="no rows"):
+        Chunks.of(x[:0], y[:0], 3)

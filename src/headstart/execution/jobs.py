@@ -50,7 +50,7 @@ from threadpoolctl import threadpool_limits
 from headstart import catalogue
 from headstart.core import Fitted, Problem, Refused, Rows, Source, State, Steps, Target, Task, Unfit
 from headstart.io import targets
-from headstart.numerics.chunks import standard_error
+from headstart.numerics.chunks import PARTS, standard_error
 
 from .backends import fastest
 from .specs import Halted, Job, Room, chunks, source_from_dict
@@ -125,7 +125,8 @@ def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
         rows = target.labelled.take([at[name] for name in first.ids[: int(spec["upto"])] if name in at])
         seen = Seen(first_rows(target, rows, spec.get("frozen")), open_, pool)
         assert seen.pool is not None
-        view = RankView(seen.target, seen.target.labelled, seen.pool, _store(spec, room))
+        parts = PARTS if spec.get("errors") else 1
+        view = RankView(seen.target, seen.target.labelled, seen.pool, _store(spec, room), parts)
         for number, one in enumerate(spec["estimators"]):
             if room.stop():
                 raise Halted(number, {"rows": len(rows), "scores": scores, "errors": errors, "failed": failed})

@@ -15,6 +15,7 @@ import numpy as np
 
 from headstart import catalogue
 from headstart.core import Encoder, Folds, Needs, Refused, Rows, Source, Steps, Target, TaskType, Undeclared
+from headstart.numerics.chunks import Chunks
 from headstart.numerics.folds import draw_order, folds_for
 from headstart.numerics.moments import Moments
 from headstart.numerics.ragged import places, starts_of
@@ -335,11 +336,11 @@ class RankView:
     """A `core.View`: what one source says about the first rows of a target, in draw order.
 
     Features and moments are computed once, and shared by the views that `seen_by` gives. store: of references, which
-    are the same for all sources.
+    are the same for all sources. parts: that moments are counted in, in the same pass; `chunks.PARTS` for errors.
     """
 
-    def __init__(self, target: Target, rows: Rows, pool: Pool, store: Store | None = None) -> None:
-        self._target, self._rows, self._pool, self._store = target, rows, pool, store
+    def __init__(self, target: Target, rows: Rows, pool: Pool, store: Store | None = None, parts: int = 1) -> None:
+        self._target, self._rows, self._pool, self._store, self._parts = target, rows, pool, store, parts
         self._of = _scored_by(target, rows)
 
     def seen_by(self, needs: Needs, method: str) -> GuardedView:
@@ -371,17 +372,25 @@ class RankView:
     def features(self) -> Array:
         return self._pool.take(self._rows.ids)
 
-    @cached_property
+    @property
     def moments(self) -> Moments:
-        return Moments.of(self.features, self.labels, self.classes)
+        return self.chunks.whole
 
     @property
     def class_moments(self) -> Moments:
-        return self.moments if "moments" in vars(self) else self._without_gram
+        return self.class_chunks.whole
 
     @cached_property
-    def _without_gram(self) -> Moments:
-        return Moments.of(self.features, self.labels, self.classes, gram=False)
+    def chunks(self) -> Chunks:
+        return Chunks.of(self.features, self.labels, self.classes, self._parts)
+
+    @property
+    def class_chunks(self) -> Chunks:
+        return self.chunks if "chunks" in vars(self) else self._without_gram
+
+    @cached_property
+    def _without_gram(self) -> Chunks:
+        return Chunks.of(self.features, self.labels, self.classes, self._parts, gram=False)
 
     @cached_property
     def predictions(self) -> Array:
@@ -431,7 +440,7 @@ class MappedView(RankView):
 
     @property
     def class_moments(self) -> Moments:
-        return self._without_gram  # what moments of the base tell lacks the lengths
+        return self._without_gram.whole  # what moments of the base tell lacks the lengths
 
     @property
     def reference(self) -> Array:
@@ -484,6 +493,16 @@ class GuardedView:
     def class_moments(self) -> Moments:
         self._require("features", "class_moments")
         return self._view.class_moments
+
+    @property
+    def chunks(self) -> Chunks:
+        self._require("features", "chunks")
+        return self._view.chunks
+
+    @property
+    def class_chunks(self) -> Chunks:
+        self._require("features", "class_chunks")
+        return self._view.class_chunks
 
     @property
     def predictions(self) -> Array:

@@ -7,9 +7,10 @@ for Unequal m", Statistics and Computing 1999.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import add
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -19,92 +20,124 @@ from .moments import Moments, slices
 
 Array = np.ndarray[Any, Any]
 Statistic = Callable[[Moments], float]
+PARTS = 10
+KEPT_BYTES = 2**27  # of the moments of all parts together: with ten Gram matrices, up to a width of 1,295
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A statistic of all rows with its standard error, and a 95 % interval where it was drawn."""
+    """A statistic of all rows with its standard error and a 95 % interval."""
 
     value: float
     error: float
-    low: float | None = None
-    high: float | None = None
+    low: float
+    high: float
 
 
-def jackknife(value: float, without: Sequence[float], sizes: Sequence[int]) -> Spread:
-    """From a statistic of all rows, and of all rows less each group, of these many rows; two groups or more.
+def jackknife(value: float, without: Sequence[float], sizes: Sequence[int]) -> float:
+    """Standard error, from a statistic of all rows, and of all rows less each group, of these many rows; two or more.
 
-    >>> jackknife(2.0, [2.5, 2.0, 1.5], [1, 1, 1])  # the mean of 1, 2 and 3
-    Spread(value=2.0, error=0.5773502691896257, low=None, high=None)
+    >>> round(jackknife(2.0, [2.5, 2.0, 1.5], [1, 1, 1]), 4)  # the mean of 1, 2 and 3
+    0.5774
     """
     left, share = np.asarray(without, dtype=np.float64), np.sum(sizes) / np.asarray(sizes, dtype=np.float64)
     pseudo = share * value - (share - 1) * left
     centre = len(left) * value - float(((1 - 1 / share) * left).sum())
-    return Spread(value, float(np.sqrt((np.square(pseudo - centre) / (share - 1)).mean())))
+    return float(np.sqrt((np.square(pseudo - centre) / (share - 1)).mean()))
+
+
+def cut(rows: int, parts: int = PARTS) -> list[slice]:
+    """So many parts of the rows in the order they lie, of equal size but for the last; fewer of fewer rows, but one.
+
+    >>> [(s.start, s.stop) for s in cut(5, 2)]
+    [(0, 3), (3, 5)]
+    """
+    return list(slices(rows, max(-(-rows // parts), 1))) or [slice(0, 0)]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chunks:
-    """Moments of disjoint parts of the rows; memory is that of one Moments for each part."""
+    """Moments of all rows and of disjoint parts of them, from one pass.
 
-    parts: tuple[Moments, ...]
+    kept: of the parts, where these take `KEPT_BYTES` at most; else empty, and a part is counted again, from its rows,
+    each time it is asked for. count: takes moments of a slice of the rows.
+    """
+
+    whole: Moments
+    slices: tuple[slice, ...]
+    kept: tuple[Moments, ...]
+    count: Callable[[slice], Moments]
 
     @classmethod
-    def of(cls, features: Array, labels: Array, classes: int, number: int = 10, **what: bool) -> Self:
+    def of(cls, features: Array, labels: Array, classes: int, number: int = PARTS, **what: bool) -> Self:
         """Of rows in the order they lie, which should be a random or stratified one, cut into equal parts.
 
-        what: as `Moments.of` takes it. With fewer rows than parts, a row is a part.
+        what: as `Moments.of` takes it. With fewer rows than parts, a row is a part. Raises `Unfit` without rows.
         """
-        block = max(-(-len(features) // number), 1)
-        cut = [Moments.of(features[s], labels[s], classes, **what) for s in slices(len(features), block)]
-        return cls(tuple(cut))
+        parts = tuple(cut(len(features), number))
+        held = len(parts) * _bytes(features.shape[1], labels, classes, **what) <= KEPT_BYTES
+        first = parts[0] if held else slice(len(features))
+        near = Moments.of(features[first], labels[first], classes, **what)
 
-    @property
-    def whole(self) -> Moments:
-        """Of all rows."""
-        return _sum(self.parts)
+        def count(rows: slice) -> Moments:
+            """About one shift, so that the sums of parts are sums of their entries."""
+            batch = features[rows], labels[rows]
+            return Moments.from_batches([batch], classes, shift=near.shift, target_shift=near.target_shift, **what)
 
-    def without(self, part: int) -> Moments:
+        if not held:
+            return cls(near, parts, (), count)
+        kept = near, *(count(rows) for rows in parts[1:])
+        return cls(reduce(add, kept), parts, kept, count)
+
+    def part(self, number: int) -> Moments:
+        return self.kept[number] if self.kept else self.count(self.slices[number])
+
+    def without(self, number: int, *, gram: bool = True) -> Moments:
         """Of all rows but those of one part: by subtraction."""
-        return self.whole - self.parts[part]
-
-    def jackknife(self, statistic: Statistic) -> Spread:
-        """The statistic of all rows, with its standard error from leaving out one part at a time.
-
-        >>> chunks = Chunks.of(np.array([[1.0], [2.0], [3.0]]), np.zeros(3, dtype=int), 1, number=3)
-        >>> round(chunks.jackknife(lambda m: float(m.mean[0])).error, 4)
-        0.5774
-        """
-        whole = self._divided("the jackknife")
-        return jackknife(statistic(whole), [statistic(whole - p) for p in self.parts], [p.rows for p in self.parts])
+        part = self.part(number)
+        return self.whole - (part if gram else replace(part, gram=None, norms=None))
 
     def bootstrap(self, statistic: Statistic, draws: int = 200, seed: int = 0) -> Spread:
         """The statistic of all rows, with the spread over parts drawn with replacement.
 
         Few parts vary too little, by (parts - 1) / parts in variance; deviations are stretched to make that good.
         """
-        whole, number = self._divided("the bootstrap"), len(self.parts)
-        chance, value = np.random.default_rng(seed), statistic(whole)
+        number = len(self.slices)
+        if number < 2:
+            raise Unfit("one part has no spread", where="the bootstrap", fix="cut the rows into two parts or more")
+        chance, value = np.random.default_rng(seed), statistic(self.whole)
         heard = np.empty(draws)
         for at in range(draws):
             weights = chance.multinomial(number, [1 / number] * number)
-            heard[at] = statistic(_sum([p.times(int(w)) for p, w in zip(self.parts, weights, strict=True) if w]))
+            heard[at] = statistic(reduce(add, [self.part(p).times(int(w)) for p, w in enumerate(weights) if w]))
         heard = value + (heard - heard.mean()) * (number / (number - 1)) ** 0.5
         low, high = np.quantile(heard, [0.025, 0.975])
         return Spread(value, float(heard.std(ddof=1)), float(low), float(high))
 
-    def _divided(self, where: str) -> Moments:
-        """The whole, where it has parts to compare."""
-        if len(self.parts) < 2:
-            raise Unfit("one part has no spread", where=where, fix="cut the rows into two parts or more")
-        return self.whole
+
+def _bytes(width: int, labels: Array, classes: int, *, gram: bool = True, **_: bool) -> int:
+    """Of the moments of one part."""
+    columns = labels.shape[1] if labels.ndim == 2 else max(classes, 1)
+    return 8 * width * (2 * columns + (width if gram else 0))
+
+
+class Parted(View, Protocol):
+    """A view that tells moments of parts of its rows, `PARTS` of them."""
+
+    @property
+    def chunks(self) -> Chunks: ...
+
+    @property
+    def class_chunks(self) -> Chunks:
+        """With or without a Gram matrix."""
+        ...
 
 
 class Without:
     """A `core.View` of all rows of another one but those of one part; moments come by subtraction."""
 
-    def __init__(self, view: View, left_out: slice) -> None:
-        self._view, self._out = view, left_out
+    def __init__(self, view: Parted, number: int, left_out: slice) -> None:
+        self._view, self._number, self._out = view, number, left_out
 
     def _kept(self, rows: Array) -> Array:
         return np.delete(np.asarray(rows), self._out, axis=0)
@@ -135,16 +168,11 @@ class Without:
 
     @cached_property
     def moments(self) -> Moments:
-        return self._view.moments - self._part(gram=True)
+        return self._view.chunks.without(self._number)
 
     @cached_property
     def class_moments(self) -> Moments:
-        return self._view.class_moments - self._part(gram=False)
-
-    def _part(self, *, gram: bool) -> Moments:
-        """Of what is left out."""
-        features, labels = self._view.features[self._out], self._view.labels[self._out]
-        return Moments.of(features, labels, self._view.classes, gram=gram)
+        return self._view.class_chunks.without(self._number, gram=False)
 
     @cached_property
     def predictions(self) -> Array:
@@ -155,14 +183,12 @@ class Without:
         return self._kept(self._view.reference)
 
 
-def standard_error(
-    method: Ranking, view: View, score: Score, groups: Sequence[str] | None = None, parts: int = 10
-) -> float | None:
+def standard_error(method: Ranking, view: Parted, score: Score, groups: Sequence[str] | None = None) -> float | None:
     """How far a score may be off for want of rows: one standard error over draws of rows as many as these.
 
     By the losses where the score is their mean; groups: of each row, such as the sentence of a word, whose losses are
-    then not independent. Else, for an estimator that claims `jackknife`, by leaving out one of
-    so many parts at a time; the rows should lie in a random or stratified order. None for all others.
+    then not independent. Else, for an estimator that claims `jackknife`, by leaving out one of ten parts at a time; the
+    rows should lie in a random or stratified order. None for all others.
     """
     if score.error is not None or score.losses is None:
         told = score.error
@@ -175,14 +201,14 @@ def standard_error(
     if told is not None or "jackknife" not in method.claims:
         return told
     rows = len(view.folds)
-    cut = list(slices(rows, -(-rows // parts)))
-    if len(cut) < 2:
+    parts = cut(rows)
+    if len(parts) < 2:
         return None
     try:
-        without = [method(Without(view, one)).value for one in cut]
+        without = [method(Without(view, number, one)).value for number, one in enumerate(parts)]
     except Unfit:  # with a tenth of the rows less, it says nothing
         return None
-    return jackknife(score.value, without, [len(range(*one.indices(rows))) for one in cut]).error
+    return jackknife(score.value, without, [one.stop - one.start for one in parts])
 
 
 def grouped_error(values: Array, groups: Array) -> float | None:
@@ -195,10 +221,3 @@ def grouped_error(values: Array, groups: Array) -> float | None:
     sums = np.bincount(of, weights=values - values.mean())
     number = len(sums)
     return float(np.sqrt(number / (number - 1) * np.square(sums).sum())) / len(values) if number > 1 else None
-
-
-def _sum(parts: Sequence[Moments]) -> Moments:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import pairwise
 from operator import add
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import Needs, Ranking, Score, TaskType, Undeclared, Unfit
-from headstart.numerics.chunks import standard_error
+from headstart.numerics.chunks import Chunks, standard_error
 from headstart.numerics.moments import Moments, targets_of
 
 Array = np.ndarray[Any, Any]
@@ -68,6 +68,15 @@ class SeenView:
         if "moments" not in self.kept and "class_moments" not in self.kept:
             self.kept["class_moments"] = Moments.of(self.given, self.labels, self.classes, gram=False)
         return self.kept.get("moments") or self.kept["class_moments"]
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        self._check("chunks", "features")
+        return Chunks.of(self.given, self.labels, self.classes)
+
+    @property
+    def class_chunks(self) -> Chunks:
+        return self.chunks
 
     @property
     def predictions(self) -> Array:
