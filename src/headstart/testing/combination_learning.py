@@ -12,18 +12,25 @@ from headstart.core import Learned, Steps, Undeclared
 from headstart.numerics.inserts import Mixture
 from headstart.numerics.learning import mean_loss, score
 
+from .merges import plainly
+
 Law = Callable[..., None]
 Array = np.ndarray[Any, Any]
 WIDTH, CLASSES, ROWS = 8, 3, 60
+WHOLE: dict[str, Any] = {"share": 1.0, "final": "expectation"}  # nothing masked; of methods that have such a setting
 
 
 class LinearTasks:
     """Tasks of linear classifiers over one base, each with a model that solves it; satisfies `core.MergeView`.
 
-    labels: whether they may be read. alike: whether all models are the base.
+    labels: whether they may be read. alike: whether all models are the base. copies: whether all are the first one.
+    turned: whether they stand in the other order.
     """
 
-    def __init__(self, seed: int, tasks: int = 2, models: int = 3, *, labels: bool = True, alike: bool = False) -> None:
+    def __init__(
+        self, seed: int, tasks: int = 2, models: int = 3, *, labels: bool = True, alike: bool = False,
+        copies: bool = False, turned: bool = False,
+    ) -> None:  # fmt: skip
         g = torch.Generator().manual_seed(seed)
         self.models = [f"model {m}" for m in range(models)]
         self.tasks = [f"task {t}" for t in range(tasks)]
@@ -41,6 +48,11 @@ class LinearTasks:
             (x @ (self._base["weight"] + self._changes[t % models]["weight"]).T).argmax(1)
             for t, x in enumerate(self._x)
         ]
+        if copies:
+            self._changes = self._changes[:1] * models
+        self._turned = turned
+        if turned:
+            self._changes.reverse()
 
     def link(self, task: int) -> Literal["softmax", "sigmoid", "identity"]:
         del task
@@ -60,7 +72,8 @@ class LinearTasks:
         return self._y[task][list(rows)]
 
     def own(self, task: int) -> int | None:
-        return task % len(self.models)
+        number = task % len(self.models)
+        return len(self.models) - 1 - number if self._turned else number
 
     def base(self, tensor: str) -> torch.Tensor:
         return self._base[tensor]
@@ -201,7 +214,52 @@ def no_worse_than_the_best_model(method: Any, seed: int) -> None:
     assert found >= max(score(view, view.shared(np.tile(np.eye(3)[m], (2, 1)))) for m in range(3)) - 1e-12
 
 
+def source_order(method: Any, seed: int) -> None:
+    """The order of models says nothing about what is learned of them."""
+    found = []
+    for turned in (False, True):
+        view = _view(method, seed, turned=turned)
+        found.append(weights_of(view, method(view, Steps(horizon=4))))
+    _near(found[0], found[1])
+
+
+def agreement(method: Any, seed: int) -> None:
+    """Copies of one model, whole and their mean taken, are that model."""
+    view = _view(method, seed, copies=True)
+    _near(weights_of(view, plainly(method, **{**WHOLE, **_begun(1 / 3)})(view, Steps(horizon=0))), _model(view))
+
+
+def one_model(method: Any, seed: int) -> None:
+    """One model, whole and at weight 1, is that model, where nothing moves it from there."""
+    view = _view(method, seed, models=1)
+    _near(weights_of(view, plainly(method, **{**WHOLE, **_begun(1.0)})(view, Steps(horizon=0))), _model(view))
+
+
+def scale_zero(method: Any, seed: int) -> None:
+    """Begun at shares of 0, or with nothing kept, it is the base, where nothing moves it from there."""
+    view = _view(method, seed)
+    found = weights_of(view, plainly(method, share=0.0, **_begun(0.0))(view, Steps(horizon=0)))
+    assert all(torch.equal(w, view.base(n)) for n, w in found.items())
+
+
+def _begun(share: float) -> dict[str, float]:
+    """Settings by which methods say at which share of every model they begin."""
+    return {"start": share, "scale": share}
+
+
+def _model(view: LinearTasks) -> dict[str, torch.Tensor]:
+    """The first one."""
+    return {n: view.base(n) + view.changes(n)[0] for n in view.tensors}
+
+
+def _near(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    for name, weight in wanted.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-5)
+
+
 ALWAYS: list[Law] = [repeatable, says_what_it_learned, no_change_no_change, view_stays_as_it_was]
-CLAIMS: dict[str, Law] = {
-    law.__name__: law for law in (objective_falls, finds_the_task, shares_sum_to_one, no_worse_than_the_best_model)
-}
+_CLAIMED = (
+    source_order, agreement, one_model, scale_zero, objective_falls, finds_the_task, shares_sum_to_one,
+    no_worse_than_the_best_model,
+)  # fmt: skip
+CLAIMS: dict[str, Law] = {law.__name__: law for law in _CLAIMED}

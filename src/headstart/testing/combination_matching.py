@@ -101,6 +101,14 @@ def one_model(method: Any, seed: int) -> None:
     torch.testing.assert_close(_merged(method, base, tuned[:1], passes[:1]), tuned[0])
 
 
+def scale_zero(method: Any, seed: int) -> None:
+    """Begun at none of the changes, and without a step from there, it is the base."""
+    base, tuned, passes = drawn(seed)
+    least = merges.plainly(method, start=0.0, steps=0)
+    assert least != method, "has no setting that says how far it goes"
+    assert torch.equal(_merged(least, base, tuned, passes), base)
+
+
 def equal_passes_give_the_mean(method: Any, seed: int) -> None:
     base, tuned, passes = drawn(seed)
     out = _merged(method, base, tuned, passes[:1] * len(tuned))
@@ -108,8 +116,9 @@ def equal_passes_give_the_mean(method: Any, seed: int) -> None:
 
 
 def unseen_models_say_nothing(method: Any, seed: int) -> None:
-    """A model on which nothing hangs leaves the others' weights as they are, but for the floor."""
+    """A model on which nothing hangs, entry by entry, leaves the others' weights as they are, but for the floor."""
     base, tuned, _ = drawn(seed, models=2)
+    method = merges.plainly(method, objective="fisher")
     seen = Passes(squares=torch.ones(OUT, IN))
     out = _merged(method, base, tuned, [seen, Passes(squares=torch.zeros(OUT, IN))])
     torch.testing.assert_close(out, tuned[0], rtol=1e-4, atol=1e-5)
@@ -118,7 +127,7 @@ def unseen_models_say_nothing(method: Any, seed: int) -> None:
 ALWAYS: list[Law] = [
     shape_and_dtype, repeatable, no_change_no_change, no_passes_no_failure, poor_inputs, transposed_alike,
 ]  # fmt: skip
-CLAIMS: dict[str, Law] = {
-    law.__name__: law
-    for law in (source_order, agreement, one_model, equal_passes_give_the_mean, unseen_models_say_nothing)
-}
+_CLAIMED = (
+    source_order, agreement, one_model, scale_zero, equal_passes_give_the_mean, unseen_models_say_nothing,
+)  # fmt: skip
+CLAIMS: dict[str, Law] = {law.__name__: law for law in _CLAIMED}

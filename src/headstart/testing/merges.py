@@ -21,6 +21,13 @@ Law = Callable[..., None]
 CODES = {torch.float32: ("F32", 4), torch.float64: ("F64", 8), torch.bfloat16: ("BF16", 2), torch.float16: ("F16", 2)}
 SHAPES = {"layer.weight": (6, 5), "layer.bias": (5,), "scale": ()}
 Weights = dict[str, torch.Tensor]
+# settings at which a method takes all that changed, as it is; of those that it has
+WHOLE: dict[str, Any] = {
+    "density": 1.0, "outliers": 0.0, "scale": 1.0, "alpha": 1.0, "epsilon": 0.0, "strictness": 0.0,
+}  # fmt: skip
+MEAN: dict[str, Any] = {"normalize": True, "consensus": "elect", "average": "count", "rise": 0.0}  # not a sum
+NOTHING: dict[str, Any] = {"scale": 0.0, "alpha": 0.0, "t": 0.0, "shallow": 0.0, "rise": 0.0}
+FAR = 1e6  # further than any entry moves
 
 
 def any_context(shape: tuple[int, ...] = (6, 5)) -> TensorContext:
@@ -184,6 +191,11 @@ def source_order(kind: Kind, method: Any, seed: int) -> None:
     close(merged(kind, method, base, tuned), merged(kind, method, base, tuned[::-1]))
 
 
+def source_order_without_chance(kind: Kind, method: Any, seed: int) -> None:
+    """The order of models decides what is drawn for which, and where nothing is drawn, at density 1, about nothing."""
+    source_order(kind, plainly(method, density=1.0), seed)
+
+
 def agreement(kind: Kind, method: Any, seed: int) -> None:
     """Copies of one fine-tune merge to what one alone gives, or where one alone is too few, to that fine-tune."""
     base, one, *rest = draw(method, seed)
@@ -191,17 +203,34 @@ def agreement(kind: Kind, method: Any, seed: int) -> None:
     close(merged(kind, method, base, [one] * (1 + len(rest))), alone)
 
 
+def copies(kind: Kind, method: Any, seed: int) -> None:
+    """Copies of one fine-tune, with nothing trimmed or scaled and their mean taken, give that fine-tune."""
+    base, one, *rest = draw(method, seed)
+    out = merged(kind, plainly(method, **WHOLE, **MEAN), base, [one] * (1 + len(rest)))
+    close(out, one, rtol=1e-6, atol=1e-6)
+
+
+def copies_of_a_sum(kind: Kind, method: Any, seed: int) -> None:
+    """Of K copies whose changes are summed, with nothing trimmed and at scale 1 / K, it is that fine-tune."""
+    base, one, *rest = draw(method, seed)
+    models = 1 + len(rest)
+    out = merged(kind, plainly(method, **{**WHOLE, "scale": 1 / models}), base, [one] * models)
+    close(out, one, rtol=1e-6, atol=1e-6)
+
+
 def one_model(kind: Kind, method: Any, seed: int) -> None:
     """One model, with nothing trimmed or scaled, gives that model."""
     base, one, *_ = draw(method, seed)
-    out = merged(kind, plainly(method, density=1.0, outliers=0.0, scale=1.0), base, [one])
+    out = merged(kind, plainly(method, **WHOLE, t=FAR), base, [one])
     close(out, one, rtol=1e-6, atol=1e-6)  # base + (one - base) in float32, of numbers near 1
 
 
 def scale_zero(kind: Kind, method: Any, seed: int) -> None:
-    """At scale 0 the base stays, bit for bit."""
+    """At scale 0, or at 0 of what else says how far it goes, the base stays, bit for bit."""
     base, *tuned = draw(method, seed)
-    assert same(merged(kind, plainly(method, scale=0.0), base, tuned), base)
+    least = plainly(method, **NOTHING)
+    assert least != method, "has no setting that says how far it goes"
+    assert same(merged(kind, least, base, tuned), base)
 
 
 def sign_symmetry(kind: Kind, method: Any, seed: int) -> None:
@@ -240,6 +269,7 @@ def of_kind(kind: Kind) -> tuple[list[Law], dict[str, Law]]:
         mixed_types,
     )  # fmt: skip
     claims = (
-        source_order, agreement, one_model, scale_zero, sign_symmetry, base_is_left_out, seeds_differ,
+        source_order, source_order_without_chance, agreement, copies, copies_of_a_sum, one_model, scale_zero,
+        sign_symmetry, base_is_left_out, seeds_differ,
     )  # fmt: skip
     return [bound(law) for law in always], {law.__name__: bound(law) for law in claims}

@@ -36,7 +36,7 @@ class AdaMerging:
     """
 
     needs = Needs(gives=("weights", "gradients"), tasks=("single_label", "multi_label"), labels=False, same_base=True)
-    claims = ("objective_falls",)
+    claims = ("source_order", "agreement", "one_model", "scale_zero", "objective_falls")
     cites = "arXiv:2310.02575"
 
     per: Literal["tensor", "model"] = "tensor"

@@ -37,7 +37,7 @@ class Atlas:
     """
 
     needs = Needs(gives=("weights", "gradients"), same_base=True)
-    claims = ("objective_falls", "finds_the_task")
+    claims = ("source_order", "scale_zero", "objective_falls", "finds_the_task")
     cites = "arXiv:2407.02880"
 
     epochs: int = 10

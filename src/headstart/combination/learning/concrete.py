@@ -39,7 +39,7 @@ class Concrete:
     """
 
     needs = Needs(gives=("weights", "gradients"), tasks=("single_label", "multi_label"), labels=False, same_base=True)
-    claims = ()
+    claims = ("source_order", "agreement", "one_model", "scale_zero")
     cites = "arXiv:2312.06173"
 
     per: Literal["row", "entry"] = "entry"

@@ -38,7 +38,7 @@ class Graft:
     """
 
     needs = Needs(gives=("weights", "gradients"), same_base=True)
-    claims = ("objective_falls",)
+    claims = ("source_order", "agreement", "one_model", "scale_zero", "objective_falls")
     cites = "arXiv:2302.06600"
 
     share: float = 0.01

@@ -30,7 +30,7 @@ class GreedySoup:
     """
 
     needs = Needs(gives=("weights", "predictions"))
-    claims = ("shares_sum_to_one", "no_worse_than_the_best_model")
+    claims = ("source_order", "agreement", "one_model", "shares_sum_to_one", "no_worse_than_the_best_model")
     cites = "arXiv:2203.05482"
 
     def __call__(self, view: MergeView, steps: Steps) -> Learned:

@@ -30,7 +30,7 @@ class LearnedSoup:
     """
 
     needs = Needs(gives=("weights", "gradients"))
-    claims = ("objective_falls", "shares_sum_to_one")
+    claims = ("source_order", "agreement", "one_model", "objective_falls", "shares_sum_to_one")
     cites = "arXiv:2203.05482"
 
     by_tensor: bool = False

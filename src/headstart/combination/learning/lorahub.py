@@ -30,7 +30,7 @@ class LoraHub:
     """
 
     needs = Needs(gives=("weights", "predictions"), same_base=True, extras=(("cmaes", "search"), ("optuna", "search")))
-    claims = ("objective_falls", "finds_the_task")
+    claims = ("scale_zero", "objective_falls", "finds_the_task")
     cites = "arXiv:2307.13269"
 
     trials: int = 40

@@ -36,7 +36,10 @@ class MaTS:
     needs = Needs(
         gives=("weights", "features", "gradients"), labels=False, same_base=True, whole_tensors=True, copies=14
     )
-    claims = ("source_order",)
+    claims = (
+        "source_order", "agreement", "one_model", "scale_zero", "equal_passes_give_the_mean",
+        "unseen_models_say_nothing",
+    )  # fmt: skip
     cites = "arXiv:2312.04339"
 
     # what C is: the diagonal Fisher information, the layer's inputs, or inputs and gradients on either side

@@ -28,7 +28,7 @@ class ConsensusTa:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
+    claims = ("source_order", "copies_of_a_sum", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2405.07813"
 
     strictness: float = 0.6

@@ -33,7 +33,7 @@ class Della:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
-    claims = ("scale_zero", "seeds_differ")
+    claims = ("source_order_without_chance", "copies", "one_model", "scale_zero", "sign_symmetry", "seeds_differ")
     cites = "arXiv:2406.11617"
 
     density: float | tuple[float, ...] = 0.5

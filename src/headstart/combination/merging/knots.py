@@ -31,7 +31,7 @@ class Knots:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
-    claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
+    claims = ("source_order", "copies", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2410.19735"
 
     density: float = 0.2

@@ -25,7 +25,7 @@ class MagMax:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("agreement", "sign_symmetry", "scale_zero", "one_model")
+    claims = ("agreement", "copies", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2407.06322"
 
     scale: float = 0.5

@@ -27,7 +27,7 @@ class NearSwap:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, most=1)
-    claims = ("sign_symmetry",)
+    claims = ("one_model", "scale_zero", "sign_symmetry")
     cites = "https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001"
 
     t: float = 0.0001  # in units of the weights

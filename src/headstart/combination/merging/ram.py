@@ -26,7 +26,7 @@ class Ram:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("source_order", "agreement", "sign_symmetry", "scale_zero")
+    claims = ("source_order", "agreement", "copies", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2601.13572"
 
     epsilon: float = 1e-5  # in units of the weights

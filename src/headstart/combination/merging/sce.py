@@ -28,7 +28,7 @@ class Sce:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
-    claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
+    claims = ("source_order", "agreement", "copies", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2408.07990"
 
     density: float = 1.0

@@ -27,7 +27,7 @@ class UniformSoup:
     """
 
     needs = Needs(gives=("weights",), labels=False)
-    claims = ("source_order", "agreement", "sign_symmetry", "base_is_left_out")
+    claims = ("source_order", "agreement", "copies", "one_model", "sign_symmetry", "base_is_left_out")
     cites = "arXiv:2203.05482"
 
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:

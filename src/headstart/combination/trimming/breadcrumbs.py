@@ -33,7 +33,7 @@ class Breadcrumbs:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
+    claims = ("source_order", "copies", "copies_of_a_sum", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2312.06795"
 
     density: float | tuple[float, ...] = 0.85

@@ -33,7 +33,10 @@ class Dare:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, copies=18)
-    claims = ("scale_zero", "one_model", "seeds_differ")
+    claims = (
+        "source_order_without_chance", "copies", "copies_of_a_sum", "one_model", "scale_zero", "sign_symmetry",
+        "seeds_differ",
+    )  # fmt: skip
     cites = "arXiv:2311.03099"
     trim = "tensor"
 

@@ -31,7 +31,7 @@ class Pcb:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, copies=30)
-    claims = ("source_order", "sign_symmetry", "scale_zero")
+    claims = ("source_order", "agreement", "scale_zero", "sign_symmetry")
     cites = "arXiv:2410.02396"
 
     density: float = 0.1

@@ -34,7 +34,7 @@ class Ties:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
+    claims = ("source_order", "agreement", "copies", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2306.01708"
 
     density: float | tuple[float, ...] = 0.2

@@ -23,7 +23,7 @@ class Ema:
     """
 
     needs = Needs(gives=("weights",), labels=False)
-    claims = ("agreement", "one_model", "base_is_left_out")
+    claims = ("agreement", "copies", "one_model", "sign_symmetry", "base_is_left_out")
     cites = "arXiv:2505.12082"
 
     momentum: float = 0.8

@@ -24,7 +24,7 @@ class Karcher:
     """
 
     needs = Needs(gives=("weights",), labels=False)
-    claims = ("source_order", "agreement", "one_model", "base_is_left_out")
+    claims = ("source_order", "agreement", "copies", "one_model", "base_is_left_out")
     cites = "doi:10.1002/cpa.3160300502"
 
     steps: int = 10

@@ -25,7 +25,7 @@ class Linear:
     """
 
     needs = Needs(gives=("weights",), labels=False)
-    claims = ("source_order", "agreement", "one_model", "base_is_left_out")
+    claims = ("source_order", "agreement", "copies", "one_model", "sign_symmetry", "base_is_left_out")
     cites = "arXiv:2203.05482"
 
     weights: tuple[float, ...] = ()  # one a model; none are equal ones

@@ -26,7 +26,7 @@ class Lines:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("source_order", "sign_symmetry", "one_model")
+    claims = ("source_order", "agreement", "copies", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2410.17146"
 
     shallow: float | None = None  # None is 1 / models

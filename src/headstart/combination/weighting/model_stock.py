@@ -29,7 +29,7 @@ class ModelStock:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, fewest=2)
-    claims = ("source_order", "agreement", "sign_symmetry")
+    claims = ("source_order", "agreement", "copies", "sign_symmetry")
     cites = "arXiv:2403.19522"
 
     per: Literal["tensor", "row"] = "tensor"

@@ -25,7 +25,7 @@ class MultiSlerp:
     """
 
     needs = Needs(gives=("weights",), labels=False)
-    claims = ("source_order", "agreement", "sign_symmetry", "one_model")
+    claims = ("source_order", "agreement", "copies", "one_model", "sign_symmetry")
     cites = "https://github.com/arcee-ai/mergekit"
 
     weights: tuple[float, ...] = ()  # one a model; none are equal ones

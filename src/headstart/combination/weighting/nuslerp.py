@@ -25,7 +25,7 @@ class NuSlerp:
     """
 
     needs = Needs(gives=("weights",), labels=False, fewest=2, most=2)
-    claims = ("source_order", "agreement", "sign_symmetry")
+    claims = ("source_order", "agreement", "copies", "sign_symmetry")
     cites = "https://github.com/arcee-ai/mergekit"
 
     weights: tuple[float, ...] = ()  # two; none are equal ones

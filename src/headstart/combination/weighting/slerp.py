@@ -25,7 +25,7 @@ class Slerp:
     """
 
     needs = Needs(gives=("weights",), labels=False, fewest=2, most=2)
-    claims = ("agreement", "base_is_left_out")
+    claims = ("source_order", "agreement", "copies", "base_is_left_out")
     cites = "doi:10.1145/325334.325242"
     compares = "weights"
 

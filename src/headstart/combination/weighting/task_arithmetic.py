@@ -23,7 +23,7 @@ class TaskArithmetic:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True)
-    claims = ("source_order", "sign_symmetry", "scale_zero", "one_model")
+    claims = ("source_order", "copies", "copies_of_a_sum", "one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2212.04089"
 
     scale: float = 0.3

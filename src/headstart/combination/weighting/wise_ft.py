@@ -23,7 +23,7 @@ class WiseFt:
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, most=1)
-    claims = ("sign_symmetry",)
+    claims = ("one_model", "scale_zero", "sign_symmetry")
     cites = "arXiv:2109.01903"
 
     alpha: float = 0.5
