@@ -1,9 +1,10 @@
-"""Results of mergekit on a tiny Llama, for the tests: what our reading of its documents must give.
+"""Results of mergekit on a tiny Llama, BERT and GPT-2, for the tests: what our reading of its documents must give.
 
     PYTHON benchmarks/mergekit_reference.py --out tests/data/mergekit.json
 
 PYTHON is an interpreter with mergekit 0.1.5. The models are drawn from a seed, so that the file holds results alone:
-each tensor's float32 bytes in base64, and the tokens where vocabularies differ. Random masks are drawn as
+each tensor's float32 bytes in base64, those of BERT and GPT-2 one after the other by their names, and the tokens where
+vocabularies differ. Random masks are drawn as
 `headstart.numerics.chance` draws them and put in place of mergekit's own.
 """
 
@@ -14,6 +15,7 @@ import base64
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,47 @@ SPOKEN: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+# of a tiny BERT with a head, and of a tiny GPT-2, whose matrices are stored transposed and whose head is tied
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bert": {
+        "architectures": ["BertForSequenceClassification"], "model_type": "bert", "hidden_size": WIDTH,
+        "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "vocab_size": WORDS,
+        "max_position_embeddings": 5, "type_vocab_size": 2, "dtype": "float32",
+    },
+    "gpt2": {
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": WIDTH, "n_inner": INNER,
+        "n_layer": LAYERS, "n_head": 2, "vocab_size": WORDS, "n_positions": 5, "tie_word_embeddings": True,
+        "dtype": "float32",
+    },
+}  # fmt: skip
+FILTERED = [{"filter": "attn", "value": 0.3}, {"filter": "attention", "value": 0.3}, {"value": [1, 0.1]}]
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "linear": {"merge_method": "linear", "models": weighed([0.1, 0.5, 1], FILTERED), "dtype": "float32"},
+    "slerp": {
+        "merge_method": "slerp", "models": [{"model": "one"}, {"model": "two"}], "base_model": "one",
+        "parameters": {"t": [*FILTERED[:2], {"value": [0, 1]}]}, "dtype": "float32",
+    },
+    "task_arithmetic": {
+        "merge_method": "task_arithmetic", "models": weighed(0.3, [0.7, 0.1], 0.4), "parameters": {"lambda": 0.8},
+        **BASED,
+    },
+    "ties": {
+        "merge_method": "ties", "models": weighed(0.3, [0.7, 0.1], 0.4, density=0.4), "parameters": {"lambda": 0.8},
+        **BASED,
+    },
+    "dare_linear": DOCUMENTS["dare_linear"],
+    "breadcrumbs": DOCUMENTS["breadcrumbs"],
+    "model_stock": DOCUMENTS["model_stock"],
+    "passthrough": {
+        "merge_method": "passthrough",
+        "slices": [
+            {"sources": [{"model": "one", "layer_range": [0, 2]}]},
+            {"sources": [{"model": "two", "layer_range": [1, 3]}]},
+        ],
+        "dtype": "float32",
+    },
+}  # fmt: skip
+
 
 def shapes(words: int = WORDS) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (words, WIDTH)}
@@ -248,10 +291,47 @@ def shapes(words: int = WORDS) -> dict[str, tuple[int, ...]]:
     return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (words, WIDTH)}
 
 
-def weights(model: str, words: int = WORDS) -> dict[str, np.ndarray[Any, Any]]:
-    """The base's numbers, or those with a fine-tune's changes."""
+def shapes_of(architecture: str) -> dict[str, tuple[int, ...]]:
+    def layer_norm(name: str) -> dict[str, tuple[int, ...]]:
+        return {f"{name}.weight": (WIDTH,), f"{name}.bias": (WIDTH,)}
+
+    def layer(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+        turned = architecture == "gpt2"
+        return {f"{name}.weight": (inputs, outputs) if turned else (outputs, inputs), f"{name}.bias": (outputs,)}
+
+    if architecture == "gpt2":
+        found: dict[str, tuple[int, ...]] = {
+            "transformer.wte.weight": (WORDS, WIDTH),
+            "transformer.wpe.weight": (5, WIDTH),
+        }
+        for number in range(LAYERS):
+            at = f"transformer.h.{number}"
+            found |= layer(f"{at}.attn.c_attn", WIDTH, 3 * WIDTH) | layer(f"{at}.attn.c_proj", WIDTH, WIDTH)
+            found |= layer(f"{at}.mlp.c_fc", WIDTH, INNER) | layer(f"{at}.mlp.c_proj", INNER, WIDTH)
+            found |= layer_norm(f"{at}.ln_1") | layer_norm(f"{at}.ln_2")
+        return found | layer_norm("transformer.ln_f")
+    found = {
+        f"bert.embeddings.{n}_embeddings.weight": (many, WIDTH)
+        for n, many in (("word", WORDS), ("position", 5), ("token_type", 2))
+    }
+    found |= layer_norm("bert.embeddings.LayerNorm")
+    for number in range(LAYERS):
+        at = f"bert.encoder.layer.{number}"
+        for name in ("query", "key", "value"):
+            found |= layer(f"{at}.attention.self.{name}", WIDTH, WIDTH)
+        found |= layer(f"{at}.attention.output.dense", WIDTH, WIDTH) | layer(f"{at}.intermediate.dense", WIDTH, INNER)
+        found |= layer(f"{at}.output.dense", INNER, WIDTH)
+        found |= layer_norm(f"{at}.attention.output.LayerNorm") | layer_norm(f"{at}.output.LayerNorm")
+    return found | layer("bert.pooler.dense", WIDTH, WIDTH) | layer("classifier", WIDTH, 2)
+
+
+def weights(
+    model: str, words: int = WORDS, every: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:  # fmt: skip
+    """The base's numbers, or those with a fine-tune's changes. every: shapes, by name; else those of the Llama."""
     draw = np.random.default_rng(0)
-    found = {n: draw.standard_normal(s).astype(np.float32) for n, s in shapes(words).items()}
+    every = shapes(words) if every is None else every
+    found = {n: draw.standard_normal(s).astype(np.float32) for n, s in every.items()}
     if model != "base":
         change = np.random.default_rng(1 + MODELS.index(model))
         found = {n: (w + 0.1 * change.standard_normal(w.shape)).astype(np.float32) for n, w in found.items()}
@@ -276,6 +356,17 @@ def save_one(folder: Path, model: str, words: int) -> None:
         "num_key_value_heads": 2, "vocab_size": words, "tie_word_embeddings": False, "dtype": "float32",
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def save_architecture(folder: Path, architecture: str) -> None:
+    """The four models, of another architecture."""
+    from safetensors.numpy import save_file
+
+    for model in MODELS:
+        (folder / model).mkdir(parents=True)
+        tensors = weights(model, every=shapes_of(architecture))
+        save_file(tensors, folder / model / "model.safetensors", metadata={"format": "pt"})
+        (folder / model / "config.json").write_text(json.dumps(CONFIGS[architecture]))
 
 
 def save_adapter(folder: Path) -> None:
@@ -341,7 +432,16 @@ def main() -> None:
             place = Path(f"{held}/spoken-{len(spoken)}")
             tensors = merged(merge, placed(document, Path(held) / "spoken"), place)
             spoken[name] = {"tokens": tokens_of(place), "tensors": tensors}
-    said = {"made by": "mergekit 0.1.5, benchmarks/mergekit_reference.py", "results": results, "spoken": spoken}
+        elsewhere: dict[str, Any] = {name: {} for name in CONFIGS}
+        for architecture, found in elsewhere.items():
+            save_architecture(Path(held) / architecture, architecture)
+            for name, document in ELSEWHERE.items():
+                place = Path(f"{held}/{architecture}-{len(found)}")
+                found[name] = joined(merged(merge, placed(document, Path(held) / architecture), place))
+    said = {
+        "made by": "mergekit 0.1.5, benchmarks/mergekit_reference.py", "results": results, "spoken": spoken,
+        "elsewhere": elsewhere,
+    }  # fmt: skip
     out.write_text(json.dumps(said, indent=0) + "\n")
 
 
@@ -351,6 +451,12 @@ def merged(merge: Any, document: dict[str, Any], place: Path) -> dict[str, str]:
     merge(document, str(place))
     tensors = {n: t for file in sorted(place.glob("*.safetensors")) for n, t in load_file(file).items()}
     return {n: base64.b64encode(t.tobytes()).decode() for n, t in sorted(tensors.items())}
+
+
+def joined(tensors: dict[str, str]) -> dict[str, Any]:
+    """How many tensors, and the bytes of all, by their names."""
+    every = b"".join(base64.b64decode(tensors[n]) for n in sorted(tensors))
+    return {"tensors": len(tensors), "bytes": base64.b64encode(every).decode()}
 
 
 def tokens_of(place: Path) -> dict[str, int]:

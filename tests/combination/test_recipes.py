@@ -27,7 +27,7 @@ from headstart.core import Problem, Refused, Unfit, Unreadable
 
 ROOT = Path(__file__).parents[2]
 HELD = json.loads((ROOT / "tests" / "data" / "mergekit.json").read_text())
-REFERENCE, SPOKEN = HELD["results"], HELD["spoken"]
+REFERENCE, SPOKEN, ELSEWHERE = HELD["results"], HELD["spoken"], HELD["elsewhere"]
 SCHEMA = ROOT / "docs" / "schemas" / "merge-recipe.json"
 
 
@@ -54,6 +54,15 @@ def spoken(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def others(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shelf for each other architecture."""
+    folder = tmp_path_factory.mktemp("others")
+    for architecture in ELSEWHERE:
+        reference.save_architecture(folder / architecture, architecture)
+    return folder
+
+
 def write(shelf: Path, document: Any, name: str = "recipe.yaml") -> Path:
     path = shelf / name
     path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
@@ -76,6 +85,22 @@ def test_a_document_of_mergekit_gives_what_mergekit_gives(
             # rows whose changes point apart are sent far out: float32 angles, theirs, are off by more there
             loose = 2e-5 if name == "model_stock, by rows" else 5e-7
             np.testing.assert_allclose(ours[tensor], theirs, atol=loose, rtol=0)
+
+
+EXACT = ("ties", "breadcrumbs", "passthrough")
+
+
+@pytest.mark.parametrize(("architecture", "name"), [(a, n) for a, found in ELSEWHERE.items() for n in found])
+def test_so_it_does_with_other_architectures(
+    architecture: str, name: str, reference: Any, others: Path, tmp_path: Path
+) -> None:
+    made = merge_recipe(write(others / architecture, reference.ELSEWHERE[name]), out=tmp_path / "out")
+    ours, held = load_file(made.where / "model.safetensors"), ELSEWHERE[architecture][name]
+    assert len(ours) == held["tensors"]
+    found = np.concatenate([ours[n].ravel() for n in sorted(ours)])
+    theirs = np.frombuffer(base64.b64decode(held["bytes"]), np.float32)
+    loose = 1e-6 if name == "model_stock" else 5e-7  # whose angles are float32 there
+    np.testing.assert_allclose(found, theirs, atol=0 if name in EXACT else loose, rtol=0)
 
 
 @pytest.mark.parametrize("name", list(SPOKEN))
@@ -116,6 +141,92 @@ def test_rows_that_cannot_be_given_are_named(spoken: Path) -> None:
         assert what in str(caught.value)
     with pytest.raises(Refused, match="tokens are of `one` or `two` alone"):
         planned_recipe(write(spoken, linear))
+
+
+ORCA, PLATYPUS, WIZARD = "psmathur/orca_mini_v3_13b", "garage-bAInd/Platypus2-13B", "WizardLM/WizardMath-13B-V1.0"
+LLAMA, MISTRAL, CHAT = "TheBloke/Llama-2-13B-fp16", "mistralai/Mistral-7B-v0.1", "mistralai/Mistral-7B-Instruct-v0.2"
+FILES = {"TheBloke": "base", "mistralai": "base", "psmathur": "one", "garage-bAInd": "two", "WizardLM": "three"}
+EXAMPLES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {  # what they say, and of one tensor what comes of it
+    "arcee_fusion": (
+        {"models": [{"model": "model_a"}, {"model": "model_b"}], "merge_method": "arcee_fusion",
+         "base_model": "model_a", "dtype": "bfloat16"},
+        "model.norm.weight", {},
+    ),
+    "bio-merge": (
+        {"models": [{"model": m, "parameters": {"density": 0.5, "weight": 0.5}}
+                    for m in (CHAT, "BioMistral/BioMistral-7B")],
+         "merge_method": "ties", "base_model": MISTRAL, "parameters": {"normalize": False, "int8_mask": True},
+         "dtype": "float16"},
+        "model.norm.weight", {"density": (0.5, 0.5), "weights": (0.5, 0.5), "average": "sum"},
+    ),
+    "gradient-slerp": (
+        {"slices": [{"sources": [{"model": m, "layer_range": [0, 40]} for m in (ORCA, PLATYPUS)]}],
+         "merge_method": "slerp", "base_model": ORCA,
+         "parameters": {"t": [{"filter": "self_attn", "value": [0, 0.5, 0.3, 0.7, 1]},
+                              {"filter": "mlp", "value": [1, 0.5, 0.7, 0.3, 0]}, {"value": 0.5}]},
+         "dtype": "float16"},
+        "model.layers.39.mlp.up_proj.weight", {"t": 0.0},
+    ),
+    "linear": (
+        {"models": [{"model": m, "parameters": {"weight": w}}
+                    for m, w in ((ORCA, 1.0), ("WizardLM/WizardLM-13B-V1.2", 0.3), (PLATYPUS, 0.5))],
+         "merge_method": "linear", "dtype": "float16"},
+        "model.norm.weight", {"weights": (1.0, 0.3, 0.5), "normalize": True},
+    ),
+    "orcamini-platy-44layer": (
+        {"slices": [{"sources": [{"model": ORCA, "layer_range": [0, 24]}]},
+                    {"sources": [{"model": PLATYPUS, "layer_range": [20, 40]}]}],
+         "merge_method": "passthrough", "dtype": "float16"},
+        "model.layers.43.mlp.up_proj.weight", {},
+    ),
+    "ties": (
+        {"models": [
+            {"model": ORCA, "parameters": {"density": [1, 0.7, 0.1], "weight": 1.0}},
+            {"model": PLATYPUS, "parameters": {"density": 0.5, "weight": [0, 0.3, 0.7, 1]}},
+            {"model": WIZARD,
+             "parameters": {"density": 0.33, "weight": [{"filter": "mlp", "value": 0.5}, {"value": 0}]}},
+         ],
+         "merge_method": "ties", "base_model": LLAMA, "parameters": {"normalize": True, "int8_mask": True},
+         "dtype": "float16"},
+        "model.layers.39.mlp.up_proj.weight", {"density": (2 / 24, 12 / 24, 7 / 24), "weights": (1.0, 1.0, 0.5)},
+    ),  # of 24 entries as many whole ones as the densities of the last layer allow
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def forty(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models of forty layers, where the examples' names lead when they are read as folders."""
+    folder, layers = tmp_path_factory.mktemp("forty"), reference.LAYERS
+    reference.LAYERS = 40
+    reference.save(folder)
+    reference.LAYERS = layers
+    names = [*(ORCA, PLATYPUS, WIZARD, LLAMA, MISTRAL, CHAT), "WizardLM/WizardLM-13B-V1.2", "BioMistral/BioMistral-7B"]
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(folder / FILES.get(name.partition("/")[0], "three"))
+    (folder / "model_a").symlink_to(folder / "one")
+    (folder / "model_b").symlink_to(folder / "two")
+    return folder
+
+
+@pytest.mark.parametrize("name", list(EXAMPLES))
+def test_the_example_files_of_mergekit_are_read(name: str, forty: Path) -> None:
+    document, tensor, wanted = EXAMPLES[name]
+    plan = planned_recipe(write(forty, document))
+    made = {m.name: m for m in plan.made}
+    layers = 44 if name == "orcamini-platy-44layer" else 40
+    assert {n.split(".")[2] for n in made if ".layers." in n} == set(map(str, range(layers)))
+    assert {m.dtype for m in plan.made} == {"BF16" if document["dtype"] == "bfloat16" else "F16"}
+    settings = {n: getattr(made[tensor].method, n) for n in wanted}
+    assert {n: pytest.approx(v) if isinstance(v, tuple) else v for n, v in wanted.items()} == settings
+
+
+@pytest.mark.parametrize("name", list(EXAMPLES))
+def test_models_of_an_example_that_are_no_folders_are_named(name: str, tmp_path: Path) -> None:
+    document, *_ = EXAMPLES[name]
+    with pytest.raises(Problem) as caught:
+        planned_recipe(write(tmp_path, document))
+    assert "hub:" in str(caught.value) or name == "arcee_fusion"
 
 
 def test_slices_change_the_number_of_layers(reference: Any, shelf: Path, tmp_path: Path) -> None:
