@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 import headstart as hs
@@ -15,8 +17,8 @@ from headstart.cli.show import _passes
 from headstart.core import Source
 from headstart.execution import backends, begin
 from headstart.execution.views import opener
-from headstart.io import encoders, sources
-from headstart.io.backends import FAST, gain
+from headstart.io import encoders, exports, sources
+from headstart.io.backends import EXPORTED, FAST, gain
 from headstart.ranking import Rule
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from journey import shelves
@@ -120,7 +122,65 @@ def test_the_probe_measures_each_and_leaves_out_what_an_architecture_cannot(
 
 def test_nothing_is_measured_where_nothing_is_faster(text_model: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstart.io.backends.gain", lambda _: 1.5)
+    monkeypatch.setattr("headstart.io.exports.installed", lambda: False)
     assert probed(text_model) == ("float32", {})
+
+
+@pytest.fixture
+def eager(shelf: list[Source], monkeypatch: pytest.MonkeyPatch) -> Source:
+    """A source whose export is always worth its time, and any arithmetic fast and exact enough."""
+    pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
+    pytest.importorskip("onnxscript", reason="needs the extra `onnx`")
+    monkeypatch.setattr(backends, "GAIN", 0.0)
+    monkeypatch.setattr(backends, "TOLERANCE", np.inf)
+    monkeypatch.setattr(backends, "EXPORT_FROM", 0.0)
+    return shelf[0]
+
+
+def test_the_probe_picks_the_fastest_of_all_that_score_as_float32_does(
+    eager: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype, told = probed(eager)
+    assert set(told["scores"]) == {"float32", *FAST, *EXPORTED}
+    assert told["failed"] == {}
+    assert dtype == min(told["seconds"], key=told["seconds"].get)
+    assert told["scores"]["onnx"] == pytest.approx(told["scores"]["float32"], abs=1e-4)
+    assert told["scores"]["onnx-int8"] == pytest.approx(told["scores"]["float32"], abs=0.2)
+
+    monkeypatch.setattr(backends, "EXPORT_FROM", np.inf)
+    assert set(EXPORTED) <= set(probed(eager)[1]["seconds"])  # what lies in the cache is tried
+    monkeypatch.setattr(exports.Exported, "forward", lambda self, **tensors: exports.Hidden(noise(tensors), ()))
+    for tolerance, taken in ((np.inf, True), (0.01, False)):
+        moments = accumulate(step for at in range(9999) for step in (0.0, 1e4 - at))  # each later one is faster
+        monkeypatch.setattr("headstart.execution.backends.time.perf_counter", moments.__next__)
+        monkeypatch.setattr(backends, "TOLERANCE", tolerance)
+        dtype, told = probed(eager)
+        assert abs(told["scores"]["onnx"] - told["scores"]["float32"]) > 0.01
+        assert (dtype in EXPORTED) == taken
+
+
+def noise(tensors: dict[str, Any]) -> torch.Tensor:
+    ids = tensors["input_ids"]
+    return torch.randn((*ids.shape, shelves.WIDTH), generator=torch.Generator().manual_seed(int(ids.sum())))
+
+
+def test_a_source_that_cannot_be_exported_is_read_by_the_others(eager: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*_: Any) -> None:
+        raise KeyError("an operator without a twin")
+
+    monkeypatch.setattr(exports, "_export", export)
+    dtype, told = probed(eager)
+    assert set(told["seconds"]) == {"float32", *FAST}
+    assert dtype in told["seconds"]
+    assert set(told["failed"]) == set(EXPORTED)
+    assert all("an operator without a twin" in said for said in told["failed"].values())
+
+
+def test_an_export_that_would_not_pay_is_not_made(eager: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "EXPORT_FROM", 3600.0)
+    _, told = probed(eager)
+    assert set(told["seconds"]) == {"float32", *FAST}
+    assert not exports.export_folder().exists()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ CORE = (
 EXTRAS = (
     ("sentence-transformers", "text", "loading saved text results with sentence-transformers"),
     ("psycopg", "postgres", "a bank on a PostgreSQL server"),
+    ("onnxruntime", "onnx", "faster features in races"),
 )
 
 

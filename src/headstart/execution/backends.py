@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core import Ranking, Rows, Target, Unfit
+from headstart.core import Problem, Ranking, Rows, Target, Unfit
 
 from .views import Dtype, Opener, Pool, RankView, first_rows
 
@@ -19,6 +19,9 @@ Array = np.ndarray[Any, Any]
 PROBE_ROWS = 128
 TOLERANCE = 0.01  # of the racing estimator's score, R², on these rows
 GAIN = 2.0  # those that stay to the end are computed in float32 besides, so less would not pay
+# seconds that the best of the others takes for all rows: the race reads about a third of them, and an export, which is
+# kept, takes 10 to 30 seconds
+EXPORT_FROM = 120.0
 
 
 class Taken(Pool):
@@ -34,36 +37,49 @@ class Taken(Pool):
 
 
 def fastest(opener: Opener, target: Target, rows: Rows, racer: Ranking) -> tuple[Dtype, dict[str, Any]]:
-    """The arithmetic to use for a source, and what was measured: seconds and score by arithmetic, on one batch.
+    """The arithmetic to use for a source, and what was measured: seconds and score by arithmetic, on one batch, and
+    why others `failed`.
 
     rows: in the order of the draw. Where this processor has nothing faster, or rows are lists of words, nothing is
-    measured.
+    measured. ONNX Runtime is tried where an export lies in the cache, or pays.
     """
     from headstart.io.backends import FAST, gain
 
     able = [dtype for dtype in FAST if gain(dtype) >= GAIN]
-    if not able or "tokens" in rows.inputs.column_names:
+    exports = opener.opened.exports()
+    if not (able or exports) or "tokens" in rows.inputs.column_names:
         return "float32", {}
     seen = first_rows(target, rows.take(range(min(PROBE_ROWS, len(rows)))))
+    probed: dict[str, Any] = {"seconds": {}, "scores": {}, "failed": {}}
+    try:
+        for dtype in ("float32", *able):
+            _probe(opener, seen, racer, dtype, probed)
+        best = choice(probed["seconds"], probed["scores"])
+        whole = probed["seconds"][best] * len(rows) / len(seen.labelled)
+        if exports and (whole >= EXPORT_FROM or opener.opened.is_exported()):
+            for dtype in exports:
+                _probe(opener, seen, racer, dtype, probed)
+    except Unfit:  # too few rows to tell
+        return "float32", {}
+    return choice(probed["seconds"], probed["scores"]), probed
+
+
+def _probe(opener: Opener, seen: Target, racer: Ranking, dtype: Dtype, probed: dict[str, Any]) -> None:
+    """Notes seconds and score of one arithmetic, or why it failed; float32 must not."""
     inputs = seen.labelled.inputs
-    seconds: dict[Dtype, float] = {}
-    scores: dict[Dtype, float] = {}
-    for dtype in ("float32", *able):
-        try:
-            opener.opened.features(inputs.slice(0, 4), dtype=dtype)  # what is loaded and made at first use
-            begun = time.perf_counter()
-            features = opener.opened.features(inputs, dtype=dtype)
-        except (RuntimeError, TypeError, AttributeError, ValueError):
-            if dtype == "float32":
-                raise
-            continue  # an architecture that looks into its layers, and finds others there
-        seconds[dtype] = time.perf_counter() - begun
-        view = RankView(seen, seen.labelled, Taken(opener, seen.labelled, features))
-        try:
-            scores[dtype] = racer(view.seen_by(racer.needs, "the probe of backends")).value
-        except Unfit:  # too few rows to tell
-            return "float32", {}
-    return choice(seconds, scores), {"seconds": seconds, "scores": scores}
+    try:
+        opener.opened.features(inputs.slice(0, 4), dtype=dtype)  # what is loaded and made at first use
+        begun = time.perf_counter()
+        features = opener.opened.features(inputs, dtype=dtype)
+    except (RuntimeError, TypeError, AttributeError, ValueError, Problem) as error:
+        if dtype == "float32":
+            raise
+        # an architecture that looks into its layers, and finds others there, or that cannot be exported
+        probed["failed"][dtype] = error.what if isinstance(error, Problem) else str(error)[:200]
+        return
+    probed["seconds"][dtype] = time.perf_counter() - begun
+    view = RankView(seen, seen.labelled, Taken(opener, seen.labelled, features))
+    probed["scores"][dtype] = racer(view.seen_by(racer.needs, "the probe of backends")).value
 
 
 def choice(seconds: Mapping[Dtype, float], scores: Mapping[Dtype, float]) -> Dtype:

@@ -6,8 +6,8 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
                dtype?, racer?}
               fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order; taps:
               layers and poolings of the source, as sources, that are computed in place of it, in one pass for all;
-              dtype: "float32", "bfloat16", "int8", or "fastest" by the scores of the estimator `racer`.
-              value {rows, width, chunks: [keys], dtype, probed: {seconds, scores} by dtype}
+              dtype: "float32", "bfloat16", "int8", "onnx", "onnx-int8", or "fastest" by the scores of the estimator
+              `racer`. value {rows, width, chunks: [keys], dtype, probed: {seconds, scores, failed} by dtype}
     score     {source, target, root?, upto, estimators: [{name, settings}], cache, frozen?, errors?, dtype?}
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
               fold of one); frozen: score the rows after the first so many, by a fit on these; errors: of the scores.

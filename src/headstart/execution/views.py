@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headstart.numerics.space_maps import SpaceMap
 
 Array = np.ndarray[Any, Any]
-Dtype = Literal["float32", "bfloat16", "int8"]  # that features are computed in
+Dtype = Literal["float32", "bfloat16", "int8", "onnx", "onnx-int8"]  # that features are computed in
 # the cheapest system without transfer that learns from the inputs, by modality: what the target teaches on its own,
 # for the price of a few linear fits, where the papers train a network
 PLAIN = {"text": "word_char_tfidf", "image": "hog_logistic", "table": "column_linear"}

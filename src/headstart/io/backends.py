@@ -11,8 +11,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-Dtype = Literal["float32", "bfloat16", "int8"]
+Dtype = Literal["float32", "bfloat16", "int8", "onnx", "onnx-int8"]
 FAST: tuple[Dtype, ...] = ("bfloat16", "int8")
+EXPORTED: tuple[Dtype, ...] = ("onnx", "onnx-int8")  # by ONNX Runtime, see `exports`
 
 
 def lowered(module: nn.Module, dtype: Dtype) -> nn.Module:

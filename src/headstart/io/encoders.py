@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from headstart.core import Refused, Source, Unreadable
 from headstart.numerics.ragged import places, starts_of
 
-from .backends import Dtype, lowered
+from .backends import EXPORTED, Dtype, lowered
 from .image_encoder import KEPT_BYTES, ImageEncoder
 from .member_files import Member
 from .recipes import Recipe
@@ -44,7 +44,20 @@ class OpenedSource:
     def backend(self, dtype: Dtype = "float32") -> str:
         """Names what computes the features, for cache keys and receipts."""
         pixels = "+pil" if self.recipe.modality == "image" else ""
-        return f"torch-{dtype}{pixels}-{BACKEND_VERSION}"
+        maker = "" if dtype in EXPORTED else "torch-"
+        return f"{maker}{dtype}{pixels}-{BACKEND_VERSION}"
+
+    def exports(self) -> tuple[Dtype, ...]:
+        """The arithmetic of ONNX Runtime that can be tried: none without the extra `onnx`, nor of images."""
+        from .exports import installed
+
+        return EXPORTED if installed() and self.recipe.modality == "text" else ()
+
+    def is_exported(self) -> bool:
+        """Whether the export of this source lies in the cache, so that trying it costs little."""
+        from .exports import is_kept
+
+        return is_kept(self._export_key(), int8=False)
 
     def features(
         self,
@@ -58,8 +71,8 @@ class OpenedSource:
         word that the encoder does not see, since it is cut off or its tokenizer knows none of its characters.
 
         dtype: of the arithmetic; `float32` equals the model's own library to 1e-5; `bfloat16` and `int8` are faster
-        where the processor has them, and should be probed first, by `fidelity` or by scores. progress: called with
-        (rows done, rows).
+        where the processor has them, `onnx` and `onnx-int8` where the encoder can be exported (`Refused` where not).
+        All should be probed first, by `fidelity` or by scores. progress: called with (rows done, rows).
         """
         return self.tapped(inputs, [self.source], dtype=dtype, threads=threads, progress=progress)[0]
 
@@ -74,8 +87,9 @@ class OpenedSource:
     ) -> list[Array]:
         """Features by several layers and poolings of this source (see `layers.taps`), from one pass over the rows."""
         if dtype not in self._loaded:
-            self._loaded[dtype] = load(self.recipe, self.member)
-            self._loaded[dtype].module = lowered(self._loaded[dtype].module, dtype)
+            encoder = load(self.recipe, self.member)
+            encoder.module = self._exported(encoder, dtype) if dtype in EXPORTED else lowered(encoder.module, dtype)
+            self._loaded[dtype] = encoder
         recipes = [self.recipe if tap.identity == self.source.identity else recipe_of(tap)[0] for tap in taps]
         return features_of(self._loaded[dtype], inputs, recipes, threads=threads, progress=progress)
 
@@ -113,6 +127,25 @@ class OpenedSource:
 
     def close(self) -> None:
         self._loaded.clear()
+
+    def _exported(self, encoder: Loaded, dtype: Dtype) -> torch.nn.Module:
+        from .exports import exported
+
+        if dtype not in self.exports() or not isinstance(encoder, TextEncoder):
+            raise Refused(
+                f"features in `{dtype}` are of text encoders, and need the package onnxruntime",
+                where=f"source `{self.source.name}`",
+                fix="pip install 'headstart[onnx]'",
+            )
+        example = encoder.collate(pa.table({"text": ["a a a a a a", "a a"]}), [0, 1]).tensors
+        return exported(encoder.module, example, self._export_key(), int8=dtype == "onnx-int8")
+
+    def _export_key(self) -> str:
+        """Layers and poolings share the export of the source that they are of."""
+        from .exports import key_of
+
+        tap = self.source.facts.get("tap")
+        return key_of(str(tap["of"]) if tap else self.source.identity)
 
 
 def load(recipe: Recipe, member: Member | None = None) -> Loaded:
