@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from headstart.combination.merging import merge, merge_recipe, planned_recipe, w
 from headstart.core import Budget, Problem, Refused, Target, Unfit
 from headstart.io import places
 from headstart.numerics.blind_search import minimised
+from tiny_models import WORDS
 from tuned_models import LABELS, Family
 
 
@@ -98,7 +99,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def loss_by_transformers(folder: Path, weights: Mapping[str, torch.Tensor] | None, rows: Target) -> float:
+def loss_by_transformers(
+    folder: Path, weights: Mapping[str, torch.Tensor] | None, rows: Target, labels: Sequence[str] = LABELS["animals"]
+) -> float:
     """Mean cross-entropy of a model, or of its class with other weights, on the labelled rows of a target."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -106,7 +109,7 @@ def loss_by_transformers(folder: Path, weights: Mapping[str, torch.Tensor] | Non
     if weights is not None:
         model.load_state_dict(dict(weights), strict=False)
     texts = rows.labelled.inputs.column("text").to_pylist()
-    columns = [LABELS["animals"].index(c) for c in rows.task.classes]
+    columns = [labels.index(c) for c in rows.task.classes]
     with torch.inference_mode():
         given = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
         logits = model(**given).logits[:, columns]
@@ -246,6 +249,30 @@ def test_tasks_with_heads_of_their_own_are_searched_together(tuned: Family, tmp_
     assert weights(by_hand.where) == weights(made.where)
     trials = found(made)["trials"]
     assert min(t["loss"] for t in trials) < trials[0]["loss"]
+
+
+def test_what_is_written_to_be_tried_may_have_heads_apart(tuned: Family, pair: Path, tmp_path: Path) -> None:
+    """A vocabulary of both is not the one that the model in memory has."""
+    for name, task in (("one", "animals"), ("two", "places")):
+        shutil.copytree(tuned.models[task], tmp_path / name)
+    said = json.loads((tmp_path / "two" / "tokenizer.json").read_text())
+    said["model"]["vocab"]["zebra"] = said["model"]["vocab"].pop(WORDS[0])
+    (tmp_path / "two" / "tokenizer.json").write_text(json.dumps(said))
+    recipe = {
+        "method": "task_arithmetic", "models": ["one", "two"], "base": str(tuned.base), "heads": "separate",
+        "vocabulary": "union", "settings": {"weights": [{"search": [0, 1]}, {"search": [0, 1]}]},
+    }  # fmt: skip
+    rows = {"one": target(tuned, "animals"), "two": target(tuned, "places")}
+    made = merge_recipe(write(tmp_path, recipe), out=tmp_path / "out", targets=rows, budget=Budget(trials=3))
+    assert found(made)["made_in"] == "folders"
+    losses = [
+        loss_by_transformers(made.where / name, None, rows[name], LABELS[task])
+        for name, task in (("one", "animals"), ("two", "places"))
+    ]
+    best = min(t["loss"] for t in found(made)["trials"])
+    assert sum(losses) / 2 == pytest.approx(best, abs=1e-5)
+    again = merge_recipe(made.where / "recipe.yaml", out=tmp_path / "again")
+    assert weights(again.where) == weights(made.where)
 
 
 def test_a_document_of_mergekit_that_draws_says_its_seed(tuned: Family, pair: Path, tmp_path: Path) -> None:
