@@ -93,6 +93,17 @@ def test_weights_that_are_no_numbers_are_refused(weights: str, shelf: Path, shel
     assert (said.code, f"`{weights}` is no list of numbers" in said.err) == (1, True)
 
 
+def test_what_cannot_be_taken_back_is_said_when_a_delta_is_taken(
+    shelf: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["delta", "diff", shelf / "mails", shelf / "base", "--out", "d"]  # the head is gone
+    assert "too large" not in shell(*words).err
+    assert fits(shell("delta", "info", "d", "--json"), "delta-info")["kept"] == ["classifier.bias", "classifier.weight"]
+    monkeypatch.setattr("headstart.combination.deltas.KEPT_BYTES", 15)
+    said = " ".join(shell(*words).err.split())
+    assert "`classifier.weight` of the base is too large to be held: it cannot be made again from the" in said
+
+
 def test_adapters_are_merged_and_go_to_deltas_and_back(shelf: Path, shell: Shell, tmp_path: Path) -> None:
     import peft
     import torch

@@ -85,6 +85,54 @@ def test_a_base_of_another_type_comes_back_in_it(shelf: Path, tmp_path: Path) ->
     assert back.exact  # float32 has room for changes of bfloat16
 
 
+def test_numbers_that_rounding_took_come_back_and_tensors_that_only_the_base_has(tmp_path: Path) -> None:
+    """As of MiniLM, which stores `position_ids` that transformers no longer writes."""
+    g = torch.Generator().manual_seed(0)
+    base = {
+        "body.weight": torch.randn(60, 50, generator=g), "position_ids": torch.arange(8192)[None],
+        "mask": torch.rand(64, 1024, generator=g) < 0.5, "flat.weight": torch.ones(7),
+    }  # fmt: skip
+    tuned = {n: v.clone() for n, v in base.items() if n in ("body.weight", "flat.weight")}
+    tuned["body.weight"] += 0.01 * torch.randn(60, 50, generator=g)
+    base["body.weight"][0, :9] = torch.tensor([1e-9, -1e-9, -0.0, 1e-40, 3.0, -3.0, 0.0, 1e30, 1e-30])
+    for name, weights in (("base", base), ("tuned", tuned)):
+        (tmp_path / name).mkdir()
+        save_file(weights, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+        (tmp_path / name / "config.json").write_text("{}")
+    made = deltas.diff(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "d")
+    assert set(made.delta.gone) == set(made.delta.kept) == {"position_ids", "mask"}  # of 64 kB each, and no more
+    assert 0 < forms.bytes_of(made.delta.mends["body.weight"]) < made.bytes / 16
+    back = deltas.revert(tmp_path / "d", tmp_path / "tuned", out=tmp_path / "again")
+    found = load_file(back.where / "model.safetensors")
+    assert found.keys() == base.keys()
+    for name, value in base.items():
+        assert found[name].dtype == value.dtype
+        assert torch.equal(found[name].view(-1).view(torch.uint8), value.view(-1).view(torch.uint8))
+    assert back.exact
+    scaled = deltas.scale(tmp_path / "d", 0.5, out=tmp_path / "half").delta
+    assert (dict(scaled.kept), dict(scaled.mends)) == ({}, {})  # nothing is taken back from it
+
+    base["mask"] = torch.cat([base["mask"], base["mask"][:1]])
+    save_file(base, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    assert set(deltas.diff(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "d").delta.kept) == {"position_ids"}
+    with pytest.raises(Refused, match="`mask` of the base is not in the fine-tune") as caught:
+        deltas.revert(tmp_path / "d", tmp_path / "tuned", out=tmp_path / "out")
+    assert caught.value.where == "delta revert: 1 lost"
+    assert "of tensors up to 64 kB" in caught.value.fix
+
+
+def test_numbers_that_rounding_took_are_held_while_they_are_few(tmp_path: Path) -> None:
+    """Of far changes nearly all numbers would be, which is to keep the base."""
+    g = torch.Generator().manual_seed(0)
+    base = 1e-6 * torch.randn(40, 50, generator=g)
+    for name, weight in (("base", base), ("tuned", base + torch.randn(40, 50, generator=g))):
+        (tmp_path / name).mkdir()
+        save_file({"w": weight}, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+        (tmp_path / name / "config.json").write_text("{}")
+    assert not deltas.diff(tmp_path / "base", tmp_path / "tuned", out=tmp_path / "d").delta.mends
+    assert not deltas.revert(tmp_path / "d", tmp_path / "tuned", out=tmp_path / "again").exact
+
+
 def test_weights_lie_where_modules_of_a_folder_say(shelf: Path, tmp_path: Path) -> None:
     modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
     weights = load_file(shelf / "base" / "model.safetensors")
@@ -101,7 +149,10 @@ def test_weights_lie_where_modules_of_a_folder_say(shelf: Path, tmp_path: Path) 
     assert [p.parent.name for p in tmp_path.glob("a*/**/*.safetensors")] == ["0_Transformer"] * 2
 
 
-def test_what_a_delta_has_forgotten_is_not_taken_back(shelf: Path, tmp_path: Path) -> None:
+def test_what_a_delta_has_forgotten_is_not_taken_back(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deltas, "KEPT_BYTES", 1000)  # as if its tensors were large
     weights = load_file(shelf / "mails" / "model.safetensors")
     matrix = "bert.encoder.layer.0.attention.self.query.weight"
     less = {n: v for n, v in weights.items() if n != matrix}
@@ -247,6 +298,33 @@ def test_every_form_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert torch.equal(forms.applied(read.changes[name], base), forms.applied(form, base))
 
 
+def to_be_taken_back() -> forms.Delta:
+    """With all that a file can hold."""
+    mends = {"dense": forms.scattered((4, 6), torch.tensor([2, 23]), torch.tensor([0.5, -0.0]).bfloat16())}
+    return forms.Delta("mark", every_form(), ("gone",), {}, {"gone": torch.arange(4)}, mends)
+
+
+def test_what_takes_it_back_is_read_as_it_was_written_and_files_of_older_formats_have_none(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    file, held = tmp_path / "d.safetensors", to_be_taken_back()
+    store.write(held, file)
+    read = store.read(file)
+    assert torch.equal(read.kept["gone"], held.kept["gone"])
+    found = forms.mended(torch.ones(4, 6).bfloat16(), read.mends["dense"])
+    assert found.flatten()[[2, 23]].tolist() == [0.5, -0.0]
+    assert found.sum() == 22.5
+    for old in (1, 2):
+        with safe_open(file, framework="pt") as opened:
+            said = json.loads(opened.metadata()[store.KEY])
+            tensors = {n: opened.get_tensor(n) for n in opened.keys()}  # noqa: SIM118  # the handle cannot be iterated
+        less = {k: v for k, v in said.items() if k not in ("kept", "mends")}
+        save_file(tensors, tmp_path / "old", metadata={store.KEY: json.dumps({**less, "format": old})})
+        read = store.read(tmp_path / "old")
+        assert (read.gone, dict(read.kept), dict(read.mends)) == (("gone",), {}, {})
+        assert read.changes.keys() == held.changes.keys()
+
+
 def damaged(said: dict[str, Any], path: list[str | int], value: Any) -> None:
     at: Any = said
     for step in path[:-1]:
@@ -255,7 +333,7 @@ def damaged(said: dict[str, Any], path: list[str | int], value: Any) -> None:
 
 
 HOSTILE: list[tuple[list[str | int], Any]] = [
-    (["format"], 3), (["format"], "1"), (["changes", "low", "form"], "pickle"), (["changes", "low", "shape"], [400, 6]),
+    (["format"], 4), (["format"], "1"), (["changes", "low", "form"], "pickle"), (["changes", "low", "shape"], [400, 6]),
     (["changes", "low", "scale"], "x"), (["changes", "sparse", "shape"], [1, 1]), (["changes", "sparse", "shape"], [-4,
     -6]), (["changes", "sparse", "tensors", "places"], "0.values"), (["changes", "sparse", "tensors", "values"],
     "9.values"), (["changes", "few", "shape"], [1, 7]), (["changes", "old", "shape"], [1, 7]),
@@ -263,14 +341,16 @@ HOSTILE: list[tuple[list[str | int], Any]] = [
     (["changes", "int8", "bits"], 3), (["changes", "int8", "block"], 0), (["changes", "int8", "shape"], [999, 6]),
     (["changes", "mask", "shape"], [4, 60]), (["changes", "sum", "parts"], []), (["changes", "dense", "tensors"], {}),
     (["changes", "dense", "tensors", "values"], "nowhere"), (["changes"], 5), (["facts"], None), (["changes", "low"],
-    None),
+    None), (["kept"], {"other": "kept.0"}), (["kept"], {"gone": "nowhere"}), (["kept"], [1]),
+    (["mends", "dense", "form"], "dense"), (["mends", "dense", "shape"], [3, 8]), (["mends", "dense", "shape"], [1, 1]),
+    (["mends"], {"none": {}}), (["mends"], 5),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "value"), HOSTILE, ids=[f"{p}={v}"[:50] for p, v in HOSTILE])
 def test_a_file_that_does_not_fit_together_is_refused(path: list[str | int], value: Any, tmp_path: Path) -> None:
     file = tmp_path / "d.safetensors"
-    store.write(forms.Delta("mark", every_form()), file)
+    store.write(to_be_taken_back(), file)
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as held:

@@ -273,6 +273,10 @@ def delta(made: Written, *, machine: bool) -> None:
     _forms(said)
     if "of" in said["facts"] and 2 * sum(f["bytes"] for f in said["forms"] if f["form"] == "whole") > made.bytes:
         note("most of it is tensors that are kept whole; a delta taken without --exact keeps few")
+    lost = [n for n in said["gone"] if n not in said["kept"]] if said["facts"].get("method") == "diff" else []
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        warn(f"`{lost[0]}`{more} of the base is too large to be held: it cannot be made again from the fine-tune")
     saved(f"saved `{made.where}` ({size(made.bytes)})")
 
 

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     import torch
 
     from headstart.io.model_folders import ModelFolder
+    from headstart.io.safetensors_files import Entry
     from headstart.io.shards import Planned
     from headstart.numerics.delta import Delta, Form
 
 COMPRESSIONS = ("sparse:DENSITY", "lowrank:RANK", "onebit", "onebit:rows", "int8", "int4")
+WHOLE_NUMBERS = {"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 PER, SIDES = ("tensor", "model"), ("columns", "rows")
+KEPT_BYTES = 1 << 16  # of a tensor that only the base has: so much is held, as of position ids, and no more
+MENDS = 1 / 16  # of the bytes of changes: so much is spent, at most, on numbers of the base that they do not give back
 TOP = 0.05  # of a tensor's changes, the largest, whose places two deltas are compared by
 
 
@@ -45,13 +49,15 @@ def diff(
 ) -> Written:
     """What a fine-tune changed in its base, as a file; tensors that did not change take no room.
 
-    exact: applying it gives the fine-tune bit for bit; else within one rounding of its type.
+    exact: applying it gives the fine-tune bit for bit; else within one rounding of its type. Tensors that only the base
+    has are held up to 64 kB each, and numbers of the base that the changes do not give back while they are few, so that
+    it can be made again from the fine-tune.
 
     Raises `Refused` where the two are not of one architecture. Peak memory is the delta's, and one tensor's.
     """
     from headstart.io import deltas, model_folders
     from headstart.io.tensor_names import names_in
-    from headstart.numerics.delta import Delta, Whole, difference
+    from headstart.numerics.delta import Delta, Sparse, Whole, bytes_of, difference, mend
 
     deltas.refuse_other(Path(out).expanduser())
     root, model = model_folders.read(base), model_folders.read(tuned)
@@ -63,11 +69,17 @@ def diff(
             fix="name the base that the model was fine-tuned from",
         )
     changes: dict[str, Form] = {}
+    mends: dict[str, Sparse] = {}
     for name in model.tensors:
         after = deltas.tensor(model, name)
-        change = difference(deltas.tensor(root, theirs[name]), after, exact=exact) if name in theirs else Whole(after)
+        before = deltas.tensor(root, theirs[name]) if name in theirs else None
+        change = difference(before, after, exact=exact) if before is not None else Whole(after)
         if change is not None:
             changes[name] = change
+        if change is not None and before is not None and (found := mend(change, before, after)) is not None:
+            mends[name] = found
+    if sum(map(bytes_of, mends.values())) > MENDS * sum(map(bytes_of, changes.values())):
+        mends = {}
     facts = {
         "method": "diff", "exact": exact, "base": root.name, "tuned": model.name, "headstart": __version__,
         "tuned_weights": deltas.fingerprint(model, cache=cache), "tensors": {n: theirs.get(n) for n in model.tensors},
@@ -75,7 +87,8 @@ def diff(
         "base_types": {b: t for n, b in theirs.items() if (t := root.tensors[b].dtype) != model.tensors[n].dtype},
     }  # fmt: skip
     gone = tuple(n for n in root.tensors if n not in theirs.values())
-    return _written(Delta(deltas.fingerprint(root, cache=cache), changes, gone, facts), out)
+    kept = {n: deltas.tensor(root, n) for n in gone if _is_held(root.tensors[n])}
+    return _written(Delta(deltas.fingerprint(root, cache=cache), changes, gone, facts, kept, mends), out)
 
 
 def apply(
@@ -89,12 +102,10 @@ def apply(
     from headstart.io import deltas, model_folders, shards
     from headstart.io.lineage import record
     from headstart.numerics.delta import Whole, applied, shape_of
-    from headstart.numerics.stream import FLOATS
 
     held, root = deltas.read(delta), model_folders.read(base)
     deltas.check_base(held, root, cache=cache)
     theirs = names_in_base(held, root)
-    codes = {v: k for k, v in FLOATS.items()}
     planned = []
     for name, source in theirs.items():
         change = held.changes.get(name)
@@ -104,7 +115,7 @@ def apply(
             )
         if isinstance(change, Whole):
             values = change.values
-            dtype = codes.get(values.dtype) or _code(values)
+            dtype = _code(values)
             planned.append(shards.Planned(name, dtype, tuple(values.shape), shards.folder_of(name)))
         else:
             assert source is not None  # refused above
@@ -134,15 +145,15 @@ def revert(
 ) -> Reverted:
     """The base that a delta was taken from, out of the fine-tune, as a new folder with the fine-tune's other files.
 
-    Bit for bit where no subtraction rounded, and for every tensor that did not change; each other number within
+    Bit for bit where the delta holds the numbers that rounding took, as it does where they are few; else each within
     eps · (|base| + |tuned|) of the stored type. Tensors that the base has not, such as a new head, are left out.
 
     Raises `Refused` for another fine-tune than the delta's, by its fingerprint, and for a delta that does not hold what
-    the base was: of tensors that were replaced as a whole or left out, and of smaller forms. Peak memory is the
-    delta's, and one tensor's.
+    the base was: of tensors that were replaced as a whole, of large ones that are gone, and of smaller forms. Peak
+    memory is the delta's, and one tensor's.
     """
     from headstart.io import deltas, model_folders, shards
-    from headstart.numerics.delta import reverted
+    from headstart.numerics.delta import mended, reverted
     from headstart.numerics.stream import FLOATS
 
     held, model = deltas.read(delta), model_folders.read(tuned)
@@ -159,11 +170,17 @@ def revert(
     for name, source in theirs.items():
         entry = model.tensors[source]
         planned.append(shards.Planned(name, types.get(name, entry.dtype), entry.shape, shards.folder_of(name)))
+    for name, values in held.kept.items():
+        planned.append(shards.Planned(name, _code(values), tuple(values.shape), shards.folder_of(name)))
     codes = {one.name: one.dtype for one in planned}
 
     def made(name: str) -> torch.Tensor:
+        if name in held.kept:
+            return held.kept[name]
         change, after = held.changes.get(theirs[name]), deltas.tensor(model, theirs[name])
-        return after if change is None else reverted(change, after, FLOATS[codes[name]])
+        found = after if change is None else reverted(change, after, FLOATS[codes[name]])
+        by = held.mends.get(theirs[name])
+        return found if by is None else mended(found, by)
 
     place = _folder(Path(out), planned, made, model, config, overwrite)
     return Reverted(place, deltas.fingerprint(model_folders.read(place)) == held.base)
@@ -318,14 +335,18 @@ def described(delta: Delta, size: int) -> dict[str, Any]:
         row[2] += bytes_of(change)
     known = {k: v for k, v in delta.facts.items() if k not in ("tensors", "config", "base_config", "base_types")}
     listed = [{"form": f, "tensors": t, "entries": n, "bytes": b} for f, (t, n, b) in sorted(rows.items())]
-    return {"base": delta.base, "bytes": size, "forms": listed, "gone": list(delta.gone), "facts": known}
+    return {
+        "base": delta.base, "bytes": size, "forms": listed, "gone": list(delta.gone), "kept": list(delta.kept),
+        "facts": known,
+    }  # fmt: skip
 
 
 def _derived(made: Delta, out: str | Path, method: str, **told: Any) -> Written:
     """A delta made of another, whose facts it keeps but for those that are no longer true."""
     untrue = ("exact", "tuned_weights", "base_config", "base_types")  # which serve to take the very change back
     kept = {k: v for k, v in made.facts.items() if k not in untrue}
-    return _written(replace(made, facts={**kept, **told, "method": method, "of": made.facts.get("method")}), out)
+    facts = {**kept, **told, "method": method, "of": made.facts.get("method")}
+    return _written(replace(made, facts=facts, kept={}, mends={}), out)
 
 
 def _written(delta: Delta, out: str | Path) -> Written:
@@ -395,15 +416,20 @@ def names_in_base(delta: Delta, root: ModelFolder) -> dict[str, str | None]:
 
 
 def _code(values: torch.Tensor) -> str:
-    import torch
+    from headstart.numerics.stream import FLOATS
 
-    codes = {
-        torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool:
-        "BOOL",
-    }  # fmt: skip
-    if values.dtype not in codes:
+    code = next((c for c, dtype in FLOATS.items() if dtype == values.dtype), None)
+    code = code or next((c for c, name in WHOLE_NUMBERS.items() if str(values.dtype) == f"torch.{name}"), None)
+    if code is None:
         raise Unfit(f"a tensor is stored as {values.dtype}", where="delta apply", fix="make the delta again")
-    return codes[values.dtype]
+    return code
+
+
+def _is_held(entry: Entry) -> bool:
+    """Whether a delta holds a tensor that only the base has."""
+    from headstart.numerics.stream import FLOATS
+
+    return entry.end - entry.start <= KEPT_BYTES and entry.dtype in (*FLOATS, *WHOLE_NUMBERS)
 
 
 def _raw(tensor: torch.Tensor) -> Any:
@@ -456,11 +482,12 @@ def _names_back(delta: Delta, model: ModelFolder) -> dict[str, str]:
     """Name in the base -> name in the fine-tune. Raises `Refused` for what the delta has forgotten, by name."""
     from headstart.numerics.delta import Whole, needs_base
 
-    if delta.gone:
+    lost = [name for name in delta.gone if name not in delta.kept]
+    if lost:
         raise Refused(
-            f"`{delta.gone[0]}` of the base is not in the fine-tune, and the delta does not hold it",
-            where=f"delta revert: {len(delta.gone)} tensors are gone",
-            fix="keep the base: it cannot be made again from this fine-tune",
+            f"`{lost[0]}` of the base is not in the fine-tune, and the delta does not hold it",
+            where=f"delta revert: {len(lost)} lost",
+            fix=f"keep the base; of tensors up to {KEPT_BYTES >> 10} kB, `headstart delta diff` holds what is gone",
         )
     told = {str(n): str(b) for n, b in delta.facts["tensors"].items() if b is not None}
     for name in told:

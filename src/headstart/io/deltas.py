@@ -1,8 +1,9 @@
 """Deltas on disk: one safetensors file, whose metadata says what each tensor is.
 
 metadata `headstart.delta`: JSON with the format's number, the base's fingerprint, the form of each change with its
-settings, and facts. Tensors are named `NUMBER.FIELD`, so that no name of a model is ever a path or a key to be parsed.
-What is read is checked before it is used: shapes, types, places within bounds.
+settings, and facts. Tensors are named `NUMBER.FIELD`, those that only the base has `kept.NUMBER`, and numbers of the
+base that a change does not give back `mend.NUMBER.FIELD`, so that no name of a model is ever a path or a key to be
+parsed. What is read is checked before it is used: shapes, types, places within bounds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from .model_folders import ModelFolder
 from .safe_files import parsed
 from .safetensors_files import Entry, entries
 
-FORMAT = 2  # 2: places of sparse changes in 4 bytes or in bits; files of 1 are read
+# 2: places of sparse changes in 4 bytes or in bits. 3: `kept` and `mends`. Files of 1 and 2 are read
+FORMAT = 3
 KEY = "headstart.delta"
 PLAIN: dict[str, tuple[str, ...]] = {  # fields that are no tensors
     "sparse": ("shape",), "lowrank": ("shape", "scale"), "onebit": ("shape",), "quantised": ("shape", "bits", "block"),
@@ -58,7 +60,12 @@ def write(delta: Delta, path: Path) -> int:
     refuse_other(path)
     tensors: dict[str, torch.Tensor] = {}
     said = {name: _described(change, f"{i}", tensors) for i, (name, change) in enumerate(delta.changes.items())}
-    head = {"format": FORMAT, "base": delta.base, "changes": said, "gone": list(delta.gone), "facts": delta.facts}
+    kept = {name: f"kept.{i}" for i, name in enumerate(delta.kept)}
+    tensors |= {kept[name]: tensor.detach().cpu().contiguous().clone() for name, tensor in delta.kept.items()}
+    head = {
+        "format": FORMAT, "base": delta.base, "changes": said, "gone": list(delta.gone), "facts": delta.facts,
+        "kept": kept, "mends": {n: _described(m, f"mend.{i}", tensors) for i, (n, m) in enumerate(delta.mends.items())},
+    }  # fmt: skip
     data = save(tensors, metadata={KEY: json.dumps(atomic.plain(head), sort_keys=True)})
     atomic.write_bytes(path, data)
     return len(data)
@@ -100,7 +107,11 @@ def read(path: str | Path) -> Delta:
                 )
             changes = {str(n): _form(c, file) for n, c in said["changes"].items()}
             gone = tuple(str(n) for n in said["gone"])
-            return Delta(str(said["base"]), changes, gone, dict(said["facts"]))
+            kept = {str(n): file.get_tensor(str(key)) for n, key in said.get("kept", {}).items()}
+            if not kept.keys() <= set(gone):
+                raise ValueError("it keeps a tensor of the base that is not gone")
+            mends = {str(n): _mend(m, file, changes[n]) for n, m in said.get("mends", {}).items()}
+            return Delta(str(said["base"]), changes, gone, dict(said["facts"]), kept, mends)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise _wrong(place, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}") from error
 
@@ -122,6 +133,13 @@ def _form(said: Mapping[str, Any], file: Any) -> Form:
     made: Form = kind(**held, **plain)
     _check(made)
     return made
+
+
+def _mend(said: Mapping[str, Any], file: Any, change: Form) -> forms.Sparse:
+    found = _form(said, file)
+    if not isinstance(found, forms.Sparse) or found.shape != tuple(forms.shape_of(change)):
+        raise ValueError("what mends a change does not fit it")
+    return found
 
 
 def _check(form: Form) -> None:

@@ -124,12 +124,16 @@ class Delta:
     """Changes by the base's names of tensors. base: fingerprint of its weights.
 
     gone: tensors of the base that the tuned model has not. facts: JSON values: method, lineage, labels.
+    To take it back, kept: those that are gone and held; mends: of a change, numbers of the base that the tuned model
+    less the change does not give to the bit.
     """
 
     base: str
     changes: Mapping[str, Form]
     gone: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    mends: Mapping[str, Sparse] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -235,6 +239,28 @@ def reverted(form: Form, tuned: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
     wide = torch.float64 if torch.float64 in (tuned.dtype, dtype) else torch.float32
     change = dense(form, tuned.to(wide))
     return torch.where(change == 0, tuned.to(wide), tuned.to(wide) - change).to(dtype)
+
+
+def mend(form: Form, base: torch.Tensor, tuned: torch.Tensor) -> Sparse | None:
+    """The base's numbers where `reverted` gives other bits; None where it gives none, and for forms it does not take.
+
+    >>> mend(Dense(torch.tensor([1.0, 1.0])), torch.tensor([1e-9, 0.0]), torch.tensor([1.0, 1.0])).values.tolist()
+    [9.999999717180685e-10]
+    """
+    if isinstance(form, Whole) or needs_base(form):
+        return None
+    found = reverted(form, tuned, base.dtype)
+    width = base.element_size()
+    other = (_bits(found).view(-1, width) != _bits(base).view(-1, width)).any(dim=1)
+    places = other.nonzero().flatten()
+    return scattered(tuple(base.shape), places, base.flatten()[places]) if len(places) else None
+
+
+def mended(found: torch.Tensor, by: Sparse) -> torch.Tensor:
+    """With numbers in the places of a mend."""
+    flat = found.flatten()
+    flat[places_of(by)] = by.values.to(found.dtype)
+    return flat.view(found.shape)
 
 
 def _made(form: Form, base: torch.Tensor) -> torch.Tensor:
