@@ -97,9 +97,10 @@ def _searched(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a search for numbers of a recipe came to."""
     trials, sign = [t for t in said["trials"] if "loss" in t], METRICS[said["metric"]].sign
     best, first = min(trials, key=lambda t: t["loss"]), trials[0]
+    count = f"{len(said['trials'])} trial{'s' if len(said['trials']) > 1 else ''}"
     return [
         *((name, number(value)) for name, value in said["values"].items()),
-        ("loss", f"{best['loss']:.4g}, at the start {first['loss']:.4g}; {len(said['trials'])} trials"),
+        ("loss", f"{best['loss']:.4g}, at the start {first['loss']:.4g}; {count}"),
         (said["metric"], f"{sign * best['score']:.4g}, at the start {sign * first['score']:.4g}; on the searched rows"),
     ]
 
