@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headstart.core import Problem, Refused, Rows, Source, Target, Unfit
+from headstart.core import Problem, Refused, Rows, Source, Target, TaskType, Unfit
 
 if TYPE_CHECKING:
-    from headstart.core.needs import TaskType
     from headstart.execution.run import Run
 
 MOST = 1000  # rows of one source that are read
