@@ -47,7 +47,7 @@ COMMAND = "python benchmarks/race.py --json sources.json --work WORK"
 SETS = ("trec6", "tweet_emotion", "hate_davidson", "snips_intent")
 LAYERS = (2, 4, 6)
 POOL, ROWS, TEST = 4000, 2000, 1000
-MOST_LOSS = 2.0  # of a row, as in `headstart.ranking`
+MOST_LOSS = 2.0  # of a row, as in `headstart.ranking.racing`
 WITHIN = (0.0, 0.005, 0.02)  # ε, in R²
 POINTS = 0.1  # of regret that a rule may add
 
@@ -114,7 +114,7 @@ class Drawn:
 
 
 def raced(drawn: Drawn, rule: Rule) -> tuple[races.Raced, int]:
-    """The race by one rule, as in `headstart.ranking.race`, and the rows of its first rung."""
+    """The race by one rule, as in `headstart.ranking.racing.race`, and the rows of its first rung."""
     widths = {name: f.shape[1] for name, f in drawn.features.items()}
     if rule.kind == "none":
         return races.Raced(tuple(widths), {}, dict.fromkeys(widths, drawn.rows)), drawn.rows

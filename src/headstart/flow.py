@@ -9,9 +9,10 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from headstart import adaptation, catalogue, combination, ranking
+from headstart import adaptation, catalogue, combination
 from headstart.adaptation.plans import Plan, planned
 from headstart.core import Budget, Problem, Refused, Result, Source, Target, Unfit
+from headstart.ranking.racing import race
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from headstart.execution.run import Run
     from headstart.execution.specs import Outcome
     from headstart.inventory import Inventory
-    from headstart.ranking import Ranked
+    from headstart.ranking.racing import Ranked
 
     Array = np.ndarray[Any, Any]
 
@@ -145,7 +146,7 @@ def choose(
     plain = adaptation.no_transfer(part, run)
     if run.meter.budget.seconds < inf and part.folder == part.root:
         run.meter.keep(_held_back(run) + _refit_seconds(plain))
-    ranked = ranking.race(part, sources, run) if sources else []
+    ranked = race(part, sources, run) if sources else []
     naive = _naive(part, given, ranked, run)
     probes = [r.probe for r in ranked if r.probe is not None]
     able = [r.source for r in ranked if r.score is not None and "gradients" in r.source.gives]

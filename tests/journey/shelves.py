@@ -125,7 +125,7 @@ def cheap_baselines(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def lighten(monkeypatch: pytest.MonkeyPatch, *, draw: bool = False) -> None:
     """No estimators beside the probe, one cheap baseline beside the majority for each modality, and nothing drawn."""
     cheap_baselines(monkeypatch, "word_char_tfidf", "pixel_logistic", "column_linear")
-    monkeypatch.setattr("headstart.ranking.race.__defaults__", ((),))
+    monkeypatch.setattr("headstart.ranking.racing.race.__defaults__", ((),))
     for name in () if draw else ("render", "card"):
         monkeypatch.setattr(f"headstart.evidence.report.{name}", lambda data, **more: "drawn")
 

@@ -19,8 +19,8 @@ from headstart.execution import backends, begin
 from headstart.execution.views import opener
 from headstart.io import encoders, exports, sources
 from headstart.io.backends import EXPORTED, FAST, gain
-from headstart.ranking import Rule
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
+from headstart.ranking.racing import Rule
 from journey import shelves
 
 pytestmark = pytest.mark.usefixtures("light")
@@ -31,7 +31,7 @@ ROWS = 300
 def shelf(text_model: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Source]:
     """An encoder and one that says nothing, on a processor where everything but float32 is fast."""
     monkeypatch.setattr("headstart.io.backends.gain", lambda _: 9.0)
-    monkeypatch.setattr("headstart.ranking.FAST_FROM", ROWS)
+    monkeypatch.setattr("headstart.ranking.racing.FAST_FROM", ROWS)
     shelves.model(tmp_path / "other")
     weights = load_file(tmp_path / "other" / "model.safetensors")
     save_file({k: np.zeros_like(v) for k, v in weights.items()}, tmp_path / "other" / "model.safetensors")
@@ -79,7 +79,7 @@ def test_a_bound_is_of_float32(shelf: list[Source], tmp_path: Path, monkeypatch:
 
 
 def test_few_rows_are_not_worth_the_trial(shelf: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headstart.ranking.FAST_FROM", ROWS + 1)
+    monkeypatch.setattr("headstart.ranking.racing.FAST_FROM", ROWS + 1)
     _, _, jobs = ranked(shelf, tmp_path, monkeypatch)
     assert not any("dtype" in j["spec"] for j in jobs)
 

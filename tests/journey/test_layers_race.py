@@ -14,7 +14,7 @@ import headstart as hs
 from headstart.core import Source
 from headstart.execution import begin
 from headstart.io import layers, sources
-from headstart.ranking import trunk_of
+from headstart.ranking.racing import trunk_of
 from journey import shelves
 
 pytestmark = pytest.mark.usefixtures("light")

@@ -17,7 +17,7 @@ from journey import shelves
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     shelves.cheap_baselines(monkeypatch, "word_char_tfidf", "column_linear")
-    monkeypatch.setattr("headstart.ranking.race.__defaults__", ((),))
+    monkeypatch.setattr("headstart.ranking.racing.race.__defaults__", ((),))
 
 
 def _is_without_transfer(result: hs.Result) -> None:

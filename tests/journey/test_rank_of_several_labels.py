@@ -12,12 +12,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import headstart as hs
-from headstart import execution, ranking
+from headstart import execution
 from headstart.core import Refused, Rows, Source, Target
 from headstart.execution.parts import measured, part_of
 from headstart.io.places import cache_folder
 from headstart.numerics import metrics
-from headstart.ranking import Ranked
+from headstart.ranking import racing
+from headstart.ranking.racing import Ranked
 from journey import shelves
 
 Array = np.ndarray[Any, Any]
@@ -48,7 +49,7 @@ def told(source: Source, order: Callable[[int], Array] = np.arange, strength: fl
 
 def race(aim: Target, shelf: list[Source], tmp_path: Path) -> list[Ranked]:
     with execution.begin(tmp_path / "run", hs.Budget(), inputs={}, executor="in_process", show="none") as run:
-        return ranking.race(part_of(run, aim, "root", cache_folder()), shelf, run, ("nmc",))
+        return racing.race(part_of(run, aim, "root", cache_folder()), shelf, run, ("nmc",))
 
 
 def cells(one: Ranked) -> Array:

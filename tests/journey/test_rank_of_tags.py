@@ -27,8 +27,9 @@ from headstart.execution.words import Seen, by_words
 from headstart.io import sources
 from headstart.io.places import cache_folder
 from headstart.numerics.bootstrap import scored
-from headstart.ranking import Ranked
+from headstart.ranking import racing
 from headstart.ranking.estimators.nmc import NMC
+from headstart.ranking.racing import Ranked
 from headstart.testing.ranking_estimators import seen as arrays
 
 Array = np.ndarray[Any, Any]
@@ -64,7 +65,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def raced(aim: Target, shelf: list[Source], tmp_path: Path, *estimators: Any) -> list[Ranked]:
     with execution.begin(tmp_path / "run", hs.Budget(), inputs={}, executor="in_process", show="none") as run:
-        return ranking.race(part_of(run, aim, "root", cache_folder()), shelf, run, estimators)
+        return racing.race(part_of(run, aim, "root", cache_folder()), shelf, run, estimators)
 
 
 def test_a_tag_that_the_encoder_sees_is_found(tmp_path: Path, bert: Source) -> None:

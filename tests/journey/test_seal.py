@@ -46,7 +46,7 @@ class Watched:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[[Target], Watched]:
     shelves.cheap_baselines(monkeypatch, "word_char_tfidf")
-    monkeypatch.setattr("headstart.ranking.race.__defaults__", ((),))
+    monkeypatch.setattr("headstart.ranking.racing.race.__defaults__", ((),))
     return lambda target: Watched(target, monkeypatch)
 
 

@@ -14,9 +14,9 @@ from headstart.core import Measured, Receipt, Target
 from headstart.inventory import Inventory
 from headstart.inventory.records import ProxyScore, Run, Trial
 from headstart.numerics.pools import Pool
-from headstart.ranking import Ranked
 from headstart.ranking.certainty import Certainty, _rows_to_tell, words
 from headstart.ranking.expect import Expected, expect, forecast_of, predicted
+from headstart.ranking.racing import Ranked
 from inventory.shelves import a_source, a_target
 
 NAMES = ("a", "b", "c", "d")

@@ -144,8 +144,8 @@ def test_a_source_that_sees_all_stays_alone() -> None:
 def test_the_score_is_that_of_sets_chosen_without_the_fold() -> None:
     """By brute force: for each fold all sets are scored on the other rows, and the best one predicts its rows."""
     from headstart.execution.alone import lone_part
-    from headstart.ranking import race
     from headstart.ranking.gather import gather
+    from headstart.ranking.racing import race
 
     names = ("first", "second", "blind")
     aim = target()
@@ -208,8 +208,8 @@ def test_two_sources_of_one_name_are_left_out_one_by_one() -> None:
 
 def test_no_row_that_all_were_scored_on_costs_the_set_alone() -> None:
     from headstart.execution.alone import lone_part
-    from headstart.ranking import race
     from headstart.ranking.gather import gather
+    from headstart.ranking.racing import race
 
     with lone_part(target(), Budget(), None) as (run, part):
         ranked = race(part, [source("first"), source("second")], run, ())

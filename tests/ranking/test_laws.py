@@ -11,12 +11,12 @@ import pytest
 
 from headstart import catalogue
 from headstart.core import Needs, Refused, Score, Undeclared, Unfit, View
-from headstart.ranking import ESTIMATORS as KIND
-from headstart.ranking import PROXIES
 from headstart.ranking.estimators import score as score_all
 from headstart.ranking.estimators.lda import LDA
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
+from headstart.ranking.racing import ESTIMATORS as KIND
+from headstart.ranking.racing import PROXIES
 from headstart.testing.ranking_estimators import ALWAYS, CLAIMS, above_noise, draw, seen
 
 ANY = Needs(gives=("features",), tasks=("single_label",))

@@ -29,8 +29,8 @@ from headstart.cli.printing import (
 )
 from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit, called
 from headstart.numerics.plain_text import plain
-from headstart.ranking import trunk_of
 from headstart.ranking.certainty import GOES_ON, STOPS, brief, words
+from headstart.ranking.racing import trunk_of
 
 if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.core import Measured, Receipt, Source, Target, called
 
 if TYPE_CHECKING:
-    from headstart.ranking import Ranked
+    from headstart.ranking.racing import Ranked
 
 STOPS = {"interrupt": "Ctrl-C", "time": "the end of its time"}
 GOES_ON = "the same command goes on from there: what was read is kept"

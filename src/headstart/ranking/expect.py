@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from headstart.inventory import Inventory
     from headstart.numerics.pools import Pool
-    from headstart.ranking import Ranked
+    from headstart.ranking.racing import Ranked
 
     Array = np.ndarray[Any, Any]
 

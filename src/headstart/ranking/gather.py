@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headstart.execution.run import Run
     from headstart.execution.specs import Stop
     from headstart.numerics.greedy import Found
-    from headstart.ranking import Ranked
+    from headstart.ranking.racing import Ranked
 
     Array = np.ndarray[Any, Any]
 
