@@ -96,7 +96,9 @@ def probed(text_model: Source, rows: int = ROWS) -> tuple[str, dict[str, Any]]:
     target = shelves.tickets(rows, told=1.0)
     with opener(text_model) as opened:
         assert opened is not None
-        return backends.fastest(opened, target, target.labelled, RidgeProbe())
+        found = backends.fastest(opened, target, target.labelled, RidgeProbe())
+        assert not opened.opened._loaded  # one encoder at a time, and none is left over
+        return found
 
 
 def test_the_probe_measures_each_and_leaves_out_what_an_architecture_cannot(

@@ -65,19 +65,21 @@ def fastest(opener: Opener, target: Target, rows: Rows, racer: Ranking) -> tuple
 
 
 def _probe(opener: Opener, seen: Target, racer: Ranking, dtype: Dtype, probed: dict[str, Any]) -> None:
-    """Notes seconds and score of one arithmetic, or why it failed; float32 must not."""
+    """Notes seconds and score of one arithmetic, or why it failed; float32 must not. One encoder is held at a time."""
     inputs = seen.labelled.inputs
     try:
         opener.opened.features(inputs.slice(0, 4), dtype=dtype)  # what is loaded and made at first use
         begun = time.perf_counter()
         features = opener.opened.features(inputs, dtype=dtype)
+        probed["seconds"][dtype] = time.perf_counter() - begun
     except (RuntimeError, TypeError, AttributeError, ValueError, Problem) as error:
         if dtype == "float32":
             raise
         # an architecture that looks into its layers, and finds others there, or that cannot be exported
         probed["failed"][dtype] = error.what if isinstance(error, Problem) else str(error)[:200]
         return
-    probed["seconds"][dtype] = time.perf_counter() - begun
+    finally:
+        opener.opened.release(dtype)
     view = RankView(seen, seen.labelled, Taken(opener, seen.labelled, features))
     probed["scores"][dtype] = racer(view.seen_by(racer.needs, "the probe of backends")).value
 

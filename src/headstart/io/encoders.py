@@ -125,6 +125,10 @@ class OpenedSource:
             encoder.kept_bytes = KEPT_BYTES
         return encoder
 
+    def release(self, dtype: Dtype) -> None:
+        """Let go of the encoder in this arithmetic; it is loaded again where it is asked for."""
+        self._loaded.pop(dtype, None)
+
     def close(self) -> None:
         self._loaded.clear()
 
