@@ -234,6 +234,7 @@ def test_auto_says_what_it_wants(shelf: Path, shell: Shell, tmp_path: Path) -> N
     assert "add --target FILE" in said.err
     said = shell("merge", "regmean", shelf / "mails", shelf / "chats", "--out", tmp_path / "out")
     assert "`regmean` reads rows, and none are named" in said.err
+    assert "memory at least" in shell("merge", "regmean", shelf / "mails", shelf / "chats", "--dry-run").out
 
 
 def test_whose_vocabulary_it_is_can_be_said(shelf: Path, shell: Shell, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
     from headstart.combination.plans import counted
 
     said, tensors, origins = _described(found), described(found), made_from(found)
-    rules = counted({**found.fates, **found.lost})
+    rules, unread = counted({**found.fates, **found.lost}), found.reads is not None and cost.step is None
     if machine:
         lost = [{"model": m, "tensor": t, "rule": f.rule} for (m, t), f in sorted(found.lost.items())]
         emit(
@@ -54,7 +54,7 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
         *_alike(found),
         ("reads", size(cost.bytes_read)),
         ("writes", size(cost.bytes_written)),
-        ("memory at most", size(cost.peak_bytes)),
+        ("memory at least" if unread else "memory at most", size(cost.peak_bytes)),
         *_learning(found, cost),
         *_searching(found, cost),
         ("takes about", f"{cost.seconds:.1f} s" + (" for the weights" if found.reads is not None else "")),

@@ -59,10 +59,12 @@ def forecast(
     tasks: rows for a method that reads some; without them, what reading them costs is not in it. Of a model that is
     made of others, of all together; where they are not there yet, seconds are as for those that are.
     """
+    from headstart.execution.meter import cores
+
     if plan.search is not None and tasks:
         return _tried(plan, tasks, _of_one(plan, out, threads, load))
     if plan.reads is not None and (tasks or needs_none(plan.reads)):
-        return _rehearsed(plan, tasks, _of_one(plan, out, threads, load))
+        return _rehearsed(plan, tasks, _of_one(plan, out, threads, load), threads or cores(), load)
     costs = [_of_one(one, out, threads, load) for one in (*(p for _, p in plan.before), plan)]
     known = [c.seconds / c.bytes_written for c in costs if c.seconds and c.bytes_written]
     seconds = [c.seconds or c.bytes_written * max(known, default=0.0) for c in costs]
@@ -70,21 +72,31 @@ def forecast(
     return Forecast(read, written, max(c.peak_bytes for c in costs), sum(seconds))
 
 
-def _rehearsed(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast) -> Forecast:
-    """With what a little of the learning took, and what is kept apart of the merged body."""
+def _rehearsed(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast, threads: int, load: bool) -> Forecast:
+    """With what a little of the learning took, and what is kept apart of the merged body.
+
+    Memory is that of two steps on the heaviest rows, as the second is taken beside what the first left, and of writing
+    what they made; time is that of steps as they come.
+    """
+    from .rehearsal import Heaviest
+
     own: int | None = getattr(plan.reads, "steps", getattr(plan.reads, "trials", None))
     most = _rows(plan, tasks) if kind_of(plan.reads) == "combination.matching" else own
-    made, first = _timed(plan, tasks, 1)  # has all that is done once
-    made, once = _timed(plan, tasks, 1)
+    began = time.perf_counter()
+    made = learned_from(plan, tasks, steps=2, kind=Heaviest)  # has all that is done once
+    first = time.perf_counter() - began
+    peak, apart = max(weights.peak_bytes, _peak_so_far(), _peak(made, threads, load)), sum(storage(made).values())
+    del made
+    once = _timed(plan, tasks, 1)
     count, spent, began = 1, once, time.perf_counter()
     while spent < 1.3 * once and count < (most or 1) and time.perf_counter() - began < PATIENCE:
         count = min(8 * count, most or 1)
-        made, spent = _timed(plan, tasks, count)
+        spent = _timed(plan, tasks, count)
     step = max(0.0, spent - once) / (count - 1) if count > 1 else once
     return dataclasses.replace(
         weights,
-        bytes_written=weights.bytes_written + sum(storage(made).values()),
-        peak_bytes=max(weights.peak_bytes, _peak_so_far()),
+        bytes_written=weights.bytes_written + apart,
+        peak_bytes=peak,
         step=step,
         learning=None if most is None else first + max(0, most - 1) * step,
     )
@@ -106,11 +118,11 @@ def _tried(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast) -> Forecast
     return dataclasses.replace(weights, peak_bytes=max(weights.peak_bytes, _peak_so_far()), step=step)
 
 
-def _timed(plan: Plan, tasks: Sequence[TaskRows], count: int) -> tuple[Plan, float]:
-    """What so many steps or rows make of a plan, and their seconds."""
+def _timed(plan: Plan, tasks: Sequence[TaskRows], count: int) -> float:
+    """Seconds of so many steps or rows."""
     began = time.perf_counter()
-    made = learned_from(plan, tasks, rows=count, steps=count)
-    return made, time.perf_counter() - began
+    learned_from(plan, tasks, rows=count, steps=count)
+    return time.perf_counter() - began
 
 
 def _rows(plan: Plan, tasks: Sequence[TaskRows]) -> int:

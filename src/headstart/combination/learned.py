@@ -25,11 +25,11 @@ ROWS = 256  # of each model's own, at which passes look
 
 def learned_from(
     plan: Plan, tasks: Sequence[TaskRows], *, rows: int = ROWS, steps: int | None = None,
-    told: Callable[[int], None] | None = None,
+    told: Callable[[int], None] | None = None, kind: type[LiveMerge] = LiveMerge,
 ) -> Plan:  # fmt: skip
     """The plan, with what its method made of the rows; without one that reads rows, as it is.
 
-    rows: the most that passes look at, of each model. steps: in place of the method's own number.
+    rows: the most that passes look at, of each model. steps: in place of the method's own number. kind: of the view.
     """
     from . import parted
     from .merging import ROUTING, kind_of
@@ -45,7 +45,7 @@ def learned_from(
         )
     if apart:
         parted.check(plan, plan.reads, tasks)
-    with alive(plan, tasks, labels=plan.reads.needs.labels, told=told) as view:
+    with alive(plan, tasks, labels=plan.reads.needs.labels, told=told, kind=kind) as view:
         return told_by(plan, plan.reads, view, Steps(horizon=steps), rows)
 
 

@@ -264,13 +264,17 @@ class LiveMerge:
         """Batch by batch: which of the rows, and what is asked of the placed weights; else all outputs."""
         ask = ask or (lambda placed, given: functional_call(self._whole.module, placed, (), given).logits)
         one, at = self._tasks[task], list(rows)
-        if task not in self._keys:
-            self._keys[task] = self._whole.encoder.keys(self._inputs[task])
         placed = self._placed(weights, one.own)
-        for some in batches([self._keys[task][r] for r in at]):
+        for some in batches([self.keys(task)[r] for r in at]):
             called = self._whole.called(self._inputs[task], [at[i] for i in some])
             yield list(some), ask(placed, called)
             self._told(len(some))
+
+    def keys(self, task: int) -> Sequence[tuple[int, bytes]]:
+        """Length and content of each row, by which batches are made."""
+        if task not in self._keys:
+            self._keys[task] = self._whole.encoder.keys(self._inputs[task])
+        return self._keys[task]
 
     def passes(self, asks: Sequence[Seen], rows: int, draws: int = 8, seed: int = 0) -> list[dict[str, Passes]]:
         """What each model's passes over its own rows, or those of all tasks, show at each tensor. rows: the most."""
@@ -316,13 +320,17 @@ class LiveMerge:
         return {theirs: ours for ours, theirs in self._names.items()}
 
     def _calls(self, tasks: Sequence[int], rows: int, single: bool, seed: int) -> Iterator[Called]:
+        for task, some in self._chunks(tasks, rows, single, seed):
+            called = self._whole.called(self._inputs[task], some)
+            self._told(len(some))
+            yield Called(called, called.get("attention_mask"))
+
+    def _chunks(self, tasks: Sequence[int], rows: int, single: bool, seed: int) -> Iterator[tuple[int, list[int]]]:
+        """Tasks, and which of their rows are read together."""
         for task in tasks:
-            inputs, count = self._inputs[task], self.rows(task)
-            chosen = np.random.default_rng(seed).permutation(count)[: max(1, rows // len(tasks))].tolist()
-            for some in [[r] for r in chosen] if single else [chosen[i : i + 16] for i in range(0, len(chosen), 16)]:
-                called = self._whole.called(inputs, some)
-                self._told(len(some))
-                yield Called(called, called.get("attention_mask"))
+            chosen = np.random.default_rng(seed).permutation(self.rows(task))[: max(1, rows // len(tasks))].tolist()
+            size = 1 if single else 16
+            yield from ((task, chosen[i : i + size]) for i in range(0, len(chosen), size))
 
     def _placed(self, weights: Weights, own: int | None) -> dict[str, torch.Tensor]:
         """By the module's names, with the head of the model that a task comes from where each keeps its own."""
@@ -367,16 +375,18 @@ class LiveMerge:
 
 
 @contextmanager
-def alive(plan: Plan, tasks: Sequence[TaskRows], *, labels: bool, told: Told | None = None) -> Iterator[LiveMerge]:
+def alive(
+    plan: Plan, tasks: Sequence[TaskRows], *, labels: bool, told: Told | None = None, kind: type[LiveMerge] = LiveMerge
+) -> Iterator[LiveMerge]:
     """The view of a plan, with the models' files open for as long as it lasts.
 
-    told: is called with the number of rows whenever some have gone through the model.
+    told: is called with the number of rows whenever some have gone through the model. kind: of the view.
     """
     from contextlib import ExitStack
 
     with ExitStack() as stack:
         readers = [stack.enter_context(reader(f)) for f in plan.folders]
-        yield LiveMerge(plan, tasks, readers, labels=labels, told=told or (lambda _: None))
+        yield kind(plan, tasks, readers, labels=labels, told=told or (lambda _: None))
 
 
 def _inputs(tasks: Sequence[TaskRows], labels: bool) -> list[pa.Table]:
