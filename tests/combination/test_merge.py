@@ -17,8 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from headstart import catalogue
 from headstart.combination import forecasts
-from headstart.combination.merging import Merged, carried_out, merge, planned
+from headstart.combination.merging import Merged, carried_out, kind_of, merge, planned
 from headstart.combination.merging.uniform_soup import UniformSoup
 from headstart.combination.writing import RECEIPT
 from headstart.core import OverBudget, Problem, Refused, Unfit, Unreadable
@@ -399,25 +400,14 @@ class Counting:
         self._inner.read(name, start, into)
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "linear",
-        "task_arithmetic",
-        "slerp",
-        "model_stock",
-        "karcher",
-        "ties",
-        "breadcrumbs",
-        "pcb",
-        "dare",
-        "sce",
-        "tsv_m",
-    ],
-)
+STREAMED = [n for kind in ("merging", "trimming", "weighting") for n in catalogue.entries(f"combination.{kind}")]
+
+
+@pytest.mark.parametrize("method", STREAMED)
 def test_the_forecast_of_bytes_holds(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=(90, 50), b=(50,))) for i in range(3)]
-    plan = planned(folders[1:], method, base=folders[0])
+    most = catalogue.entry(kind_of(method), method).needs.most
+    plan = planned(folders[1:][:most], method, base=folders[0])
     cost = forecasts.forecast(plan, tmp_path / "out")
     monkeypatch.setattr(adapted, "Checkpoint", Counting)
     Counting.count = 0
