@@ -95,8 +95,58 @@ def test_copies_that_differ_are_two_tensors_as_for_transformers(once: list[Path]
     assert f"`{COPY}` and `{KEPT}` of `a-twice` differ, though" in told[0]
     model = AutoModelForCausalLM.from_pretrained(made.where, local_files_only=True)
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
-    with pytest.raises(Refused, match=r"`lm_head\.weight` of `a-twice` is not in `b`, and would be lost"):
-        planned([once[1], both[0]])
+    mixed = tensors(merge([once[1], both[0]], out=tmp_path / "mixed").where)
+    ours, theirs = tensors(once[1]), tensors(both[0])
+    torch.testing.assert_close(mixed[COPY], (ours[KEPT] + theirs[COPY]) / 2)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic"])
+def test_where_one_model_is_not_tied_the_result_is_not(
+    method: str, order: tuple[int, ...], once: list[Path], tmp_path: Path
+) -> None:
+    """The tied models' output embedding is their input embedding, in whatever order they come."""
+    from transformers import AutoModelForCausalLM
+
+    apart = twice(once[1], tmp_path / "apart", {COPY: KEPT}, by=0.5, tie_word_embeddings=False)
+    three = [once[0], apart, once[2]]
+    listed = [three[i] for i in order]
+    with_base = {"base": once[3], "settings": {"scale": 1.0}} if method == "task_arithmetic" else {}
+    made = merge(listed, method, out=tmp_path / "out", **with_base)
+    found = tensors(made.where)
+    ins, outs = (
+        [tensors(f)[KEPT].double() for f in three],
+        [tensors(f).get(COPY, tensors(f)[KEPT]).double() for f in three],
+    )
+    before = tensors(once[3])[KEPT].double()
+    for name, each in ((KEPT, ins), (COPY, outs)):
+        exact = before + sum(t - before for t in each) if with_base else sum(each) / 3
+        torch.testing.assert_close(found[name].double(), exact, atol=1e-6, rtol=1e-6)
+    assert json.loads((made.where / "config.json").read_text())["tie_word_embeddings"] is False
+    model, told = AutoModelForCausalLM.from_pretrained(made.where, output_loading_info=True, local_files_only=True)
+    assert not told["missing_keys"]
+    torch.testing.assert_close(model.lm_head.weight.double(), found[COPY].double())
+    assert model.lm_head.weight is not model.model.embed_tokens.weight
+    (group,) = [g for g in made.receipt.facts["fates"] if COPY in g["tensors"]]
+    assert group["renamed"]["a"] == {COPY: KEPT}
+    assert not [r for r in made.receipt.facts["lost"] if r["tensor"] in (COPY, KEPT)]
+    assert any("`a` has one tensor for" in w and "the result has two" in w for w in made.receipt.warnings)
+
+
+def test_the_output_embedding_of_another_architecture_is_none_of_a_tied_model(once: list[Path], tmp_path: Path) -> None:
+    apart = twice(once[1], tmp_path / "apart", {COPY: KEPT}, by=0.5, architectures=["OtherForCausalLM"])
+    with pytest.raises(Refused, match=r"`lm_head\.weight` of `apart` is not in `a`, and would be lost"):
+        planned([once[0], apart])
+
+
+def test_biases_of_output_embeddings_are_two_as_well(tmp_path: Path) -> None:
+    once = models(tmp_path, "bert")
+    weight, bias = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+    more = {weight: "bert.embeddings.word_embeddings.weight", bias: "cls.predictions.bias"}
+    apart = twice(once[1], tmp_path / "apart", more, by=0.5, tie_word_embeddings=False)
+    found = tensors(merge([once[0], apart], out=tmp_path / "out").where)
+    for name, kept in more.items():
+        torch.testing.assert_close(found[name], (tensors(once[0])[kept] + tensors(apart)[name]) / 2)
 
 
 def test_models_that_say_they_are_apart_stay_so(once: list[Path], tmp_path: Path) -> None:

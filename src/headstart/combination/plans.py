@@ -125,6 +125,9 @@ def planned_by(
     vocabulary: VocabularyRule, dtype: str | None,
 ) -> Plan:  # fmt: skip
     """A plan in which every tensor has the method that is chosen for it; the plan's own name is still to be given."""
+    from headstart.io.tied import untied
+
+    models = untied(models)
     folders = (*([base] if base is not None else []), *models)
     words = related(models, base, vocabulary)
     planner = Planner(folders, base, models[0], choose, heads, unmatched, dtype, words)

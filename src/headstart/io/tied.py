@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .tensor_names import is_input, is_output
 
@@ -39,6 +39,57 @@ def once(folder: ModelFolder) -> ModelFolder:
     tensors = {n: e for n, e in folder.tensors.items() if n not in copies}
     config = {**folder.config, TIED: True} if copies and _said(folder) is None else folder.config
     return replace(folder, tensors=tensors, config=config, copies=copies, notes=tuple(notes))
+
+
+def untied(folders: Sequence[ModelFolder]) -> list[ModelFolder]:
+    """Models of which one has an output embedding of its own: then all have, and in those that are tied it is what
+    transformers ties it to. As they are where all are tied or none is, or where they are not of one architecture.
+    """
+    return [_untied(folder, [f for f in folders if _alike(f, folder)]) for folder in folders]
+
+
+def _untied(folder: ModelFolder, others: Sequence[ModelFolder]) -> ModelFolder:
+    own: dict[str, str] = {}
+    for other in others if folder.tied else ():
+        for name, entry in other.tensors.items():
+            kept = _kept_for(folder, name) if name not in folder.tensors else None
+            if kept is not None and folder.tensors[kept].shape[1:] == entry.shape[1:]:
+                own[name] = kept
+    if not own:
+        return folder
+    name, kept = next(iter(own.items()))
+    note = f"`{folder.name}` has one tensor for `{kept}` and `{name}`, and not all models have: the result has two"
+    return replace(
+        folder,
+        tensors={**folder.tensors, **{n: folder.tensors[k] for n, k in own.items()}},
+        config=_apart(folder.config),
+        changes={**folder.changes, **{n: folder.changes[k] for n, k in own.items() if k in folder.changes}},
+        notes=(*folder.notes, note),
+        stored={**folder.stored, **{n: folder.stored.get(k, k) for n, k in own.items()}},
+    )
+
+
+def _alike(one: ModelFolder, other: ModelFolder) -> bool:
+    told = one.config.get("architectures")
+    return bool(told) and told == other.config.get("architectures")
+
+
+def _kept_for(folder: ModelFolder, name: str) -> str | None:
+    """The tensor that a tied model has in place of an output embedding or its bias."""
+    if is_output(name):
+        inputs = [n for n in folder.tensors if is_input(n)]
+        kept = [n for n in inputs if f".{n}".endswith(f".{SHARED}")] or inputs
+        return kept[0] if len(kept) == 1 else None
+    bias = f"{name.removesuffix('decoder.bias')}bias"
+    return bias if name.endswith("decoder.bias") and bias in folder.tensors else None
+
+
+def _apart(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that says that embeddings are two."""
+    inner = config.get("text_config")
+    if isinstance(inner, dict) and TIED in inner:
+        return {**config, "text_config": {**inner, TIED: False}, **({TIED: False} if TIED in config else {})}
+    return {**config, TIED: False}
 
 
 def _pairs(folder: ModelFolder) -> Iterator[tuple[str, str]]:
