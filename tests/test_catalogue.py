@@ -25,6 +25,9 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(Unfit, match="no method") as caught:
         catalogue.entry("adaptation.routes", "linear-prob")
     assert "linear_probe" in caught.value.fix
+    with pytest.raises(Unfit, match="no method") as caught:
+        catalogue.entry("ranking.estimators", "ties")
+    assert caught.value.fix == "see `headstart methods ranking.estimators`; `ties` is one of `combination.trimming`"
 
 
 def test_a_hyphen_equals_an_underscore_and_aliases_are_known() -> None:

@@ -145,11 +145,13 @@ def entry(kind: str, name: str) -> Entry:
     known = entries(kind)
     plain = known_as(name, known)
     if plain not in known:
-        near = difflib.get_close_matches(plain, [*known, *ALIASES], n=3)
+        near = difflib.get_close_matches(plain, [*known, *(a for a, of in ALIASES.items() if of in known)], n=3)
+        others = [other for other in KINDS if plain in entries(other)]
+        fix = f"see `headstart methods {kind}`" + (f"; `{plain}` is one of `{others[0]}`" if others else "")
         raise Unfit(
             f"no method of `{kind}` is called `{name}`",
-            where="catalogue",
-            fix=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"see `headstart methods {kind}`",
+            where=f"the methods of `{kind}`",
+            fix=f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near and not others else fix,
         )
     return known[plain]
 

@@ -178,17 +178,35 @@ def test_a_recipes_settings_are_told_without_brackets(shelf: Path, shell: Shell,
     assert not set("{}[]'") & set(said)
 
 
-def test_mistakes_are_answered_in_words(shelf: Path, shell: Shell) -> None:
+def test_mistakes_are_answered_in_words(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\na,low\n")
     for words, what in (
         (["linear", shelf / "mails"], "no folder is named for the result"),
         (["ties", shelf / "mails", "--out", "x"], "no base is given"),
-        (["linear", shelf / "mails", shelf / "chat", "--out", "x"], "there is no folder"),
+        (["linear", shelf / "mails", shelf / "chat", "--out", "x"], "did you mean `chats`?"),
+        (["linear", shelf, "--out", "x"], "name one of the models in it: base, chats, mails"),
+        (["linear", shelf / "mails", "--out", "x", "--shard", "5XB"], "in: --shard"),
+        (["linear", shelf / "mails", "--out", "x", "--target", "mial=rows.csv"], "no model is called `mial`"),
         (["liner", shelf / "mails", "--out", "x"], "did you mean `linear`"),
     ):
         said = shell("merge", *words)
         assert said.code == 1
         assert what in said.err
         assert not Path("x").exists()
+
+
+def test_what_a_merge_does_not_use_or_know_is_told(shelf: Path, shell: Shell, tmp_path: Path) -> None:
+    rows = [f"the {'cat' if i % 2 else 'dog'} sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(12)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    words = ["merge", "linear", shelf / "mails", shelf / "chats", "--dry-run"]
+    assert not shell(*words).err
+    assert "`linear` reads no rows" in shell(*words, "--target", "rows.csv", "--label", "label").err
+    for name in ("one", "two"):
+        folder = tiny_models.save_model(tmp_path / name, "bert", head=True)
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"id2label": {"0": "0", "1": "1", "2": "2"}, "label2id": {"0": 0, "1": 1, "2": 2}}
+        (folder / "config.json").write_text(json.dumps(config))
+    assert "the labels are 0, 1, …: that they mean" in shell("merge", "linear", "one", "two", "--dry-run").err
 
 
 def test_auto_prints_what_came_of_the_choice(shelf: Path, shell: Shell, tmp_path: Path) -> None:
@@ -202,7 +220,7 @@ def test_auto_prints_what_came_of_the_choice(shelf: Path, shell: Shell, tmp_path
     said = shell(*words, "--out", tmp_path / "two")
     assert said.code == 0
     assert "6 merges were tried" in said.out
-    assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'two'}`; `")
+    assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'two'}`: {document['winner']}; `")
 
 
 def test_auto_of_several_tasks_prints_their_own_models_and_the_ensemble(
@@ -222,7 +240,8 @@ def test_auto_of_several_tasks_prints_their_own_models_and_the_ensemble(
     assert (together["models"], together["passes"]) == (2, 2)
     said = shell(*words, "--out", tmp_path / "two")
     assert said.code == 0, said.err
-    assert "own models" in said.out
+    assert "of own   models   passes" in said.out
+    assert "each task by its own model " in said.out  # a name on one line
     assert "ensemble of" in said.out
 
 

@@ -79,6 +79,15 @@ def test_an_empty_or_missing_folder_is_listed_and_not_raised(tmp_path: Path) -> 
         assert isinstance(only_problem(place), Unreadable)
 
 
+def test_links_to_models_elsewhere_are_told(shelf: Shelf, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine").symlink_to(shelf("bert"), target_is_directory=True)
+    found, ((_, problem),) = scan(tmp_path / "models")
+    assert not found
+    assert "as `mine`, are not followed" in problem.what
+    assert problem.fix.endswith(str(shelf("bert").resolve()))
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl"])
 def test_pickled_weights_are_refused_with_the_command_that_converts_them(
     shelf: Shelf, tmp_path: Path, name: str

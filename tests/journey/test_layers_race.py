@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import headstart as hs
-from headstart.core import Source
+from headstart.core import Refused, Source
 from headstart.execution import begin
 from headstart.io import layers, sources
 from headstart.ranking.racing import trunk_of
@@ -72,6 +72,12 @@ def test_the_rule_of_the_race(text_model: Source, tmp_path: Path) -> None:
         rows[rule] = facts[1]["rows"]
         assert (facts[1]["dropped"] is None) == (rule == "none")
     assert rows["paired"] < rows["bernstein"] < rows["none"] == 1600
+
+
+def test_a_pooling_that_none_has_is_answered_with_those_there_are(text_model: Source) -> None:
+    with pytest.raises(Refused, match="cannot be pooled by `men`") as caught:
+        hs.rank(shelves.tickets(40), [text_model], hs.Budget(), "nmc", pooling=["men"])
+    assert "use some of cls, max, mean" in caught.value.fix
 
 
 def test_taps_open_through_the_source(text_model: Source) -> None:

@@ -97,28 +97,40 @@ class TaskName(StrEnum):
 Data = Annotated[
     str, typer.Argument(metavar="DATA", help="CSV, TSV, XLSX, JSONL, parquet, CoNLL, or a folder of images")
 ]
-Label = Annotated[Optional[str], typer.Option(help="column with the label")]
+Label = Annotated[Optional[str], typer.Option(help="column with the label; found by its name without it")]
 Text = Annotated[Optional[str], typer.Option(help="text column, or several joined: subject,body")]
 Pair = Annotated[Optional[str], typer.Option(help="two text columns: a,b")]
 Image = Annotated[Optional[str], typer.Option(help="column with the paths of images")]
 Group = Annotated[Optional[str], typer.Option(help="rows of one group never lie on two sides of a split")]
 Time = Annotated[Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")]
 Test = Annotated[Optional[str], typer.Option(metavar="FILE", help="test rows of your own")]
-MetricOption = Annotated[Optional[str], typer.Option("--metric", help="macro_f1, accuracy, rmse, …")]
+MetricOption = Annotated[
+    Optional[str], typer.Option("--metric", help="macro_f1, accuracy, rmse, …; follows from the labels without it")
+]
 TaskOption = Annotated[Optional[TaskName], typer.Option("--task", help="the type of the task, where it is in doubt")]
 Seed = Annotated[int, typer.Option(help="of splits, draws and trials")]
-Labels = Annotated[Optional[int], typer.Option(help="the most labelled rows used")]
-Minutes = Annotated[Optional[float], typer.Option(help="wall time from the start of the process")]
-Memory = Annotated[Optional[str], typer.Option(help="like 8GB")]
-Disk = Annotated[Optional[str], typer.Option(help="like 20GB")]
+Labels = Annotated[Optional[int], typer.Option(help="the most labelled rows used; all without it")]
+Minutes = Annotated[
+    Optional[float], typer.Option(help="minutes of wall time from the start of the process; no limit without it")
+]
+Memory = Annotated[Optional[str], typer.Option(help="the most memory, like 8GB")]
+Disk = Annotated[Optional[str], typer.Option(help="the most room on the disk, like 20GB")]
 Trials = Annotated[Optional[int], typer.Option(help="how many trials may start: a limit without a clock")]
 SourcesOption = Annotated[
-    Optional[list[str]], typer.Option("--sources", help="folder of models, or hub:org/name@revision; may be repeated")
+    Optional[list[str]],
+    typer.Option(
+        "--sources", help="folder of models, or hub:org/name@revision; may be repeated; the bank's own without it"
+    ),
 ]
-Bank = Annotated[Optional[str], typer.Option(help="file of the bank, or postgresql://…")]
+Bank = Annotated[
+    Optional[str],
+    typer.Option(help="file of the bank, or postgresql://…; `headstart doctor` shows where it lies without it"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 Out = Annotated[Path, typer.Option(help="folder for the result")]
-Settings = Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method")]
+Settings = Annotated[
+    Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method; may be repeated")
+]
 
 
 def command() -> Any:
@@ -339,18 +351,30 @@ def rank(
         ),
     ] = None,
     maps: Annotated[
-        Optional[str], typer.Option(metavar="BASE", help="rank by maps from this base, and open no other source")
+        Optional[str],
+        typer.Option(metavar="BASE", help="id, name or folder: rank by maps from it, and open no other source"),
     ] = None,
     experts: Annotated[
-        Optional[str], typer.Option(metavar="ENCODER", help="order sources by what they were trained on")
+        Optional[str],
+        typer.Option(
+            metavar="ENCODER", help="id, name or folder: order sources by what they were trained on, as it sees it"
+        ),
     ] = None,
     method: Annotated[
         Optional[str],
-        typer.Option(help="estimators to report: logme,…; or for sets; divergences or similarities with --datasets"),
+        typer.Option(
+            help="what to report: estimators (logme,parc,…), methods for --sets, divergences or similarities for "
+            "--datasets; `headstart methods ranking` lists them, and some are taken without it"
+        ),
     ] = None,
     sets: Annotated[Optional[int], typer.Option(help="also the best set of up to so many sources", min=2)] = None,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="look at all sets, of 12 sources at most")] = False,
-    layers: Annotated[Optional[str], typer.Option(help="layers that compete too: all, or numbers: 0,6,-1")] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="with --sets: look at all of them, for 12 sources at most")
+    ] = False,
+    layers: Annotated[
+        Optional[str],
+        typer.Option(help="layers that compete too: all, or numbers, 0 the embeddings, -1 the last: 0,6,-1"),
+    ] = None,
     pooling: Annotated[Optional[str], typer.Option(help="poolings that compete too: mean,cls,…")] = None,
     race: Annotated[
         RaceRule, typer.Option(help="who leaves early; bernstein is slow to say so, and sure")
@@ -358,7 +382,7 @@ def rank(
     expect: Annotated[
         bool, typer.Option("--expect", help="also what to expect of each source by every route, from past runs")
     ] = False,
-    fusion: Annotated[str, typer.Option(help="what learns that from past runs: ridge, isotonic or boosting")] = "ridge",
+    fusion: Annotated[str, typer.Option(help="what learns from past runs: ridge, isotonic or boosting")] = "ridge",
     minutes: Minutes = None,
     memory: Memory = None,
     labels: Labels = None,
@@ -591,11 +615,24 @@ def merge(
     settings: Settings = None,
     out: Annotated[Optional[Path], typer.Option(help="folder for the merged model")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and its cost, and write nothing")] = False,
-    heads: Annotated[Optional[HeadsRule], typer.Option(help="separate: every model keeps its own")] = None,
-    unmatched: Annotated[UnmatchedRule, typer.Option(help="tensors that not all have")] = UnmatchedRule.REFUSE,
-    vocabulary: Annotated[VocabularyRule, typer.Option(help="whose, where tokens differ")] = VocabularyRule.REFUSE,
-    dtype: Annotated[Optional[str], typer.Option(help="of the result: bfloat16, float16, float32")] = None,
-    shard: Annotated[str, typer.Option(help="the most of one file")] = "5GB",
+    heads: Annotated[
+        Optional[HeadsRule],
+        typer.Option(
+            help="of classifiers: rows averaged by their labels' names, put side by side, one kept for each model, or "
+            "refused where they differ; average without it"
+        ),
+    ] = None,
+    unmatched: Annotated[
+        UnmatchedRule, typer.Option(help="what becomes of tensors that not all models have")
+    ] = UnmatchedRule.REFUSE,
+    vocabulary: Annotated[
+        VocabularyRule, typer.Option(help="whose tokens the result has, where those of the models differ")
+    ] = VocabularyRule.REFUSE,
+    dtype: Annotated[
+        Optional[str],
+        typer.Option(help="of the result: bfloat16, float16 or float32; as the base, or the first model, without it"),
+    ] = None,
+    shard: Annotated[str, typer.Option(help="the most bytes of one file of weights")] = "5GB",
     target: Annotated[
         Optional[list[str]],
         typer.Option(metavar="[MODEL=]FILE", help="rows for methods that read them; may be repeated, one a model"),
@@ -607,22 +644,29 @@ def merge(
     metric: MetricOption = None,
     minutes: Minutes = None,
     trials: Trials = None,
-    methods: Annotated[Optional[str], typer.Option(help="of auto: who may take part: ties,regmean,…")] = None,
+    methods: Annotated[
+        Optional[str], typer.Option(help="of auto: who may take part: ties,regmean,…; all that fit without it")
+    ] = None,
     load: Annotated[
         bool, typer.Option("--load", help="keep the result only if transformers loads and runs it")
     ] = False,
     no_check: Annotated[bool, typer.Option("--no-check", help="also keep what would not load whole")] = False,
-    seed: Annotated[Optional[int], typer.Option(help="of methods that draw")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="of methods that draw; 0 without it")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
     json: Json = False,
 ) -> None:
-    """Merge models into one, by a method, a recipe, or what does best on rows."""
+    """Merge models into one, by a method, a recipe, or what does best on rows.
+
+    `headstart methods combination` lists the methods. auto tries those that fit, and keeps what does best on the rows
+    of --target. A recipe is a YAML file of ours or of mergekit. --dry-run shows what any of them but auto would do.
+    """
     from headstart.cli import merging
     from headstart.combination.merging import carried_out, planned, planned_recipe, with_rows
     from headstart.combination.writing import check_loadable
     from headstart.core import Unfit, bytes_of
 
     method, *models = what
+    most = int(bytes_of(shard, "--shard"))
     rules: dict[str, Any] = {
         "base": base, "unmatched": unmatched.value, "vocabulary": vocabulary.value, "dtype": dtype, "seed": seed or 0,
     }  # fmt: skip
@@ -641,7 +685,7 @@ def merge(
         merging.auto(
             models, target or [], read, out, methods, _budget(minutes, None, trials=trials),
             started=show.process_start(), machine=json,
-            heads=heads.value if heads else None, shard_bytes=int(bytes_of(shard)), overwrite=overwrite, load=load,
+            heads=heads.value if heads else None, shard_bytes=most, overwrite=overwrite, load=load,
             check=not no_check, **rules,
         )  # fmt: skip
         return
@@ -663,11 +707,13 @@ def merge(
         from headstart.combination.merging import tasks_of
 
         place = out.expanduser().absolute() if out else None
+        merging.unread(plan, targets)
         merging.plan(compared(plan), forecast(plan, place, load=load, tasks=tasks_of(plan, targets)), machine=json)
         return
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
+    merging.unread(plan, targets)
     if plan.search is not None:
         budget = _budget(minutes, None, trials=trials)
         tell, close = merging.searching(budget, show.process_start())
@@ -682,7 +728,6 @@ def merge(
         close()
     report, close = merging.reporter()
     try:
-        most = int(bytes_of(shard))
         made = carried_out(
             plan, out, shard_bytes=most, overwrite=overwrite, check=not no_check, load=load, report=report
         )

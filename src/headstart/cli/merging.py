@@ -203,8 +203,8 @@ def chosen(made: Merged, *, machine: bool) -> None:
         ) if several else (s["name"], _measured(s["tasks"][0]), s["models"], s["passes"])
         for s in facts["systems"]
     ]  # fmt: skip
-    heads = [t["task"] for t in facts["tasks"]] + (["mean", "of own models'"] if several else [])
-    heads += ["models kept", "passes a row"]
+    heads = [t["task"] for t in facts["tasks"]] + (["mean", "of own\nmodels'"] if several else [])
+    heads += ["models\nkept", "passes\na row"]
     tried = sum(bool(c["scores"]) for c in facts["candidates"])
     draw(
         table("system", *(f">{h}" for h in heads), rows=rows), "",
@@ -212,7 +212,7 @@ def chosen(made: Merged, *, machine: bool) -> None:
     )  # fmt: skip
     for warning in made.plan.warnings:
         warn(warning)
-    saved(f"saved `{made.where}`; `{made.where / 'report.html'}` shows what was tried")
+    saved(f"saved `{made.where}`: {facts['winner']}; `{made.where / 'report.html'}` shows what was tried")
 
 
 def _measured(said: Mapping[str, Any]) -> str:
@@ -241,6 +241,8 @@ def targets(said: Sequence[str], models: Sequence[str], read: Callable[[str], Ta
         name, sign, file = one.partition("=")
         if sign and name in models:
             found[name] = read(file)
+        elif sign and Path(file).exists() and not Path(one).exists():
+            raise Unfit(f"no model is called `{name}`", where=f"--target {one}", fix=f"use one of: {', '.join(models)}")
         else:
             plain.append(read(one))
     if found and plain:
@@ -250,6 +252,12 @@ def targets(said: Sequence[str], models: Sequence[str], read: Callable[[str], Ta
             fix=f"write each as MODEL=FILE, with one of: {', '.join(models)}",
         )
     return found or plain
+
+
+def unread(found: Plan, said: Targets) -> None:
+    """A warning where rows are named for a merge that looks at none."""
+    if said and found.reads is None and found.search is None:
+        warn(f"`{found.method}` reads no rows, and --target changes nothing; `headstart merge auto` chooses by rows")
 
 
 def size(count: float) -> str:
@@ -441,17 +449,17 @@ def _learning(found: Plan, cost: Forecast) -> list[tuple[str, str]]:
     if cost.step is None:
         return [("learns", "from rows; add --target to see what that takes")]
     whole = "" if cost.learning is None else f"about {cost.learning:.0f} s, "
-    return [("learns for", f"{whole}{cost.step:.2g} s a step or row")]
+    return [("learns for", f"{whole}{cost.step:.2g} s a step or row" if cost.step else whole.removesuffix(", "))]
 
 
 def _settings(settings: dict[str, Any]) -> str:
     """
-    >>> _settings({"density": 0.2, "weights": []})
-    'density=0.2, weights=equal'
+    >>> _settings({"density": 0.2, "weights": [], "normalize": False, "rules": []})
+    'density=0.2, weights=equal, normalize=false'
     >>> _settings({"models": [{"model": "a", "parameters": {"weight": 0.5}}, {"model": "b"}], "dtype": "float16"})
     'models: model a, parameters (weight 0.5); model b; dtype=float16'
     """
-    told = {k: v for k, v in settings.items() if k != "merge_method"}  # the method itself
+    told = {k: v for k, v in settings.items() if k != "merge_method" and (v != [] or k == "weights")}  # of the method
     nested = any(isinstance(v, dict) or _dicts(v) for v in told.values())
     said = (f"{k}: {_said(v)}" if isinstance(v, dict) or _dicts(v) else f"{k}={_said(v)}" for k, v in told.items())
     return ("; " if nested else ", ").join(said) or "no settings"
@@ -466,4 +474,4 @@ def _said(value: Any) -> str:
         return ", ".join(f"{k} ({_said(v)})" if isinstance(v, dict) else f"{k} {_said(v)}" for k, v in value.items())
     if isinstance(value, list):
         return ("; " if _dicts(value) else ",").join(_said(v) for v in value) or "equal"
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

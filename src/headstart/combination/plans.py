@@ -349,8 +349,9 @@ class Planner:
         if self.donor.labels is None or self.heads == "separate":
             return None
         sets = [m.labels or () for m in self.models]
-        if len(self.models) > 1 and all(label.startswith("LABEL_") for s in sets for label in s):
-            self.warnings.append("the labels are LABEL_0, LABEL_1, …: that they mean the same in all is taken on trust")
+        if len(self.models) > 1 and all(label.startswith("LABEL_") or label.isdecimal() for s in sets for label in s):
+            some = ", ".join(self.donor.labels[:2])
+            self.warnings.append(f"the labels are {some}, …: that they mean the same in all is taken on trust")
         same = all(sorted(s) == sorted(sets[0]) for s in sets)
         if same and self.heads != "concatenate":
             if self.heads == "refuse" and any(s != sets[0] for s in sets):

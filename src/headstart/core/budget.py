@@ -12,8 +12,8 @@ from .errors import OverBudget, Unfit
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
-def bytes_of(text: str | float) -> float:
-    """A size as people write it.
+def bytes_of(text: str | float, where: str = "the budget") -> float:
+    """A size as people write it. where: it was written, for the error.
 
     >>> bytes_of("8 GB"), bytes_of("512MiB")
     (8000000000.0, 536870912.0)
@@ -22,7 +22,7 @@ def bytes_of(text: str | float) -> float:
         return float(text)
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", text.lower())
     if not found or found[2] not in UNITS:
-        raise Unfit(f"`{text}` is not a size", where="the budget", fix="write it like 8GB, 500MB or 2GiB")
+        raise Unfit(f"`{text}` is not a size", where=where, fix="write it like 8GB, 500MB or 2GiB")
     return float(found[1]) * UNITS[found[2]]
 
 

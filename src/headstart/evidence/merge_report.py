@@ -55,16 +55,15 @@ def sentence(facts: JSON) -> str:
         return f"no merge did better than `{facts['winner']}` on the rows to choose by, so that is what was written"
     gain, metric = facts["gain"], METRICS[facts["metric"]].title
     span = f"{gain['value']:+.3f} in {metric}, between {gain['low']:+.3f} and {gain['high']:+.3f}"
+    opponent = f"`{facts['opponent']}`, the baseline that was best on the rows to choose by"
     if facts["verdict"] == "helps":
-        return f"`{facts['winner']}` is better than the best of the baselines, `{facts['opponent']}`: {span}"
+        return f"`{facts['winner']}` is better than {opponent}: {span}"
     if facts["verdict"] == "hurts":
         return (
             f"`{facts['winner']}` was best on the rows to choose by, and is worse than `{facts['opponent']}` on rows "
             f"that no choice has seen: {span}"
         )
-    return (
-        f"`{facts['winner']}` differs from the best of the baselines, `{facts['opponent']}`, by {span}, which holds 0"
-    )
+    return f"no evidence that `{facts['winner']}` is better than {opponent}: {span}"
 
 
 def _headline(facts: JSON) -> str:

@@ -239,7 +239,8 @@ def sealed(
             if len(labelled) > 1
             else "there is 1 labelled row",
             where=f"the labelled rows of `{name}`",
-            fix="label more rows: two of each class at least, in different groups",
+            fix="label more rows: two of each class at least, in different groups"
+            + (f"; or name another column than `{layout.label}` with --label" if layout.label else ""),
         )
     return Target(
         name=name,

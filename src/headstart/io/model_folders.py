@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core import Refused, Unreadable
 
-from .safe_files import inside, read_any_json, read_json
+from .safe_files import inside, near_folder, read_any_json, read_json
 from .safetensors_files import Entry, entries, weight_files
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read(where: str | Path, name: str | None = None) -> ModelFolder:
     """
     folder = Path(where).expanduser().absolute()
     if not folder.is_dir():
-        raise Unreadable(f"there is no folder `{where}`", where=f"model `{where}`", fix="check the path")
+        raise Unreadable(f"there is no folder `{where}`", where=f"model `{where}`", fix=near_folder(folder))
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise Refused(
             "this is an adapter, and a merge takes whole models",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def inside(folder: Path, name: str, *, root: Path | None = None) -> Path:
             fix="put a copy of the file into the folder, if you trust it",
         )
     return path
+
+
+def near_folder(missing: Path) -> str:
+    """What to do where a folder is not there: the folders beside it that are called nearly so."""
+    around = sorted(p.name for p in missing.parent.iterdir() if p.is_dir()) if missing.parent.is_dir() else []
+    near = get_close_matches(missing.name, around, n=2)
+    return f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "check the path"
 
 
 def read_json(folder: Path, name: str, *, root: Path | None = None) -> dict[str, Any]:

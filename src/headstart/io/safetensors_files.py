@@ -54,10 +54,13 @@ def weight_files(folder: Path, *, root: Path | None = None) -> list[Path]:
             where=f"source `{folder}`",
             fix=f"headstart inventory convert {_quoted(folder)}",
         )
+    inside = sorted(p.parent.name for p in folder.glob("*/config.json")) if folder.is_dir() else []
     raise Unreadable(
         "there is no `model.safetensors`",
         where=f"source `{folder}`",
-        fix="copy the weights into the folder, or save the model again with `save_pretrained`",
+        fix=f"name one of the models in it: {', '.join(inside[:5])}"
+        if inside
+        else "copy the weights into the folder, or save the model again with `save_pretrained`",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from headstart.core import Gives, Problem, Refused, Source, Unreadable
 from . import fingerprints, layers, recipes
 from .member_files import Member, is_member, member_of
 from .recipes import Recipe
+from .safe_files import near_folder
 from .safetensors_files import PICKLED
 
 if TYPE_CHECKING:
@@ -85,10 +85,7 @@ def _local(origin: str) -> Path:
             fix="name the folder that holds its configuration, weights and tokenizer or preprocessor",
         )
     if not folder.is_dir():
-        around = sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
-        near = get_close_matches(folder.name, around, n=2)
-        fix = f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "check the path"
-        raise Unreadable(f"there is no folder `{origin}`", where=f"source `{origin}`", fix=fix)
+        raise Unreadable(f"there is no folder `{origin}`", where=f"source `{origin}`", fix=near_folder(folder))
     return folder
 
 
@@ -222,6 +219,13 @@ def _unreadable(place: Path, error: OSError) -> Unreadable:
 
 
 def _nothing(folder: Path) -> Unreadable:
+    links = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.resolve().is_relative_to(folder.resolve())]
+    if links:
+        return Unreadable(
+            f"there is no model in the folder, and links that lead out of it, as `{links[0].name}`, are not followed",
+            where=f"source `{folder}`",
+            fix=f"name what they lead to: {links[0].resolve()}",
+        )
     return Unreadable(
         "there is no model in the folder",
         where=f"source `{folder}`",

@@ -170,10 +170,13 @@ def _receipts(ranked: Sequence[Ranked], target: Target, names: Sequence[str | Ra
     if not any(r.score or r.stopped for r in ranked):
         shown = called(r.source for r in ranked)
         reasons = "; ".join(f"`{shown[r.source.identity]}`: {r.error.what if r.error else r.dropped}" for r in ranked)
+        fixes = [*dict.fromkeys(r.error.fix for r in ranked if r.error)]
         raise Refused(
             f"no source can be ranked ({reasons or 'the shelf is empty'})",
             where=f"ranking for `{target.name}`",
-            fix=f"add sources that read {target.modality}s with `headstart inventory add FOLDER`",
+            fix=fixes[0]
+            if len(fixes) == 1
+            else f"add sources that read {target.modality}s with `headstart inventory add FOLDER`",
         )
     return tuple(r.source.after(_receipt(r, target, names)) for r in ranked)
 
