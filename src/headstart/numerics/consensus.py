@@ -34,19 +34,20 @@ def elected(changes: Sequence[torch.Tensor], undecided: float = 0.0) -> torch.Te
 
 
 def agreeing(
-    changes: Sequence[torch.Tensor], sign: torch.Tensor, weights: Sequence[float], average: Average = "count"
-) -> torch.Tensor:
+    changes: Sequence[torch.Tensor], sign: torch.Tensor, weights: Sequence[float], average: Average = "count",
+    factors: Sequence[float] = (),
+) -> torch.Tensor:  # fmt: skip
     """Mean (…) of those weighted changes that have the elected sign; 0 where there is none.
 
-    changes: already times their weights. average: `count` divides by their number, `weight` by the sum of their
-    weights, `sum` by nothing.
+    changes: already times their weights, but for factors. average: `count` divides by their number, `weight` by the sum
+    of their weights, `sum` by nothing. factors: what changes that agree are times; none are 1 each.
     """
     wanted = _flat(sign)
     total, count = (scratch.empty(len(wanted), wanted.dtype) for _ in range(2))
     total[:], count[:] = 0, 0
-    for change, weight in zip(changes, weights, strict=True):
-        one, divisor = wanted.dtype.type(1), wanted.dtype.type(weight if average == "weight" else 1)
-        tiles.agree(_flat(change), wanted, one, divisor, total, count)
+    for change, weight, factor in zip(changes, weights, factors or [1.0] * len(changes), strict=True):
+        times, divisor = wanted.dtype.type(factor), wanted.dtype.type(weight if average == "weight" else 1)
+        tiles.agree(_flat(change), wanted, times, divisor, total, count)
     if average != "sum":
         tiles.divide(total, count)
     return torch.from_numpy(total).view(sign.shape)

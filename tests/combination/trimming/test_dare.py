@@ -47,6 +47,30 @@ def test_elect_averages_those_that_agree() -> None:
     assert run(Dare(density=1.0, scale=1.0, consensus="elect"), a, b).tolist() == [4.0, -2.0, 2.5]
 
 
+@given(st.integers(0, 1000), st.sampled_from([(1.0, 1.0, 1.0), (0.9, 0.1, 2.0), (1.5, -0.5, 0.25)]))
+def test_plain_election_is_what_peft_computes(seed: int, weights: tuple[float, ...]) -> None:
+    """Against `peft.utils.merge_utils.dare_ties` itself, with our draws in place of its own."""
+    from peft.utils import merge_utils
+
+    changes = list(torch.randn(3, 20, 10, generator=torch.Generator().manual_seed(seed)))
+    method = Dare(density=0.4, scale=1.0, weights=weights, consensus="elect", elect="plain")
+    ours = run(method, *changes, tile=64)
+    masks = iter([torch.from_numpy(drawn(3, k, (20, 10)) < 0.4).float() for k in range(3)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merge_utils.torch, "bernoulli", lambda _: next(masks))
+        theirs = merge_utils.dare_ties(changes, torch.tensor(weights), 0.4)
+    torch.testing.assert_close(ours, theirs)
+    weighed = run(Dare(density=0.4, scale=1.0, weights=weights, consensus="elect"), *changes)
+    assert torch.equal(weighed, ours) == (len(set(weights)) == 1)  # else another election
+
+
+def test_plain_election_by_hand() -> None:
+    a, b = torch.tensor([1.0, 4.0, -6.0]), torch.tensor([-2.0, -5.0, -6.0])
+    method = Dare(density=1.0, scale=1.0, weights=(3, 1), consensus="elect", elect="plain")
+    assert run(method, a, b).tolist() == [-2.0, -5.0, -12.0]
+    assert run(Dare(density=1.0, scale=1.0, weights=(3, 1), consensus="elect"), a, b).tolist() == [3.0, 12.0, -12.0]
+
+
 def test_the_sum_of_sizes_can_be_kept() -> None:
     change = torch.randn(30_000, generator=torch.Generator().manual_seed(0))
     out = run(Dare(density=0.3, scale=1.0, rescale="l1"), change)

@@ -29,7 +29,8 @@ class Dare:
 
     What is kept follows from the seed, the model's number, the tensor's name and the entry's place, and from nothing
     else. For fine-tunes with small changes; large ones do not survive densities below about 0.1. rescale="l1", which is
-    mergekit's, enlarges until the sizes of a tensor's changes have the sum that they had, whatever was drawn.
+    mergekit's, enlarges until the sizes of a tensor's changes have the sum that they had, whatever was drawn. With
+    consensus="elect", elect="plain" has the weights in the mean alone, as peft's `dare_ties`.
     """
 
     needs = Needs(gives=("weights",), labels=False, same_base=True, copies=18)
@@ -44,6 +45,7 @@ class Dare:
     scale: float = 0.3
     weights: tuple[float, ...] = ()  # one a model; none are 1 each
     consensus: Literal["sum", "elect"] = "sum"
+    elect: Literal["weighted", "plain"] = "weighted"
     average: Literal["count", "weight", "sum"] = "count"  # of those that agree
     rescale: Literal["chance", "l1", "none"] = "chance"
     normalize: bool = False
@@ -57,15 +59,18 @@ class Dare:
         factors = [1 / d if self.rescale == "chance" else 1.0 for d in densities]
         if self.rescale == "l1" and any(d < 1 for d in densities):
             factors = enlargements(survey, [_Kept(k, densities[k]) for k in range(survey.models)])
+        plain = self.consensus == "elect" and self.elect == "plain"
+        times = factors if plain else [w * f for w, f in zip(weights, factors, strict=True)]
         divisor = sum(weights) if self.normalize and self.consensus == "sum" and abs(sum(weights)) > 1e-8 else 1.0
 
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
             changes = [
-                torch.where(_drawn(context, k, densities[k], base), one - base, 0) * (weights[k] * factors[k])
+                torch.where(_drawn(context, k, densities[k], base), one - base, 0) * times[k]
                 for k, one in enumerate(tuned)
             ]
             if self.consensus == "elect":
-                return base + self.scale * agreeing(changes, elected(changes, 1.0), weights, self.average)
+                sign = elected(changes, 1.0)
+                return base + self.scale * agreeing(changes, sign, weights, self.average, weights if plain else ())
             return base + self.scale / divisor * torch.stack(changes).sum(dim=0)
 
         return combine
