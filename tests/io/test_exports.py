@@ -91,6 +91,8 @@ def test_all_layers_and_poolings_are_those_of_transformers(shelf: Shelf, home: P
                 np.testing.assert_allclose(one, told, rtol=1e-4, atol=1e-5, err_msg=tap.name)
         alone = here.features(rows.slice(2, 1), dtype="onnx")
         np.testing.assert_allclose(alone, here.features(rows.slice(2, 1)), rtol=1e-4, atol=1e-5)
+        pairs = pa.table({"text": ["the cat", "a"], "text_pair": ["is old", "hill under the house"]})
+        np.testing.assert_allclose(here.features(pairs, dtype="onnx"), here.features(pairs), rtol=1e-4, atol=1e-5)
         assert here.features(rows.slice(0, 0), dtype="onnx").shape == (0, 16)
         assert 0 < here.fidelity(rows, dtype="onnx") < 1e-5 < here.fidelity(rows, dtype="onnx-int8") < 0.1
         assert len({here.backend("float32"), here.backend("onnx"), here.backend("onnx-int8")}) == 3

@@ -49,17 +49,22 @@ def ranked(shelf: list[Source], folder: Path, monkeypatch: pytest.MonkeyPatch, r
     return found, receipts, jobs
 
 
+@pytest.mark.parametrize("lower", ["int8", "onnx-int8"])
 def test_the_race_is_fast_and_the_figures_are_of_float32(
-    shelf: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lower: str
 ) -> None:
-    monkeypatch.setattr(backends, "choice", lambda _seconds, _scores: "int8")
+    monkeypatch.setattr(backends, "EXPORT_FROM", 0.0)
+    monkeypatch.setattr(exports, "installed", lambda: True)
+    monkeypatch.setattr(exports, "key_of", lambda identity: identity)
+    monkeypatch.setattr(exports, "exported", lambda module, *_, int8: module)  # what an export is, test_exports.py says
+    monkeypatch.setattr(backends, "choice", lambda seconds, _scores: lower if lower in seconds else "float32")
     found, fast, jobs = ranked(shelf, tmp_path / "fast", monkeypatch)
     monkeypatch.setattr(backends, "choice", lambda _seconds, _scores: "float32")
     _, plain, _ = ranked(shelf, tmp_path / "plain", monkeypatch)
     assert [r.facts["lower"] for r in plain] == [None, None]
     for one, other in zip(fast, plain, strict=True):
         dtype, rows = one.facts["lower"]
-        assert (dtype, one.inputs) == ("int8", other.inputs)
+        assert (dtype, one.inputs) == (lower, other.inputs)
         assert rows < ROWS
         if not one.facts["dropped"]:
             assert one.facts["proxies"] == other.facts["proxies"]
@@ -68,7 +73,7 @@ def test_the_race_is_fast_and_the_figures_are_of_float32(
     again = sum(r.facts["lower"][1] for r in kept)
     assert _passes(found, ROWS)["rows"] == sum(r.facts["rows"] for r in fast) + again
     by_rows = {(j["spec"]["stop"], j["spec"].get("dtype", "float32")) for j in jobs if j["verb"] == "features"}
-    assert {"fastest", "float32"} == {dtype for _, dtype in by_rows if dtype != "int8"}
+    assert {"fastest", "float32"} == {dtype for _, dtype in by_rows if dtype != lower}
     assert {dtype for stop, dtype in by_rows if stop == ROWS} == {"float32"}
 
 
