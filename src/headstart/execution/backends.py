@@ -20,7 +20,7 @@ PROBE_ROWS = 128
 TOLERANCE = 0.01  # of the racing estimator's score, R², on these rows
 GAIN = 2.0  # those that stay to the end are computed in float32 besides, so less would not pay
 # seconds that the best of the others takes for all rows: the race reads about a third of them, and an export, which is
-# kept, takes 10 to 30 seconds
+# kept, takes ten seconds or more
 EXPORT_FROM = 120.0
 
 
