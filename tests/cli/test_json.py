@@ -71,6 +71,8 @@ def test_the_target_card_of_images(shell: Shell, tmp_path: Path) -> None:
 def test_methods(shell: Shell) -> None:
     document = fits(shell("methods", "--json"), "methods")
     assert {"linear_probe", "logme", "majority"} <= {m["name"] for m in document["methods"]}
+    based = {m["name"]: m["same_base"] for m in document["methods"]}
+    assert (based["linear"], based["ties"]) == (False, True)
     fewer = fits(shell("methods", "adaptation.routes", "--json"), "methods")
     assert {m["kind"] for m in fewer["methods"]} == {"adaptation.routes"}
 

@@ -107,6 +107,8 @@ def test_a_column_that_nobody_knows_or_that_is_missing_is_told(bank: Inventory, 
         bank.import_records(table(tmp_path / "b.csv", [r[:4] for r in ROWS], COLUMNS[:4]))
     with pytest.raises(Unfit, match="no rows"):
         bank.import_records(table(tmp_path / "c.csv", []))
+    with pytest.raises(Unfit, match="no records of runs"):
+        bank.import_records(table(tmp_path / "e.csv", [["where is it", "card"]], ["text", "label"]))
     with pytest.raises(Unreadable, match="no file"):
         bank.import_records(tmp_path / "d.csv")
 

@@ -16,6 +16,7 @@ import pytest
 from headstart import execution
 from headstart.core import Budget, Needs, Refused, Rows, Source, Target, Task, TaskSample, Undeclared, Unfit, Unreadable
 from headstart.execution import alone
+from headstart.execution.progress import Progress
 from headstart.execution.samples import DataSample, every_row
 from headstart.inspection import read_datasets, read_target
 from headstart.ranking.datasets import Near, rank_datasets
@@ -87,6 +88,13 @@ def test_the_planted_order_is_found(folder: Path, tmp_path: Path) -> None:
     assert found[0].receipt is not None
     assert found[0].receipt.facts["draws"] == 3
     assert list(found[0].divergences) == ["otdd", "frechet", "mmd", "proxy_a", "jensen_shannon"]
+
+
+def test_how_far_it_is_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int]] = []
+    monkeypatch.setattr(Progress, "stage", lambda self, name, total=0: seen.append((name, total)))
+    ranked(read_target(texts(tmp_path / "target.csv", "films")), folder, method="mmd", draws=2)
+    assert seen == [("compare", 3), ("draw half the rows", 2)]
 
 
 def test_the_same_call_gives_the_same_figures(folder: Path, tmp_path: Path) -> None:

@@ -225,6 +225,8 @@ def test_a_score_is_put_in_words() -> None:
     assert saw.startswith("it saw 20 labelled rows")
     assert "first in 60% of draws" in sure
     assert "0.100 ahead of `b` (-0.100 to 0.300)" in sure
+    behind = told(Certainty(0.1, "b", Measured(-0.1, -0.3, 0.05, 20), 80), score)[1]
+    assert "0.100 behind `b` (-0.050 to 0.300)" in behind
     assert "about 80 labelled rows would, at 8 s a source" in better
     assert "tell the two apart" in told(Certainty(1.0, "b", Measured(0.1, 0.05, 0.3, 20)), score)[2]
     assert "equal so far" in told(Certainty(0.5, "b", Measured(0.0, -0.1, 0.1, 20)), score)[2]

@@ -687,6 +687,7 @@ def methods(stage: str | None, fits: Sequence[str], bank: str | None, *, machine
                     "name": entry.name,
                     "title": entry.summary,
                     "needs": list(entry.needs.gives),
+                    "same_base": entry.needs.same_base,
                     "tasks": list(entry.needs.tasks),
                     "modalities": list(entry.needs.modalities),
                     "citation": entry.cites,
@@ -698,10 +699,18 @@ def methods(stage: str | None, fits: Sequence[str], bank: str | None, *, machine
     for kind in wanted:
         here = [one for one in lines if one["kind"] == kind]
         if here:
-            rows = [(o["name"], _what(o), ", ".join(o["needs"]) or "rows only", o["citation"]) for o in here]
+            rows = [(o["name"], _what(o), _needs(o), o["citation"]) for o in here]
             draw(kind, table("name", "what it does", "needs", "from", rows=rows), "")
     fitting = f" that fit {', '.join(f'`{s.name}`' for s in sources)}" if sources else ""
     saved(f"listed {_count(len(lines), 'method')}{fitting}")
+
+
+def _needs(method: Mapping[str, Any]) -> str:
+    """
+    >>> _needs({"needs": ["weights"], "same_base": True}), _needs({"needs": [], "same_base": False})
+    ('weights, a base', 'rows only')
+    """
+    return ", ".join([*method["needs"], *(["a base"] if method["same_base"] else [])]) or "rows only"
 
 
 def _what(method: Mapping[str, Any]) -> str:

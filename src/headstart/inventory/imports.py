@@ -116,6 +116,8 @@ def _count(connection: Any) -> int:
 
 def _check_columns(columns: list[str], where: str) -> None:
     """A column that nobody knows is most likely a slip in the name of one that would then be missed: refused."""
+    if not set(columns) & set(NEEDED):
+        raise Unfit("these are no records of runs", where=f"`{where}`", fix=f"each row needs {', '.join(NEEDED)}")
     for name in columns:
         if name not in (*NEEDED, *OPTIONAL):
             near = get_close_matches(name.strip().lower(), (*NEEDED, *OPTIONAL), n=1)

@@ -94,8 +94,9 @@ def words(source: Source, target: Target) -> tuple[str, str, str]:
     if sure["gap"] is None:
         return saw, said, "it is the only one that was scored: add sources to compare"
     gap = sure["gap"]
-    ahead = "ahead of" if gap["value"] > 0 else "behind"
-    between = f"{abs(gap['value']):.3f} {ahead} `{sure['rival']}` ({gap['low']:.3f} to {gap['high']:.3f})"
+    ahead, sign = ("ahead of", 1) if gap["value"] > 0 else ("behind", -1)
+    low, high = sorted(sign * gap[end] + 0.0 for end in ("low", "high"))  # of what is told: behind by so much
+    between = f"{abs(gap['value']):.3f} {ahead} `{sure['rival']}` ({low:.3f} to {high:.3f})"
     said += f"; first in {sure['first']:.0%} of draws of these rows, {between}"
     if sure["rows"] is None:
         settled = "equal so far" if gap["value"] == 0 else "these rows tell the two apart"

@@ -90,12 +90,14 @@ def rank_datasets(
         first, *others = samples
         assert not isinstance(first, Problem)
         measured: list[Near] = []
+        here.progress.stage("compare", len(datasets))
         for dataset, sample, every in zip(datasets, others, whole, strict=True):
             begun = here.meter.session()
             if not here.meter.left():
                 sample = _late(dataset)
             one = _measured(target, first, dataset, sample, every, methods)
             measured.append(replace(one, seconds=here.meter.session() - begun))
+            here.progress.advance(dataset.name)
         measured = _resembled(measured, samples, similar, part, here, encoder)
         measured = [replace(one, error=_why_none(one)) for one in measured]
         able = [i for i, one in enumerate(measured) if not one.error]
@@ -278,9 +280,11 @@ def _drawn(
     from headstart.numerics.ranks import mean_ranks
 
     orders = []
+    run.progress.stage("draw half the rows", draws)
     for draw in range(draws):
         if not run.meter.left():
             break
+        run.progress.advance()
         chance = np.random.default_rng((seed, draw))
         halves = [
             one.take(np.sort(chance.permutation(len(one.rows))[: max(2, len(one.rows) // 2)]))
