@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .layouts import bytes_on_disk, largest, storage
+from .layouts import bytes_on_disk, largest, largest_part, storage
 from .learned import ROWS, learned_from, needs_none
 from .likeness import bytes_to_compare
 from .merging import kind_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WARM_ENTRIES = 1 << 12
 SAMPLE_ENTRIES = 1 << 22
 SAMPLE_BYTES = 1 << 25
+COPIES_OF_PART = 2  # in memory while a part that stays apart is written; a third fits into what learning gave back
 PATIENCE = 15.0  # seconds, after which no longer rehearsal is begun
 
 
@@ -164,8 +165,8 @@ def _peak(plan: Plan, threads: int, load: bool) -> int:
 
     from headstart.numerics.stream import room_bytes
 
-    room = room_bytes(plan.made, threads)
-    return int(psutil.Process().memory_info().rss) + max(room, largest(plan) if load else 0)
+    needed = (room_bytes(plan.made, threads), COPIES_OF_PART * largest_part(plan), largest(plan) if load else 0)
+    return int(psutil.Process().memory_info().rss) + max(needed)
 
 
 def _sampled(plan: Plan, threads: int, entries: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ from headstart.io.shards import Planned, Shard, folder_of, laid_out, numbered
 from .plans import Plan
 
 if TYPE_CHECKING:
+    from headstart.core import Routed
     from headstart.io.atomic import Twin
+    from headstart.numerics.delta import Form
     from headstart.numerics.stream import Made
 
 Found = dict[str, tuple[str, tuple[int, ...]]]  # (type, shape) of tensors, by name
@@ -75,14 +78,27 @@ def storage(plan: Plan) -> dict[str, int]:
 
     if plan.routed is None:
         return {}
-    kept = [*plan.routed.experts, plan.routed.common]
-    experts = sum(bytes_of(form) for changes in kept for form in changes.values())
+    experts = sum(bytes_of(form) for changes in _kept(plan.routed) for form in changes.values())
     inserts = tensors_of(plan.routed.mixtures, plan.routed.corrections).values()
     return {
         "experts": experts,
         "router": plan.routed.router.bytes if plan.routed.router is not None else 0,
         "inserts": sum(t.numel() * t.element_size() for t in inserts),
     }
+
+
+def largest_part(plan: Plan) -> int:
+    """Bytes of the largest of the files of what a merge keeps apart."""
+    from headstart.numerics.delta import bytes_of
+
+    if plan.routed is None:
+        return 0
+    return max(sum(bytes_of(form) for form in changes.values()) for changes in _kept(plan.routed))
+
+
+def _kept(routed: Routed) -> list[Mapping[str, Form]]:
+    """What is written as deltas, a file each."""
+    return [*routed.experts, routed.common]
 
 
 def largest(plan: Plan) -> int:
