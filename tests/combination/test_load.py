@@ -232,6 +232,7 @@ def test_what_cannot_be_checked_is_written_and_says_why(tmp_path: Path) -> None:
         ("path", {"architectures": ["models.bert.BertModel"]}, "has no architecture"),
         ("bare", {"architectures": ["PreTrainedModel"]}, "has no architecture"),
         ("small", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised"),
+        ("far", {"vision_config": {"use_pretrained_backbone": True, "backbone": "org/x"}}, "lies elsewhere"),
     ]  # fmt: skip
     for name, config, why in cases:
         folder = bert(tmp_path / name, **config)

@@ -80,8 +80,11 @@ def _kind(config: Mapping[str, Any]) -> tuple[Any, str]:
     told = config.get("architectures")
     if not isinstance(told, list) or not told:
         return None, "its configuration names no architecture of transformers"
-    if any(isinstance(c, Mapping) and c.get("quantization_config") for c in (config, *config.values())):
+    parts = [c for c in (config, *config.values()) if isinstance(c, Mapping)]
+    if any(c.get("quantization_config") for c in parts):
         return None, "its configuration says that it is quantised"
+    if any(c.get("use_pretrained_backbone") for c in parts):  # which transformers would fetch
+        return None, "its configuration names a backbone that lies elsewhere"
     import transformers
 
     name = str(told[0])
