@@ -133,9 +133,15 @@ def test_what_would_not_load_whole_is_refused_before_a_byte_is_written(tmp_path:
         assert set(theirs["missing_keys"]) == missing
         assert {name for name, *_ in theirs["mismatched_keys"]} == other
         assert merge([folder], out=tmp_path / f"{folder.name}-out", check=False).receipt.facts["checked"] == []
-    for key, value in (("num_attention_heads", 3), ("hidden_act", "none such")):
+    faults: list[tuple[str, Any]] = [
+        ("num_attention_heads", 3), ("hidden_act", "none such"), ("num_attention_heads", 0), ("pad_token_id", ["x"]),
+        ("hidden_size", -1), ("type_vocab_size", None),
+    ]  # fmt: skip
+    for number, (key, value) in enumerate(faults):
         with pytest.raises(Unreadable, match="it would not load"):
-            merge([bert(tmp_path / key, **{key: value})], out=tmp_path / "out")
+            merge([bert(tmp_path / f"{number}", **{key: value})], out=tmp_path / "out")
+        with pytest.raises(Unreadable, match="it does not load"):
+            merge([tmp_path / f"{number}"], out=tmp_path / "out", check=False, load=True)
     with pytest.raises(Unreadable, match="`num_hidden_layers` is 1000000000, and there are 41 tensors"):
         merge([bert(tmp_path / "endless", num_hidden_layers=10**9)], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
