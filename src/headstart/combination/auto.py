@@ -170,7 +170,7 @@ class _Contest:
         tried = self._tried(view, found)
         finalists = self._halved(view, tried)
         self._reseeded(view, finalists)
-        best = max([*finalists, *baselines], key=lambda t: t.score)  # of equals the first
+        best = max([*baselines, *finalists], key=lambda t: t.score)  # of equals the first: what costs nothing
         opponent = max(baselines, key=lambda t: t.score)
         self.meter.keep(0)
         self.tell("verify", best.name)

@@ -7,7 +7,8 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               fills the feature cache with the chunks that hold positions start…stop; labelled rows in draw order; taps:
               layers and poolings of the source, as sources, that are computed in place of it, in one pass for all;
               dtype: "float32", "bfloat16", "int8", "onnx", "onnx-int8", or "fastest" by the scores of the estimator
-              `racer`. value {rows, width, chunks: [keys], dtype, probed: {seconds, scores, failed} by dtype}
+              `racer`. value {rows, width, chunks: [keys], dtype, probed: {seconds, scores, failed} by dtype, pace}
+              pace: seconds a row, the source being in memory; null where all lay in the cache
     score     {source, target, root?, upto, estimators: [{name, settings}], cache, frozen?, errors?, dtype?}
               on the target's rows among the first `upto` of the draw order (of the root, where the target is an outer
               fold of one); frozen: score the rows after the first so many, by a fit on these; errors: of the scores.
@@ -38,6 +39,7 @@ them: a baseline on text never loads torch.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -97,6 +99,10 @@ def _features(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
             if not all(plain.holds(*span, taps) for span in wanted):  # what is at hand costs nothing
                 dtype, probed = fastest(open_, target, rows, catalogue.make("ranking.estimators", spec["racer"]))
         pool = Pool.of_rows(open_, rows, store, dtype)
+        computed = sum(b - a for a, b in wanted if not pool.holds(a, b, taps))
+        if computed:
+            open_.opened.loaded(dtype)  # so that the pace is that of rows alone
+        begun = time.monotonic()
         for start, stop in wanted:
             if room.stop():
                 raise Halted(start, {"rows": start})
@@ -107,8 +113,8 @@ def _features(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
             width = pool.chunk(start, stop).shape[1]
             pool.release()
             keys.append(pool.key(start, stop))
-    done = sum(b - a for a, b in wanted)
-    return {"rows": done, "width": width, "chunks": keys, "dtype": dtype, "probed": probed}
+    done, pace = sum(b - a for a, b in wanted), (time.monotonic() - begun) / computed if computed else None
+    return {"rows": done, "width": width, "chunks": keys, "dtype": dtype, "probed": probed, "pace": pace}
 
 
 def _score(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:

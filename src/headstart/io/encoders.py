@@ -86,12 +86,16 @@ class OpenedSource:
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Array]:
         """Features by several layers and poolings of this source (see `layers.taps`), from one pass over the rows."""
+        recipes = [self.recipe if tap.identity == self.source.identity else recipe_of(tap)[0] for tap in taps]
+        return features_of(self.loaded(dtype), inputs, recipes, threads=threads, progress=progress)
+
+    def loaded(self, dtype: Dtype = "float32") -> Loaded:
+        """What computes the features; in memory from here on, until `close`."""
         if dtype not in self._loaded:
             encoder = load(self.recipe, self.member)
             encoder.module = self._exported(encoder, dtype) if dtype in EXPORTED else lowered(encoder.module, dtype)
             self._loaded[dtype] = encoder
-        recipes = [self.recipe if tap.identity == self.source.identity else recipe_of(tap)[0] for tap in taps]
-        return features_of(self._loaded[dtype], inputs, recipes, threads=threads, progress=progress)
+        return self._loaded[dtype]
 
     def fidelity(self, inputs: pa.Table, *, dtype: Dtype = "bfloat16", rows: int = 64) -> float:
         """How far a backend is from float32 on the first rows: norm of the difference over norm of centred features."""

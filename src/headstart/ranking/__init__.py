@@ -215,6 +215,7 @@ def _receipt(ranked: Ranked, target: Target, estimators: Sequence[str | Ranking]
             "dropped": ranked.dropped,
             "rows": ranked.rows,
             "lower": ranked.lower,
+            "pace": ranked.pace,
             "error": ranked.error.as_dict() if ranked.error else None,
             "stopped": ranked.stopped,
             "loss": asdict(ranked.loss) if ranked.loss else None,

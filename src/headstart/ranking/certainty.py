@@ -101,8 +101,7 @@ def words(source: Source, target: Target) -> tuple[str, str, str]:
     if sure["rows"] is None:
         settled = "equal so far" if gap["value"] == 0 else "these rows tell the two apart"
         return saw, said, f"{settled}; {more}"
-    cost = f"{_needed(source.receipt)} a source"
-    return saw, said, f"{len(target.labelled):,} rows do not tell it from `{sure['rival']}`; {cost}"
+    return saw, said, f"{len(target.labelled):,} rows do not tell it from `{sure['rival']}`; {_needed(source.receipt)}"
 
 
 def brief(source: Source) -> tuple[Measured, str]:
@@ -117,6 +116,6 @@ def brief(source: Source) -> tuple[Measured, str]:
 
 def _needed(receipt: Receipt) -> str:
     """What it takes to tell a source from its rival."""
-    rows = receipt.facts["certainty"]["rows"]
-    per_row = receipt.seconds / max(int(receipt.facts["rows"]), 1)
-    return f"about {rows:,} labelled rows would, at {per_row * rows:.0f} s"
+    rows, pace = receipt.facts["certainty"]["rows"], receipt.facts["pace"]
+    cost = "" if pace is None else f", which take {pace * rows:.2g} s to read"  # not known where nothing was read
+    return f"about {rows:,} labelled rows would{cost}"

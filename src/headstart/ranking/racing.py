@@ -42,7 +42,8 @@ class Ranked:
     out-of-fold predictions behind the score. certainty: how sure its place is. expected: by route; predicted: the best
     of these that can be believed, by which sources are ordered. lower: the arithmetic that the race computed features
     in, and on how many rows, where it was not float32; all that is told of a source that ran to the end is. lost: of a
-    target of tags, the words that the source has no features for; None where it was not scored.
+    target of tags, the words that the source has no features for; None where it was not scored. pace: seconds that
+    reading a row takes; None where all was read before.
     """
 
     source: Source
@@ -61,6 +62,7 @@ class Ranked:
     expected: tuple[Expected, ...] = ()
     predicted: Expected | None = None
     lower: tuple[str, int] | None = None
+    pace: float | None = None
 
     @property
     def lost(self) -> int | None:
@@ -142,6 +144,7 @@ class _Course:
     seconds: dict[str, float] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     losses: dict[str, Measured] = field(default_factory=dict)
+    pace: dict[str, float] = field(default_factory=dict)
     failed: dict[str, Problem] = field(default_factory=dict)  # those that were stopped too
     stopped: dict[str, Stop] = field(default_factory=dict)
 
@@ -163,6 +166,7 @@ class _Course:
             seconds=self.seconds.get(name, 0.0),
             rows=one.rows or (self.rows.get(name, 0) if name in self.stopped else 0),
             loss=self.losses.get(name),
+            pace=self.pace.get(name),
             error=self.failed.get(name),
             stopped=self.stopped.get(name),
         )
@@ -212,6 +216,8 @@ def _losses(
             may[trunk] = asked[trunk], rows
         ended = [tap for tap in taps if course.ended(tap, outcome, 1 / len(taps))]
         course.rows |= dict.fromkeys((tap.identity for tap in ended), rows)
+        if outcome.ok and outcome.value["pace"] is not None:
+            course.pace |= dict.fromkeys((tap.identity for tap in ended), outcome.value["pace"])
         alive += ended
     if last or (frozen is not None and rows <= frozen):
         return {s.identity: np.full(rows, np.nan) for s in alive}
