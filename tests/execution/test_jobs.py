@@ -43,6 +43,9 @@ class TinySource:
     def backend(self, dtype: str) -> str:
         return f"tiny-{dtype}"
 
+    def loaded(self, dtype: str) -> TinySource:
+        return self
+
     def features(self, inputs: pa.Table, dtype: str) -> np.ndarray[Any, Any]:
         encoder = TinyEncoder()
         batch = encoder.collate(inputs, range(inputs.num_rows))
@@ -118,6 +121,8 @@ def test_features_fill_the_cache_chunk_by_chunk(run: Run) -> None:
     assert len(found.value["chunks"]) == len(chunks(0, ROWS, ROWS))
     np.testing.assert_array_equal(np.load(file), TinySource().features(drawn(target()).inputs, "float32"))
     assert done(run, "features", {**given, "rows": "test:new", "stop": 7, "cache": "cache"}).value["rows"] == 7
+    assert found.value["pace"] > 0
+    assert done(run, "features", {**given, "cache": "cache"}).value["pace"] is None  # nothing was read
 
 
 def test_scores_are_of_the_first_rows_and_a_failure_costs_the_others_nothing(run: Run) -> None:

@@ -117,5 +117,13 @@ def brief(source: Source) -> tuple[Measured, str]:
 def _needed(receipt: Receipt) -> str:
     """What it takes to tell a source from its rival."""
     rows, pace = receipt.facts["certainty"]["rows"], receipt.facts["pace"]
-    cost = "" if pace is None else f", which take {pace * rows:.2g} s to read"  # not known where nothing was read
+    cost = "" if pace is None else f", read in {_seconds(pace * rows)} s"  # not known where nothing was read
     return f"about {rows:,} labelled rows would{cost}"
+
+
+def _seconds(spent: float) -> str:
+    """
+    >>> _seconds(0.123), _seconds(1.94), _seconds(1234.5)
+    ('0.1', '1.9', '1,234')
+    """
+    return f"{spent:,.0f}" if spent >= 10 else f"{spent:.1f}"
