@@ -1,7 +1,8 @@
 """Estimators in moments form against their brute-force versions, on inputs that real tables and encoders have.
 
 Fewer rows than dimensions, as many, twice and 20 times as many; 2, 7 and 100 classes of unequal size, of which one may
-have a single row; columns that are constant or stand twice; and units from 1e-6 to 1e6. What is written here is in
+have a single row, as many labels of which a row has several, or values; columns that are constant or stand twice; and
+units from 1e-6 to 1e6. What is written here is in
 float64 too, on the rows themselves and without moments: by singular values, where an estimator goes by squared ones.
 """
 
@@ -19,7 +20,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import digamma, logsumexp
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from headstart.core import Unfit
+from headstart.core import TaskType, Unfit
 from headstart.ranking.estimators.cdnv import CDNV
 from headstart.ranking.estimators.cka import CKA
 from headstart.ranking.estimators.clusterability import Clusterability
@@ -63,6 +64,34 @@ def hard(seed: int, classes: int, width: float, *, single: bool, spoilt: bool, p
         features[:, 1] = features[:, 0]
         features[:, -1] = 3.0
     return features * 10.0**power, labels
+
+
+def several(seed: int, labels: int, width: float, *, single: bool, spoilt: bool, power: int) -> tuple[Array, Array]:
+    """As `hard`, and of each row several labels: one that every row has, one that none has, and one that stands twice.
+
+    single: one that a single row has. spoilt, power: as for `hard`.
+    """
+    f, classes = hard(seed, 2, width, single=False, spoilt=spoilt, power=power)
+    chance = np.random.default_rng((seed, 1))
+    told = np.outer(classes - 0.5, chance.standard_normal(labels)) + chance.standard_normal((len(f), labels))
+    hot = (told > chance.uniform(-1, 1.5, labels)).astype(np.int8)
+    rare = np.arange(len(f)) == len(f) // 2 if single else hot[:, 0]
+    return f, np.column_stack([hot, hot[:, 0], rare, np.ones(len(f)), np.zeros(len(f))]).astype(np.int8)
+
+
+def valued(seed: int, width: float, *, tied: bool, spoilt: bool, power: int) -> tuple[Array, Array]:
+    """As `hard`, and of each row a value in a unit of its own, away from 0. tied: of few different ones."""
+    f, _ = hard(seed, 2, width, single=False, spoilt=spoilt, power=power)
+    chance = np.random.default_rng((seed, 1))
+    y = chance.choice([0.0, 0.3, 1.0, 10.0]) * f[:, 0] / 10.0**power + chance.standard_normal(len(f)) + 5.0
+    return f, (np.round(y) if tied else y) * 10.0 ** int(chance.integers(-6, 7))
+
+
+def columns_of(y: Array) -> Array:
+    """Classes as columns of 0 and 1; several labels as they are, or values as the only column."""
+    if y.ndim == 2:
+        return y.astype(np.float64)
+    return np.eye(y.max() + 1)[y] if y.dtype.kind == "i" else y[:, None]
 
 
 def varying(f: Array) -> Array:
@@ -115,6 +144,14 @@ def h_score(f: Array, y: Array) -> float:
     turned, found, _ = np.linalg.svd(f - f.mean(0), full_matrices=False)
     turned = turned[:, found > 1e-7 * found[0]]
     return float(sum(np.square(turned[y == c].sum(0)).sum() / (y == c).sum() for c in np.unique(y)))
+
+
+def correlations(f: Array, y: Array) -> float:
+    """Squared canonical correlations: of every direction of the features with every one of the columns."""
+    targets = columns_of(y)
+    (turned, found, _), (to, sizes_of_y, _) = (np.linalg.svd(a - a.mean(0), full_matrices=False) for a in (f, targets))
+    turned, to = turned[:, found > 1e-7 * found[0]], to[:, sizes_of_y > 1e-7 * sizes_of_y[0]]
+    return float(np.square(turned.T @ to).sum())
 
 
 def effective_rank(f: Array, y: Array) -> float:
@@ -202,7 +239,7 @@ def ridge(f: Array, y: Array) -> Iterator[tuple[Array, Array, Array]]:
 
     Every penalty by singular values, of which generalised cross-validation takes one.
     """
-    hot = np.eye(y.max() + 1)[y]
+    hot = columns_of(y)
     for train, valid in held_out(f, y):
         centre, mean = f[train].mean(0), hot[train].mean(0)
         turned, found, axes = np.linalg.svd(f[train] - centre, full_matrices=False)
@@ -221,7 +258,7 @@ def ridge(f: Array, y: Array) -> Iterator[tuple[Array, Array, Array]]:
 
 
 def ridge_probe(f: Array, y: Array) -> float:
-    hot, wrong, naive = np.eye(y.max() + 1)[y], 0.0, 0.0
+    hot, wrong, naive = columns_of(y), 0.0, 0.0
     for valid, mean, said in ridge(f, y):
         wrong += np.square(hot[valid] - mean - said).sum()
         naive += np.square(hot[valid] - mean).sum()
@@ -229,7 +266,10 @@ def ridge_probe(f: Array, y: Array) -> float:
 
 
 def ridge_accuracy(f: Array, y: Array) -> float:
-    right = [(mean + said).argmax(1) == y[valid] for valid, mean, said in ridge(f, y)]
+    if y.ndim == 2:
+        right = [(mean + said >= 0.5) == (y[valid] > 0) for valid, mean, said in ridge(f, y)]
+    else:
+        right = [(mean + said).argmax(1) == y[valid] for valid, mean, said in ridge(f, y)]
     return float(np.concatenate(right).mean())
 
 
@@ -247,8 +287,9 @@ def logme(f: Array, y: Array) -> float:
     values[: len(found)] = np.square(found)
     logs = np.arange(0, np.log(1e12), 0.05)
     densities = []
-    for c in np.unique(y):
-        shares = np.square(vectors.T @ (turn @ (y == c)))
+    for column in varying(columns_of(y)).T:
+        column = column / (1.0 if y.dtype.kind == "i" else column.std())
+        shares = np.square(vectors.T @ (turn @ column))
 
         def slope(log: Any, shares: Array = shares) -> Array:
             kept = 1 / (1 + np.outer(np.exp(-np.atleast_1d(log)), values))
@@ -287,6 +328,29 @@ CASES: dict[str, tuple[Any, Callable[[Array, Array], float]]] = {
         TransRate(distortion=1e-4, permutations=0), lambda f, y: transrate(f, y, 1e-4, 0)
     ),
 }  # fmt: skip
+# of several labels a row, and of values
+SEVERAL: dict[str, tuple[Any, Callable[[Array, Array], float]]] = {
+    "h_score": (HScore(), correlations),
+    "logme": (test_logme.TIGHT, logme),
+    "ridge_accuracy": (RidgeAccuracy(), ridge_accuracy),
+    "ridge_probe": (RidgeProbe(), ridge_probe),
+    "shrunk_h_score": (
+        ShrunkHScore(), lambda f, y: sum(test_shrunk_h_score.direct(varying(f), c) for c in varying(y).T)
+    ),
+    "shrunk_h_score, published": (
+        ShrunkHScore(chance="kept"),
+        lambda f, y: sum(test_shrunk_h_score.direct(varying(f), c, False) for c in varying(y).T),
+    ),
+}  # fmt: skip
+VALUES: dict[str, tuple[Any, Callable[[Array, Array], float]]] = {
+    "h_score": (HScore(), correlations),
+    "logme": (test_logme.TIGHT, logme),
+    "ridge_probe": (RidgeProbe(), ridge_probe),
+    "shrunk_h_score": (ShrunkHScore(), lambda f, y: test_shrunk_h_score.of_values(varying(f), y)),
+    "shrunk_h_score, published": (
+        ShrunkHScore(chance="kept"), lambda f, y: test_shrunk_h_score.of_values(varying(f), y, False)
+    ),
+}  # fmt: skip
 TWO_ROWS = ("h_score", "neural_collapse", "tmi", "effective_rank")  # for each dimension, or they refuse
 
 
@@ -301,13 +365,42 @@ TWO_ROWS = ("h_score", "neural_collapse", "tmi", "effective_rank")  # for each d
 def test_equals_brute_force(
     name: str, classes: int, width: float, seed: int, single: bool, spoilt: bool, power: int
 ) -> None:
-    (f, y), (method, direct) = hard(seed, classes, width, single=single, spoilt=spoilt, power=power), CASES[name]
+    f, y = hard(seed, classes, width, single=single, spoilt=spoilt, power=power)
+    equals(name, *CASES[name], f, y, classes, "single_label")
+
+
+@pytest.mark.parametrize("width", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("labels", [2, 100])
+@pytest.mark.parametrize("name", SEVERAL)
+@settings(max_examples=2)
+@given(seed=st.integers(0, 2**20), single=st.booleans(), spoilt=st.booleans(), power=st.integers(-6, 6))
+@example(seed=0, single=True, spoilt=False, power=-6)
+@example(seed=1, single=False, spoilt=True, power=6)
+def test_of_several_labels_equals_brute_force(name: str, labels: int, width: float, seed: int, **more: Any) -> None:
+    f, y = several(seed, labels, width, **more)
+    equals(name, *SEVERAL[name], f, y, y.shape[1], "multi_label")
+
+
+@pytest.mark.parametrize("width", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", VALUES)
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**20), tied=st.booleans(), spoilt=st.booleans(), power=st.integers(-6, 6))
+@example(seed=0, tied=True, spoilt=False, power=-6)
+@example(seed=1, tied=False, spoilt=True, power=6)
+def test_of_values_equals_brute_force(name: str, width: float, seed: int, **more: Any) -> None:
+    f, y = valued(seed, width, **more)
+    equals(name, *VALUES[name], f, y, 0, "regression")
+
+
+def equals(
+    name: str, method: Any, direct: Callable[[Array, Array], float], f: Array, y: Array, classes: int, task: TaskType
+) -> None:
     if name in TWO_ROWS and 2 * len(sizes(f - f.mean(0))) > len(f):
         with pytest.raises(Unfit):
-            score(method, f, y, classes)
+            score(method, f, y, classes, task=task)
         return
     # R² and rates are differences, and may be as good as 0
-    assert score(method, f, y, classes) == pytest.approx(direct(f, y), rel=1e-8, abs=1e-10)
+    assert score(method, f, y, classes, task=task) == pytest.approx(direct(f, y), rel=1e-8, abs=1e-10)
 
 
 def test_a_fit_without_an_error_is_without_one() -> None:
