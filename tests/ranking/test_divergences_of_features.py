@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import ot
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,6 +169,18 @@ def test_entropic_cost_nears_the_exact_one_and_the_mean() -> None:
     at = linear_sum_assignment(cost)
     assert entropic(cost, 1e-3) == pytest.approx(cost[at].mean(), abs=1e-3 * np.log(12) + 1e-4)
     assert entropic(cost, 1e4) == pytest.approx(cost.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("blur", [0.03, 0.3])
+def test_transport_between_unequal_numbers_of_rows_is_that_of_pots_solvers(blur: float) -> None:
+    """Its entropic plan by other iterations; and the exact cost, from which no blur leads further than its entropy."""
+    cost = np.random.default_rng(5).uniform(0, 3, (15, 9))
+    rows, columns = np.full(15, 1 / 15), np.full(9, 1 / 9)
+    plan = ot.sinkhorn(rows, columns, cost, blur, method="sinkhorn_stabilized", numItermax=100_000, stopThr=1e-12)
+    carried = float((plan * cost).sum()) + blur * float((plan * np.log(plan / np.outer(rows, columns))).sum())
+    assert entropic(cost, blur) == pytest.approx(carried, abs=1e-6)
+    exact = float(ot.emd2(rows, columns, cost))
+    assert exact < entropic(cost, blur) < exact + blur * np.log(9)
 
 
 @given(seed=st.integers(0, 99), by=st.floats(0.1, 5))
