@@ -5,6 +5,7 @@ Processes are forked, so that they are real and begin at once.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -22,10 +23,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from headstart.combination.merging import merge
-from headstart.combination.writing import LOCK, RECEIPT
+from headstart.combination.merging import carried_out, merge, merge_auto, planned
+from headstart.combination.plans import Plan
+from headstart.combination.writing import LOCK, RECEIPT, fingerprint
 from headstart.core import Problem, Refused, Unreadable
+from headstart.inspection import read_target
 from headstart.io.atomic import PART
+from tuned_models import Family
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 SHAPES = {"a": (20, 9), "b": (7,), "c": (9, 20), "d": (40,), "e": (3, 5), "f": (11, 11)}
@@ -296,3 +300,65 @@ def test_of_processes_that_begin_at_once_one_writes(folders: list[Path], tmp_pat
         assert sorted(ended(p) for p in processes) == [0, 3, 3]
         assert weights(out) in wholes
         assert left_behind(tmp_path) == []
+
+
+def test_how_a_merge_was_chosen_is_no_part_of_what_it_is(folders: list[Path]) -> None:
+    """Two choices of one merge differ in their seconds; other weights are another merge."""
+    plan = planned(folders[1:], "ties", base=folders[0])
+
+    def after(**learned: Any) -> Plan:
+        return dataclasses.replace(plan, learned={"weights": "a", **learned})
+
+    def choice(seconds: float) -> dict[str, Any]:
+        return {"seconds": seconds, "candidates": [{"name": "ties", "seconds": seconds}]}
+
+    chosen = [fingerprint(after(choice=choice(s))) for s in (1.0, 2.5)]
+    searched = [fingerprint(after(searched={"trials": n * [{"loss": 0.5}]})) for n in (3, 4)]
+    assert {*chosen, *searched} == {fingerprint(after())}
+    assert fingerprint(after(weights="b")) != chosen[0]
+    assert fingerprint(planned(folders[1:], "ties", base=folders[0], settings={"density": 0.5})) != chosen[0]
+
+
+def test_a_chosen_merge_that_is_killed_while_it_is_written_goes_on(
+    tuned: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice is made again and takes other seconds; of the weights, those that were written stay."""
+    from headstart.combination import merging
+    from headstart.io import shards
+
+    monkeypatch.setattr(shards, "FLUSH_BYTES", 1)  # else so few bytes would all be done again
+    rows = {t: read_target(tuned.tables[t]["valid"], label="label", name=t) for t in tuned.models}
+    begun: list[int] = []
+
+    def auto(out: str, report: Callable[[int, int], bool] | None = None) -> Did:
+        place = merge_auto(
+            list(tuned.models.values()), rows, base=tuned.base, out=tmp_path / out, methods=["ties"],
+            shard_bytes=10_000, threads=1, report=report,
+        ).where  # fmt: skip
+        return {str(f.relative_to(place)): f.read_bytes() for f in sorted(place.rglob("*.safetensors"))}
+
+    def halfway(done: int, total: int) -> bool:
+        if 2 * done > total:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+    def killed_while_it_writes(plan: Plan, out: Path, **options: Any) -> None:
+        options["report"] = halfway
+        assert ended(forked(lambda: carried_out(plan, out, **options))) == -signal.SIGKILL
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging, "carried_out", killed_while_it_writes)
+        with pytest.raises(KeyboardInterrupt):
+            auto("out")
+    assert not (tmp_path / "out").exists()
+    assert len(left_behind(tmp_path)) == 1
+
+    def noted(done: int, total: int) -> bool:
+        begun.append(2 * done - total)
+        return True
+
+    written = auto("out", noted)
+    assert begun[0] > 0, "it goes on beyond the half that was there"
+    assert left_behind(tmp_path) == []
+    assert written == auto("whole")

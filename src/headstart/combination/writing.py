@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 RECEIPT = "merge.json"
+TOLD = frozenset({"choice", "searched"})  # how a plan was found, with its seconds; what was found is in the plan itself
 Report = Callable[[int, int], bool]  # bytes that are done, and bytes in all; False stops
 
 
@@ -106,7 +107,7 @@ def fingerprint(plan: Plan) -> str:
         "inputs": [_state(f) for f in plan.folders],
         "made": [_described(m) for m in plan.made],
         "seed": plan.seed,
-        "learned": plan.learned,
+        "learned": {name: found for name, found in plan.learned.items() if name not in TOLD},
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
