@@ -48,6 +48,17 @@ KIND_TITLES = {
     "combination.fusion": "Combination: fusion",
     "evidence.checks": "Evidence: checks",
 }
+READS = {
+    "none": "none: data-free",
+    "optional": "unlabelled rows for its router, where there are some; else none",
+    "inputs": "unlabelled rows",
+    "labels": "labelled rows",
+}
+HOLDS = {
+    "tiles": "tiles: streams, whatever the size of the model and of its tensors",
+    "tensors": "whole tensors: streams, one tensor of all models after the other",
+    "model": "a whole model or more; `headstart merge --dry-run` tells the bytes",
+}
 PARTS = ("Shapes:", "Returns:", "State:", "Errors:")
 
 
@@ -116,6 +127,7 @@ def page(found: catalogue.Entry) -> str:
         "kind": f"`{found.kind}`",
         "class": f"`{found.module}.{found.symbol}`",
         "needs": ", ".join(needs.gives) or "rows only",
+        **_read_and_held(found),
         "tasks": ", ".join(t.replace("_", "-") for t in needs.tasks),
         "inputs": ", ".join(needs.modalities),
         "package": ", ".join(f"`headstart[{extra}]`" for _, extra in needs.extras),
@@ -135,6 +147,22 @@ def page(found: catalogue.Entry) -> str:
     lines.append(", ".join(f"`{c}`" for c in found.claims) or "None beyond those of its kind.")
     lines += ["", f"They are functions in `headstart.testing.{found.kind.replace('.', '_')}`.", ""]
     return "\n".join(lines)
+
+
+def _read_and_held(found: catalogue.Entry) -> dict[str, str]:
+    """The data that a method reads; of a merge also its models, its base and its memory."""
+    needs = found.needs
+    data = "records of past runs" if found.kind in catalogue.OF_RECORDS else READS[found.rows]
+    own = "; rows that the sources learned from, where they are given" if needs.own_rows else ""
+    if found.holds is None:
+        return {"data": data + own}
+    models = "any number"
+    if needs.most is not None:
+        models = str(needs.most) if needs.most == needs.fewest else f"{needs.fewest} to {needs.most}"
+    elif needs.fewest > 1:
+        models = f"{needs.fewest} or more"
+    base = "needed: all models come from it" if needs.same_base else "not needed"
+    return {"data": data + own, "models": models, "base": base, "memory": HOLDS[found.holds]}
 
 
 def _source(module: str) -> str:

@@ -19,7 +19,7 @@ import pkgutil
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from headstart.core import KINDS, Needs, Problem, Refused, Source, Target, Unfit
 
@@ -53,6 +53,11 @@ IMPLIED: dict[str, dict[str, Any]] = {
     "della_linear": {"consensus": "sum"},
 }
 
+# kinds of merges that stream, those that run or keep whole models, and kinds that read records of runs, and no rows
+STREAMED = ("combination.merging", "combination.weighting", "combination.trimming")
+HELD = ("combination.matching", "combination.learning", "combination.loops", "combination.routing")
+OF_RECORDS = ("recall.sources", "recall.priors", "ranking.fusion")
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -70,6 +75,24 @@ class Entry:
     @property
     def stage(self) -> str:
         return self.kind.split(".")[0]
+
+    @property
+    def rows(self) -> Literal["none", "optional", "inputs", "labels"]:
+        """What it reads of rows: labels come with their inputs; optional are inputs, where there are some."""
+        if self.kind in (*STREAMED, *OF_RECORDS):
+            return "none"
+        if self.kind == "combination.routing" and "features" not in self.needs.gives:
+            return "optional"
+        return "labels" if self.needs.labels else "inputs"
+
+    @property
+    def holds(self) -> Literal["tiles", "tensors", "model"] | None:
+        """The least that a merge holds in memory; None where nothing is merged."""
+        if self.kind in STREAMED:
+            # shares of models come from inner products, which are sums over tiles
+            whole = self.needs.whole_tensors and self.kind != "combination.weighting"
+            return "tensors" if whole else "tiles"
+        return "model" if self.kind in HELD else None
 
     def load(self) -> type[Any]:
         """The class itself; the first moment at which the method's file is imported."""

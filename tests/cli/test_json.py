@@ -71,8 +71,20 @@ def test_the_target_card_of_images(shell: Shell, tmp_path: Path) -> None:
 def test_methods(shell: Shell) -> None:
     document = fits(shell("methods", "--json"), "methods")
     assert {"linear_probe", "logme", "majority"} <= {m["name"] for m in document["methods"]}
-    based = {m["name"]: m["same_base"] for m in document["methods"]}
-    assert (based["linear"], based["ties"]) == (False, True)
+    told = {
+        m["name"]: [m[k] for k in ("same_base", "rows", "holds", "fewest", "most")]
+        for m in document["methods"]
+        if m["stage"] == "combination"
+    }
+    assert told["linear"] == [False, "none", "tiles", 1, None]
+    assert told["slerp"] == [False, "none", "tiles", 2, 2]
+    assert told["iso_c"] == [True, "none", "tensors", 1, None]
+    assert told["regmean"] == [False, "inputs", "model", 1, None]
+    assert told["atlas"] == [True, "labels", "model", 1, None]
+    assert told["emr"] == [True, "optional", "model", 1, None]
+    assert told["greedy_ensemble"] == [False, "labels", None, None, None]
+    rows = {m["name"]: m["rows"] for m in document["methods"]}
+    assert (rows["logme"], rows["energy"], rows["portfolio"]) == ("labels", "inputs", "none")
     fewer = fits(shell("methods", "adaptation.routes", "--json"), "methods")
     assert {m["kind"] for m in fewer["methods"]} == {"adaptation.routes"}
 
