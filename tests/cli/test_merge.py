@@ -245,10 +245,47 @@ def test_auto_of_several_tasks_prints_their_own_models_and_the_ensemble(
     assert "ensemble of" in said.out
 
 
+def test_a_dry_run_of_auto_says_who_would_take_part_and_learns_nothing(
+    shelf: Path, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same entrants, refusals and rows as the choice itself, and the bytes that it then writes."""
+    from headstart.combination.live import LiveMerge
+
+    rows = [f"the {'cat' if i % 2 else 'dog'} sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    words = ["merge", "auto", shelf / "mails", shelf / "chats", "--base", shelf / "base", "--label", "label"]
+    words += ["--target", tmp_path / "rows.csv", "--out", tmp_path / "out", "--trials", "3"]
+    some = ["--methods", "ties,regmean,twin_merge"]
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveMerge, "__init__", lambda *_, **__: pytest.fail("a model was put into memory"))
+        document = fits(shell(*words, *some, "--dry-run", "--json"), "merge-auto-plan")
+        every = fits(shell(*words, "--dry-run", "--json", "--minutes", "2"), "merge-auto-plan")
+        said = shell(*words[:-4], "--trials", "3", *some, "--dry-run")  # a folder need not be named
+    assert said.code == 0, said.err
+    assert not (tmp_path / "out").exists()
+    assert {"regmean", "fisher", "ties", "adamerging"} <= {e["method"] for e in every["entrants"]}
+    assert (every["budget"], document["budget"]) == ({"minutes": 2, "trials": 3}, {"minutes": None, "trials": 3})
+    made = fits(shell(*words, *some, "--json"), "merge-auto")
+    assert sorted(e["name"] for e in document["entrants"]) == sorted(c["name"] for c in made["candidates"])
+    assert document["refused"] == made["refused"] != []
+    assert document["tasks"] == made["tasks"]
+    kept = json.loads((tmp_path / "out" / "merge.json").read_text())["facts"]
+    assert document["forecast"]["bytes_written"] == kept["bytes"]
+    weights = kept["bytes"]  # all of them float32
+    assert document["forecast"]["held_bytes"] > weights * 4  # one model, and what is merged of three
+    assert every["forecast"]["held_bytes"] > document["forecast"]["held_bytes"]
+    text = " ".join(said.out.split())
+    assert "3 trials" in text
+    assert "`twin_merge` keeps parts of the models apart" in text
+    task = document["tasks"][0]
+    assert f"rows {task['learn']} {task['choose']} {task['verify']}" in text
+
+
 def test_auto_says_what_it_wants(shelf: Path, shell: Shell, tmp_path: Path) -> None:
-    said = shell("merge", "auto", shelf / "mails", shelf / "chats", "--dry-run")
+    said = shell("merge", "auto", shelf / "mails", shelf / "chats")
     assert said.code == 1
     assert "add --out FOLDER" in said.err
+    assert "add --target FILE" in shell("merge", "auto", shelf / "mails", shelf / "chats", "--dry-run").err
     said = shell("merge", "auto", shelf / "mails", shelf / "chats", "--out", tmp_path / "out")
     assert "add --target FILE" in said.err
     said = shell("merge", "regmean", shelf / "mails", shelf / "chats", "--out", tmp_path / "out")

@@ -658,7 +658,7 @@ def merge(
     """Merge models into one, by a method, a recipe, or what does best on rows.
 
     `headstart methods combination` lists the methods. auto tries those that fit, and keeps what does best on the rows
-    of --target. A recipe is a YAML file of ours or of mergekit. --dry-run shows what any of them but auto would do.
+    of --target. A recipe is a YAML file of ours or of mergekit. --dry-run shows what any of them would do.
     """
     from headstart.cli import merging
     from headstart.combination.merging import carried_out, planned, planned_recipe, with_rows
@@ -676,14 +676,21 @@ def merge(
         return _target(data, **options)
 
     if method == "auto":
-        if out is None or settings or dry_run:
+        if settings or (out is None and not dry_run):
             raise Unfit(
                 "auto finds the settings itself, and writes a folder",
                 where="merge auto",
-                fix="add --out FOLDER, and leave out --set and --dry-run",
+                fix="add --out FOLDER, or look first with --dry-run, and leave out --set",
             )
+        budget = _budget(minutes, None, trials=trials)
+        if out is None or dry_run:
+            merging.auto_plan(
+                models, target or [], read, out, methods, budget, machine=json, heads=heads.value if heads else None,
+                load=load, check=not no_check, **rules,
+            )  # fmt: skip
+            return
         merging.auto(
-            models, target or [], read, out, methods, _budget(minutes, None, trials=trials),
+            models, target or [], read, out, methods, budget,
             started=show.process_start(), machine=json,
             heads=heads.value if heads else None, shard_bytes=most, overwrite=overwrite, load=load,
             check=not no_check, **rules,

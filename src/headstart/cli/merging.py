@@ -187,6 +187,65 @@ def auto(
     chosen(made, machine=machine)
 
 
+def auto_plan(
+    models: Sequence[str], said: Sequence[str], read: Callable[[str], Target], out: Path | None, methods: str | None,
+    budget: Budget, *, machine: bool, check: bool, load: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Who would take part in the choice of a merge, on how many rows, and what it would hold; nothing is learned."""
+    from math import inf
+
+    from headstart.combination.auto import foresee
+    from headstart.combination.forecasts import held_in_choice
+    from headstart.combination.layouts import bytes_on_disk
+    from headstart.combination.merging import planned_choice
+    from headstart.combination.writing import check_loadable
+    from headstart.io.atomic import twins
+
+    plan, rows = planned_choice(models, targets(said, [Path(m).name for m in models], read), **options)
+    check_loadable(plan, check=check, load=load)
+    found = foresee(plan, rows, methods=methods.split(",") if methods else None)
+    place = next((p for p in (out.expanduser().absolute().parents if out else ()) if p.is_dir()), None)
+    how = twins(place) if plan.apart and place is not None else "link"
+    written, held = bytes_on_disk(plan, how), held_in_choice(plan, found.entrants)
+    minutes = None if budget.seconds == inf else budget.seconds / 60
+    if machine:
+        emit(
+            {
+                **{k: v for k, v in _described(plan).items() if k not in ("method", "settings", "alike")},
+                "entrants": [{"name": e.name, "method": e.method, "stage": e.stage} for e in found.entrants],
+                "refused": list(found.refused),
+                "tasks": list(found.tasks),
+                "forecast": {"bytes_written": written, "held_bytes": held},
+                "budget": {"minutes": minutes, "trials": budget.trials},
+                "warnings": list(plan.warnings),
+            }
+        )
+        return
+    bounds = [*([f"{minutes:g} minutes"] if minutes else []), *([f"{budget.trials} trials"] if budget.trials else [])]
+    draw(
+        facts(
+            [
+                ("base", plan.base.name if plan.base else "none"),
+                ("models", ", ".join(m.name for m in plan.models)),
+                ("writes", size(written)),
+                ("holds at most", f"{size(held)}, and what a batch of rows takes"),
+                ("budget", " and ".join(bounds) or "until all were tried"),
+            ]
+        ),
+        "",
+        table(
+            "rows of", ">to learn", ">to choose", ">to verify",
+            rows=[(t["task"], t["learn"], t["choose"], t["verify"]) for t in found.tasks],
+        ),
+        "",
+        table("would be tried", "which is", rows=[(e.name, e.stage) for e in found.entrants]),
+    )  # fmt: skip
+    if found.refused:
+        draw("", table("takes no part", "because", rows=[(r["name"], r["why"]) for r in found.refused]))
+    for warning in plan.warnings:
+        warn(warning)
+
+
 def chosen(made: Merged, *, machine: bool) -> None:
     """The best merge beside its baselines, on rows that no choice has seen."""
     from headstart.evidence.merge_report import sentence

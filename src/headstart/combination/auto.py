@@ -117,11 +117,33 @@ def choose(
     Raises `Refused` where there are too few rows to choose by.
     """
     meter = Meter(budget or Budget(), started=started)
-    named = list(targets.items()) if isinstance(targets, Mapping) else [(None, targets)]
-    sides = [_sides(target, plan, own) for own, target in named]
+    sides = _all_sides(plan, targets)
     contest = _Contest(plan, sides, meter, seeds, steps, tell)
     with alive(plan, [s.choose for s in sides], labels=True) as view:
         return contest.held(view, *entrants(plan, methods, labels=True))
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a choice would do. entrants: in the order in which they are tried. tasks: as in the facts of a choice."""
+
+    entrants: Sequence[Entrant]
+    refused: Sequence[Mapping[str, str]]
+    tasks: Sequence[Mapping[str, Any]]
+
+
+def foresee(plan: Plan, targets: Mapping[int, Target] | Target, *, methods: Sequence[str] | None = None) -> Foreseen:
+    """Who would take part, and on how many rows; nothing is learned, and no seal is broken.
+
+    Raises `Refused` where there are too few rows to choose by.
+    """
+    sides = _all_sides(plan, targets)
+    return Foreseen(*entrants(plan, methods, labels=True), [_counted(s, plan) for s in sides])
+
+
+def _all_sides(plan: Plan, targets: Mapping[int, Target] | Target) -> list[Sides]:
+    named = list(targets.items()) if isinstance(targets, Mapping) else [(None, targets)]
+    return [_sides(target, plan, own) for own, target in named]
 
 
 def _sides(target: Target, plan: Plan, own: int | None) -> Sides:
@@ -177,7 +199,7 @@ class _Contest:
         assert best.plan is not None  # it has a score
         facts = {
             "metric": self.sides[0].choose.metric,
-            "tasks": [self._counted(s) for s in self.sides],
+            "tasks": [_counted(s, self.plan) for s in self.sides],
             "seconds": round(self.meter.session(), 1),
             "winner": best.name,
             "opponent": opponent.name,
@@ -424,10 +446,11 @@ class _Contest:
             out["normalised"] = float(np.mean(values / np.array(single)))
         return out
 
-    def _counted(self, side: Sides) -> dict[str, Any]:
-        own = None if side.choose.own is None else self.plan.models[side.choose.own].name
-        rows = {"learn": side.learn.inputs.num_rows, "choose": side.choose.inputs.num_rows, "verify": side.verify}
-        return {"task": side.choose.name, "model": own, **rows}
+
+def _counted(side: Sides, plan: Plan) -> dict[str, Any]:
+    own = None if side.choose.own is None else plan.models[side.choose.own].name
+    rows = {"learn": side.learn.inputs.num_rows, "choose": side.choose.inputs.num_rows, "verify": side.verify}
+    return {"task": side.choose.name, "model": own, **rows}
 
 
 def _predicted(view: LiveMerge, weights: Mapping[str, torch.Tensor], task: int, rows: Sequence[int]) -> Array:

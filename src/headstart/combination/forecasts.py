@@ -24,6 +24,7 @@ from .merging import kind_of
 if TYPE_CHECKING:
     from headstart.numerics.stream import Made, Part
 
+    from .entrants import Entrant
     from .live import TaskRows
     from .plans import Plan
 
@@ -71,6 +72,38 @@ def forecast(
     seconds = [c.seconds or c.bytes_written * max(known, default=0.0) for c in costs]
     read, written = sum(c.bytes_read for c in costs), sum(c.bytes_written for c in costs)
     return Forecast(read, written, max(c.peak_bytes for c in costs), sum(seconds))
+
+
+def held_in_choice(plan: Plan, entrants: Sequence[Entrant], threads: int | None = None) -> int:
+    """Bytes that the choice of a merge holds at most: one model, the changes, and all that entrants keep of them.
+
+    What a batch takes in a pass comes on top; that follows from the rows, and is looked at when they are read.
+    """
+    import psutil
+
+    from headstart import catalogue
+    from headstart.execution.meter import cores
+    from headstart.numerics.stream import FLOATS, room_bytes
+
+    from .live import HELD_BYTES
+
+    count, merged = len(plan.models), [m for m in plan.made if m.method is not None and m.dtype in FLOATS]
+    weights = 4 * sum(m.size for m in merged)
+    squares = {  # of a layer's inputs and of gradients of its outputs, in float64
+        side: 8 * sum(m.shape[side] ** 2 for m in merged if len(m.shape) == 2) for side in (0, 1)
+    }
+    seen = {"squares": weights, "inputs": max(squares.values()), "gradients": max(squares.values())}
+    methods = [catalogue.make(e.kind, e.method, **e.settings) for e in entrants]
+    asks = {tuple(m.asks) for e, m in zip(entrants, methods, strict=True) if e.kind == "combination.matching"}
+    passes = sum(count * seen[a] for ask in asks for a in ask if a in seen)
+    learn = [
+        m for e, m in zip(entrants, methods, strict=True) if e.kind in ("combination.learning", "combination.loops")
+    ]
+    gates = sum(count * weights for m in learn if "gradients" in m.needs.gives)  # of each entry at most
+    step = 4 * (count + 1) * weights if gates else weights  # a gradient and what Adam keeps, beside what is learned
+    changes = min((1 + count) * weights, HELD_BYTES + (1 + count) * max((4 * m.size for m in merged), default=0))
+    room = room_bytes(plan.made, threads or cores())
+    return int(psutil.Process().memory_info().rss) + 3 * weights + changes + passes + gates + step + room
 
 
 def _rehearsed(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast, threads: int, load: bool) -> Forecast:

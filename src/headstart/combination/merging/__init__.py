@@ -202,6 +202,30 @@ def merge_auto(
 
     place = Path(out).expanduser().absolute()
     refuse_occupied(place, overwrite=overwrite)
+    plan, named = planned_choice(
+        models, targets, base=base, heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype, seed=seed
+    )
+    check_loadable(plan, check=check, load=load)
+    chosen = choose(
+        plan, named, methods=methods, budget=budget, started=started, seeds=seeds, tell=tell or (lambda *_: None)
+    )
+    title = " and ".join(m.name for m in plan.models[:3]) + (", …" if len(plan.models) > 3 else "")
+    texts = {**chosen.plan.texts, **({"report.html": page(title, chosen.facts)} if page else {})}
+    found = dataclasses.replace(chosen.plan, texts=texts)
+    return carried_out(
+        found, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, check=check, load=load,
+        report=report,
+    )  # fmt: skip
+
+
+def planned_choice(
+    models: Sequence[str | Path], targets: Targets, *, base: str | Path | None = None, heads: Heads | None = None,
+    unmatched: Unmatched = "refuse", vocabulary: VocabularyRule = "refuse", dtype: str | None = None, seed: int = 0,
+) -> tuple[Plan, Mapping[int, Target] | Target]:  # fmt: skip
+    """What entrants of `merge_auto` are made from, and the targets by the numbers of their models.
+
+    Raises `Refused` where no rows are named, or not whose they are.
+    """
     several = isinstance(targets, Mapping)
     if not targets or (not several and len(targets) > 1):
         raise Refused(
@@ -214,18 +238,7 @@ def merge_auto(
         heads=heads or ("separate" if several else "average"), unmatched=unmatched, vocabulary=vocabulary, dtype=dtype,
         seed=seed,
     )  # fmt: skip
-    check_loadable(plan, check=check, load=load)
-    named = {_number(plan, n): t for n, t in targets.items()} if isinstance(targets, Mapping) else targets[0]
-    chosen = choose(
-        plan, named, methods=methods, budget=budget, started=started, seeds=seeds, tell=tell or (lambda *_: None)
-    )
-    title = " and ".join(m.name for m in plan.models[:3]) + (", …" if len(plan.models) > 3 else "")
-    texts = {**chosen.plan.texts, **({"report.html": page(title, chosen.facts)} if page else {})}
-    found = dataclasses.replace(chosen.plan, texts=texts)
-    return carried_out(
-        found, place, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, check=check, load=load,
-        report=report,
-    )  # fmt: skip
+    return plan, {_number(plan, n): t for n, t in targets.items()} if isinstance(targets, Mapping) else targets[0]
 
 
 def merge_recipe(
