@@ -220,19 +220,19 @@ def source_order(method: Any, seed: int) -> None:
     for turned in (False, True):
         view = _view(method, seed, turned=turned)
         found.append(weights_of(view, method(view, Steps(horizon=4))))
-    _near(found[0], found[1])
+    near(found[0], found[1])
 
 
 def agreement(method: Any, seed: int) -> None:
     """Copies of one model, whole and their mean taken, are that model."""
     view = _view(method, seed, copies=True)
-    _near(weights_of(view, plainly(method, **{**WHOLE, **_begun(1 / 3)})(view, Steps(horizon=0))), _model(view))
+    near(weights_of(view, plainly(method, **{**WHOLE, **_begun(1 / 3)})(view, Steps(horizon=0))), model_of(view))
 
 
 def one_model(method: Any, seed: int) -> None:
     """One model, whole and at weight 1, is that model, where nothing moves it from there."""
     view = _view(method, seed, models=1)
-    _near(weights_of(view, plainly(method, **{**WHOLE, **_begun(1.0)})(view, Steps(horizon=0))), _model(view))
+    near(weights_of(view, plainly(method, **{**WHOLE, **_begun(1.0)})(view, Steps(horizon=0))), model_of(view))
 
 
 def scale_zero(method: Any, seed: int) -> None:
@@ -247,12 +247,12 @@ def _begun(share: float) -> dict[str, float]:
     return {"start": share, "scale": share}
 
 
-def _model(view: LinearTasks) -> dict[str, torch.Tensor]:
+def model_of(view: LinearTasks) -> dict[str, torch.Tensor]:
     """The first one."""
     return {n: view.base(n) + view.changes(n)[0] for n in view.tensors}
 
 
-def _near(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+def near(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
     for name, weight in wanted.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-5)
 

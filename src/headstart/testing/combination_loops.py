@@ -13,7 +13,8 @@ import torch
 from headstart.core import Looped, Steps
 from headstart.numerics.learning import loss
 
-from .combination_learning import LinearTasks, same_models
+from .combination_learning import LinearTasks, model_of, near, same_models
+from .merges import plainly
 
 Law = Callable[..., None]
 Weights = Mapping[str, torch.Tensor]
@@ -142,11 +143,31 @@ def no_worse_than_any_branch(method: Any, seed: int) -> None:
         assert abs(sum(parts) - 1) < 1e-5  # rounded for the account
 
 
+def source_order(method: Any, seed: int) -> None:
+    """Of models, whose first round merges them; tasks stay as they stand."""
+    found = [run(method, LinearTasks(seed, turned=t), start="models", rounds=1).weights for t in (False, True)]
+    near(found[1], found[0])
+
+
+def copies(method: Any, seed: int) -> None:
+    """The first round of copies of one model gives it."""
+    view = LinearTasks(seed, copies=True)
+    near(run(method, view, start="models", rounds=1).weights, model_of(view))
+
+
+def scale_zero(method: Any, seed: int) -> None:
+    """A body that no change moves stays the base."""
+    view, still = LinearTasks(seed), plainly(method, alpha=0.0)
+    assert still != method, "has no setting that says how far it goes"
+    found = run(still, view, start="base", rounds=2, learning_rate=0.1)
+    assert all(torch.equal(found.weights[n], view.base(n)) for n in view.tensors)
+
+
 ALWAYS: list[Law] = [repeatable, says_what_it_made, no_step_trains_nothing, view_stays_as_it_was, learns]
 CLAIMS: dict[str, Law] = {
     law.__name__: law
     for law in (
         begins_as_task_arithmetic, a_step_is_a_joint_step, loss_falls, one_model_is_itself, equal_bodies_stay,
-        never_worse_by_what_it_measures, no_worse_than_any_branch,
+        never_worse_by_what_it_measures, no_worse_than_any_branch, source_order, copies, scale_zero,
     )
 }  # fmt: skip

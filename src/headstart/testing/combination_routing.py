@@ -10,7 +10,8 @@ from headstart.core import Learned, Routed, Steps
 from headstart.numerics.delta import Picked, applied, dense, part_of, shape_of
 from headstart.numerics.inserts import tensors_of
 
-from .combination_learning import Law, LinearTasks, same_models, weights_of
+from .combination_learning import Law, LinearTasks, model_of, near, same_models, weights_of
+from .merges import plainly
 
 FAR = 3.0  # how far the inputs of the tasks lie apart, in their spread
 
@@ -22,7 +23,8 @@ class RoutedTasks(LinearTasks):
         super().__init__(seed, tasks=models, models=models, **settings)
         for task, inputs in enumerate(self._x):
             inputs[:, task] += FAR
-        self._y = [(x @ self._tuned(t)["weight"].T + self._tuned(t)["bias"]).argmax(1) for t, x in enumerate(self._x)]
+        tuned = [self._tuned(self.own(t) or 0) for t in range(models)]
+        self._y = [(x @ w["weight"].T + w["bias"]).argmax(1) for x, w in zip(self._x, tuned, strict=True)]
 
     def _tuned(self, model: int) -> dict[str, torch.Tensor]:
         return {n: self._base[n] + self._changes[model][n] for n in self.tensors}
@@ -114,5 +116,51 @@ def tells_tasks_apart(method: Any, seed: int) -> None:
         assert float((chosen == task).float().mean()) > 0.8
 
 
+def source_order(method: Any, seed: int) -> None:
+    """What a task's own model becomes does not hang on where that stands among the models."""
+    views = [_view(method, seed, turned=turned) for turned in (False, True)]
+    plain, turned = (method(view, Steps(horizon=4)) for view in views)
+    for model in range(3):
+        near(expert_of(views[1], turned, 2 - model), expert_of(views[0], plain, model))
+
+
+def copies(method: Any, seed: int) -> None:
+    """Copies of one model, whole and their mean taken, give that model to every task."""
+    view = _view(method, seed, copies=True)
+    routed = _begun(method, 1 / 3, keep=1.0)(view, Steps(horizon=0))
+    for model in range(3):
+        near(expert_of(view, routed, model), model_of(view))
+    _nothing_is_inserted(view, routed)
+
+
+def one_model(method: Any, seed: int) -> None:
+    """One model, whole and at weight 1, is that model."""
+    view = _view(method, seed, models=1)
+    routed = _begun(method, 1.0, keep=1.0)(view, Steps(horizon=0))
+    near(expert_of(view, routed, 0), model_of(view))
+    _nothing_is_inserted(view, routed)
+
+
+def scale_zero(method: Any, seed: int) -> None:
+    """Begun at shares of 0, and with nothing kept, it is the base for every task."""
+    view, least = _view(method, seed), _begun(method, 0.0, keep=0.0)
+    assert least != method, "has no setting that says how much it takes"
+    routed = least(view, Steps(horizon=0))
+    for model in range(3):
+        assert all(torch.equal(w, view.base(n)) for n, w in expert_of(view, routed, model).items())
+    _nothing_is_inserted(view, routed)
+
+
+def _nothing_is_inserted(view: LinearTasks, routed: Routed) -> None:
+    assert not any(bool(m.gates(view.inputs(0)).any()) for m in routed.mixtures)
+    assert not any(bool(t.any()) for n, t in tensors_of((), routed.corrections).items() if "up" in n)
+
+
+def _begun(method: Any, share: float, **settings: Any) -> Any:
+    """The method where it begins at a share of every model, or of their sum."""
+    return plainly(method, start=share, settings=(("scale", share),), **settings)
+
+
 ALWAYS: list[Law] = [repeatable, fits_its_models, no_change_no_change, view_stays_as_it_was]
-CLAIMS: dict[str, Law] = {law.__name__: law for law in (nearer_than_shared, tells_tasks_apart)}
+_CLAIMED = (nearer_than_shared, tells_tasks_apart, source_order, copies, one_model, scale_zero)
+CLAIMS: dict[str, Law] = {law.__name__: law for law in _CLAIMED}

@@ -34,7 +34,15 @@ class Atm:
     """
 
     needs = Needs(gives=("weights", "gradients"), same_base=True)
-    claims = ("begins_as_task_arithmetic", "a_step_is_a_joint_step", "loss_falls", "one_model_is_itself")
+    claims = (
+        "begins_as_task_arithmetic",
+        "a_step_is_a_joint_step",
+        "loss_falls",
+        "one_model_is_itself",
+        "source_order",
+        "copies",
+        "scale_zero",
+    )
     cites = "arXiv:2411.03055"
 
     start: str = "models"

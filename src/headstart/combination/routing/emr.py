@@ -28,7 +28,7 @@ class Emr:
     """
 
     needs = Needs(gives=("weights",), tasks=("single_label",), labels=False, same_base=True)
-    claims = ("tells_tasks_apart",)
+    claims = ("tells_tasks_apart", "source_order", "copies", "one_model")
     cites = "arXiv:2405.17461"
 
     steps: int = 300  # of the router

@@ -31,7 +31,7 @@ class OnebitMerge:
     """
 
     needs = Needs(gives=("weights",), tasks=("single_label",), labels=False, same_base=True)
-    claims = ("nearer_than_shared", "tells_tasks_apart")
+    claims = ("nearer_than_shared", "tells_tasks_apart", "source_order")
     cites = "arXiv:2502.10743"
 
     merged: tuple[str, ...] = ("*embed*",)  # tensors that all tasks share, by patterns of their names

@@ -31,7 +31,7 @@ class Surgery:
     """
 
     needs = Needs(gives=("weights", "features"), tasks=("single_label",), labels=False, same_base=True)
-    claims = ("tells_tasks_apart",)
+    claims = ("tells_tasks_apart", "source_order", "copies", "one_model", "scale_zero")
     cites = "arXiv:2402.02705"
 
     merge: str = "task_arithmetic"

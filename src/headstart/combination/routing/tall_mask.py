@@ -28,7 +28,7 @@ class TallMask:
     """
 
     needs = Needs(gives=("weights",), tasks=("single_label",), labels=False, same_base=True)
-    claims = ("tells_tasks_apart",)
+    claims = ("tells_tasks_apart", "source_order", "one_model")
     cites = "arXiv:2405.07813"
 
     strictness: float = 0.4

@@ -31,7 +31,7 @@ class Tint:
     """
 
     needs = Needs(gives=("weights", "gradients", "features"), tasks=("single_label",), labels=False, same_base=True)
-    claims = ("tells_tasks_apart",)
+    claims = ("tells_tasks_apart", "source_order", "copies", "one_model", "scale_zero")
     cites = "arXiv:2412.19098"
 
     start: float = 0.3

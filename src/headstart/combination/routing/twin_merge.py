@@ -30,7 +30,7 @@ class TwinMerge:
     """
 
     needs = Needs(gives=("weights", "features"), tasks=("single_label",), labels=False, same_base=True, fewest=2)
-    claims = ("nearer_than_shared", "tells_tasks_apart")
+    claims = ("nearer_than_shared", "tells_tasks_apart", "source_order", "copies", "one_model", "scale_zero")
     cites = "arXiv:2406.15479"
 
     merge: str = "task_arithmetic"

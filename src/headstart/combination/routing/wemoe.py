@@ -33,7 +33,7 @@ class Wemoe:
     """
 
     needs = Needs(gives=("weights", "gradients", "features"), tasks=("single_label",), labels=False, same_base=True)
-    claims = ("tells_tasks_apart",)
+    claims = ("tells_tasks_apart", "source_order")
     cites = "arXiv:2402.00433"
 
     start: float = 0.3
