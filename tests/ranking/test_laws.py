@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headstart import catalogue
-from headstart.core import Needs, Refused, Score, Undeclared, Unfit, View
+from headstart.core import Needs, Refused, Score, TaskType, Undeclared, Unfit, View
 from headstart.ranking.estimators import score as score_all
 from headstart.ranking.estimators.lda import LDA
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
@@ -86,6 +86,28 @@ RULES: dict[str, Any] = {
 def test_a_broken_method_breaks_the_law(name: str) -> None:
     with pytest.raises(AssertionError):
         LAWS[name]((OfTheShift if name == "chunking" else Broken)(RULES[name], claims=("jackknife",)), seed=0)
+
+
+def of_columns(f: Any, y: Any) -> float:
+    """The squared correlation of the first feature and the first column of the labels, and how the features lie."""
+    return float(np.corrcoef(f[:, 0], np.reshape(y, (len(f), -1))[:, 0])[0, 1] ** 2 + flatness(f))
+
+
+ALSO: dict[str, Any] = {
+    "class_names": lambda f, y: f[y[:, 0] > 0].sum(),
+    "null_of_shuffled_labels": of_columns,
+} | {n: RULES[n] for n in ("row_order", "rotation", "scale", "feature_scale", "translation", "zero_columns")}
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+@pytest.mark.parametrize("name", ALSO)
+def test_a_law_holds_for_every_task_that_is_covered(name: str, task: TaskType) -> None:
+    wrong = Broken(ALSO[name], needs=Needs(gives=("features",), tasks=(task,)))
+    if (name, task) == ("class_names", "regression"):
+        LAWS[name](wrong, seed=0)  # a value has no names
+        return
+    with pytest.raises(AssertionError):
+        LAWS[name](wrong, seed=0)
 
 
 @pytest.mark.parametrize("name", ["falls_with_label_noise", "null_of_shuffled_labels"])

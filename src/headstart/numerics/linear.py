@@ -29,6 +29,7 @@ STRENGTHS: tuple[float, ...] = tuple(10.0**e for e in range(-4, 5))
 ABSENT = -50.0  # bias of a class without a row: very low, and finite in every dtype
 SAME = 1e-3  # losses that differ by less, relative, are equal
 ROUGH, FINE = 1e-2, 1e-6  # largest preconditioned gradient at the end, in nats; while choosing, and for the result
+ENOUGH = 500  # rows: with fewer, the same gradient leaves more of each one's loss, and a choice goes by as much finer
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -198,7 +199,8 @@ def chosen(
             if link == "identity":
                 starts[i] = _ridge(space, labels[fit], strength)
             else:
-                starts[i] = _logistic(space, labels[fit], classes, strength, link, starts[i], ROUGH)
+                near = ROUGH * min(1.0, int(fit.sum()) / ENOUGH)
+                starts[i] = _logistic(space, labels[fit], classes, strength, link, starts[i], near)
             weight, bias = starts[i]  # type: ignore[misc]  # set two lines above
             total += _losses(places[i] @ weight + bias, labels[held], link)
         losses.append((strength, total / sum(int(held.sum()) for _, held in cells)))

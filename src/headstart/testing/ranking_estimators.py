@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
@@ -138,6 +139,22 @@ def heard(method: Ranking, features: Array, labels: Array, **more: Any) -> float
         return None
 
 
+def told(method: Ranking, seed: int, features: Array, labels: Array) -> Iterator[dict[str, Any]]:
+    """The target as each task that a method covers has it: labels, how many classes, and the task.
+
+    Several labels a row are two of the classes, with noise; a value is a feature and as much noise.
+    """
+    chance, rows = np.random.default_rng((seed, len(labels))), len(labels)
+    known: dict[TaskType, tuple[Array, int]] = {
+        "single_label": (labels, 3),
+        "multi_label": ((np.eye(3)[labels, :2] + 0.4 * chance.standard_normal((rows, 2)) > 0.5).astype(np.int8), 2),
+        "regression": (features[:, 0] + features[:, 0].std() * chance.standard_normal(rows), 0),
+    }
+    for task, (truth, classes) in known.items():
+        if task in method.needs.tasks:
+            yield {"labels": truth, "classes": classes, "task": task}
+
+
 def close(a: float | None, b: float | None) -> None:
     """Nearly equal, or refused both times."""
     if a is None or b is None:
@@ -221,28 +238,36 @@ def chunking(method: Ranking, seed: int) -> None:
 def row_order(method: Ranking, seed: int) -> None:
     features, labels = draw(seed)
     folds, order = dealt(labels), np.random.default_rng(seed).permutation(len(labels))
-    close(
-        heard(method, features, labels, folds=folds),
-        heard(method, features[order], labels[order], folds=folds[order]),
-    )
+    for target in told(method, seed, features, labels):
+        other = target | {"labels": target["labels"][order]}
+        close(
+            heard(method, features, **target, folds=folds), heard(method, features[order], **other, folds=folds[order])
+        )
 
 
 def class_names(method: Ranking, seed: int) -> None:
+    """Classes by other numbers; of several labels a row, the columns in another order. A value has no names."""
     features, labels = draw(seed)
-    close(heard(method, features, labels), heard(method, features, (labels + 1) % 3))
+    for target in told(method, seed, features, labels):
+        truth = target["labels"]
+        if target["classes"]:
+            other = np.roll(truth, 1, axis=1) if truth.ndim == 2 else (truth + 1) % 3
+            close(heard(method, features, **target), heard(method, features, **target | {"labels": other}))
 
 
 def rotation(method: Ranking, seed: int) -> None:
     for rows in (30, 12):
         features, labels = draw(seed, rows, 16)
         turn, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((16, 16)))
-        close(heard(method, features, labels), heard(method, features @ turn, labels))
+        for target in told(method, seed, features, labels):
+            close(heard(method, features, **target), heard(method, features @ turn, **target))
 
 
 def scale(method: Ranking, seed: int) -> None:
     for rows, factor in ((30, 1e4), (12, 1e-4)):
         features, labels = draw(seed, rows, 16)
-        close(heard(method, features, labels), heard(method, factor * features, labels))
+        for target in told(method, seed, features, labels):
+            close(heard(method, features, **target), heard(method, factor * features, **target))
 
 
 def feature_scale(method: Ranking, seed: int) -> None:
@@ -250,27 +275,33 @@ def feature_scale(method: Ranking, seed: int) -> None:
     for rows in (30, 12):
         features, labels = draw(seed, rows, 16)
         units = 10 ** np.random.default_rng(seed).uniform(-2, 2, 16)
-        close(heard(method, features, labels), heard(method, features * units, labels))
+        for target in told(method, seed, features, labels):
+            close(heard(method, features, **target), heard(method, features * units, **target))
 
 
 def translation(method: Ranking, seed: int) -> None:
     for rows in (30, 12):
         features, labels = draw(seed, rows, 16)
-        close(heard(method, features, labels), heard(method, features + 100.0, labels))
+        for target in told(method, seed, features, labels):
+            close(heard(method, features, **target), heard(method, features + 100.0, **target))
 
 
 def zero_columns(method: Ranking, seed: int) -> None:
     """Features that are always zero change nothing, also where they make the width exceed the rows."""
     features, labels = draw(seed)
     wide = np.hstack([features, np.zeros((60, 90))])
-    close(heard(method, features, labels), heard(method, wide, labels))
+    for target in told(method, seed, features, labels):
+        close(heard(method, features, **target), heard(method, wide, **target))
 
 
 def prefers_signal(method: Ranking, seed: int) -> None:
     """The labels' own features score above the same features with the labels shuffled."""
     features, labels = draw(seed)
-    shuffled = np.random.default_rng(seed).permutation(labels)
-    assert score(method, features, labels) > score(method, features, shuffled), "labels shuffled, and no worse"
+    order = np.random.default_rng(seed).permutation(len(labels))
+    for target in told(method, seed, features, labels):
+        shuffled = target | {"labels": target["labels"][order]}
+        good, bad = score(method, features, **target), score(method, features, **shuffled)
+        assert good > bad, f"{target['task']}: labels shuffled, and no worse"
 
 
 def falls_with_label_noise(method: Ranking, seed: int) -> None:
@@ -294,18 +325,21 @@ def null_of_shuffled_labels(method: Ranking, seed: int) -> None:
     The null is what features score that know nothing: one Gaussian with the mean and covariance of the classes' own, so
     that a score cannot tell the two but by classes. What a method sees in features whatever the labels are is left.
     """
-    told, shuffled, nothing = [], [], []
+    found: dict[str, list[tuple[float, float, float]]] = {}
     for number in range(4):
         chance = np.random.default_rng((seed, number))
         features, labels = draw(int(chance.integers(2**31)), 120)
-        told.append(score(method, features, labels))
-        for _ in range(3):
-            noise = chance.multivariate_normal(features.mean(axis=0), np.cov(features.T), len(features))
-            shuffled.append(score(method, features, chance.permutation(labels)))
-            nothing.append(score(method, noise, labels))
-    null = np.mean(nothing)
-    left, worth = np.mean(shuffled) - null, np.mean(told) - null
-    assert abs(left) < worth / 4, f"classes are worth {worth:.3g} above the null, and shuffled ones {left:.3g}"
+        for target in told(method, seed, features, labels):
+            known = score(method, features, **target)
+            for _ in range(3):
+                noise = chance.multivariate_normal(features.mean(axis=0), np.cov(features.T), len(features))
+                other = target | {"labels": chance.permutation(target["labels"])}
+                of = known, score(method, features, **other), score(method, noise, **target)
+                found.setdefault(target["task"], []).append(of)
+    for task, scores in found.items():
+        known, shuffled, null = np.mean(scores, axis=0)
+        left, worth = shuffled - null, known - null
+        assert abs(left) < worth / 4, f"{task}: labels are worth {worth:.3g} above the null, shuffled ones {left:.3g}"
 
 
 def width_safe(method: Ranking, seed: int) -> None:
