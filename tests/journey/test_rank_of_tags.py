@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import headstart as hs
 import tiny_models
 from headstart import execution, ranking
 from headstart.adaptation.routes.linear_probe import LinearProbe
-from headstart.core import Needs, Refused, Score, Source, Steps, Target, Unfit, View
+from headstart.core import Needs, Problem, Refused, Score, Source, Steps, Target, Unfit, View
 from headstart.execution import alone
 from headstart.execution.parts import part_of
 from headstart.execution.views import Opener, Pool, RankView, opener
@@ -30,6 +31,7 @@ from headstart.numerics.bootstrap import scored
 from headstart.ranking import racing
 from headstart.ranking.estimators.nmc import NMC
 from headstart.ranking.racing import Ranked
+from headstart.ranking.sets.consistency_diversity import ConsistencyDiversity
 from headstart.testing.ranking_estimators import seen as arrays
 
 Array = np.ndarray[Any, Any]
@@ -196,8 +198,44 @@ def test_sets_of_taggers(tmp_path: Path, bert: Source) -> None:
     assert found.error is None
     assert found.gain is not None
     assert {s.identity for s in found.members} <= {bert.identity, other.identity}
-    with pytest.raises(Refused, match="consistency_diversity"):
-        ranking.rank_sets(aim, [bert, other], hs.Budget(), 2, ["consistency_diversity"], estimators=())
+    with pytest.raises(Refused, match="osborn"):
+        ranking.rank_sets(aim, [bert, other], hs.Budget(), 2, ["osborn"], estimators=())
+
+
+def test_sets_by_features_are_of_the_words_that_all_sources_see(tmp_path: Path, bert: Source) -> None:
+    """One source reads 30 words of a sentence, and one fewer; words that a source learned from may be cut off too."""
+    where = tiny_models.save_model(tmp_path / "short", "bert", seed=1)
+    config = json.loads((where / "tokenizer_config.json").read_text())
+    (where / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 8}))
+    (short,), _ = sources.scan(where)
+    aim = target(40)
+    with sources.opened(bert) as one, sources.opened(short) as two:
+        features = [opened.features(aim.labelled.inputs) for opened in (one, two)]
+    kept = ~np.isnan(features[1]).any(axis=1)
+    assert 0 < kept.sum() < len(kept)
+    assert not np.isnan(features[0]).any()
+    words = by_words(aim)
+    of = np.array(words.folds.of[0])
+    scored = kept & (np.array(words.folds.of) >= 0).any(axis=0)
+    method, folds = ConsistencyDiversity(), of[scored]
+    drawn = [SimpleNamespace(features=f[scored], folds=folds, own=None) for f in features]
+    long = hs.read_target(table(30, longest=20, seed=3), text="tokens", label="tags", name="short")
+    for given in ((), (long,)):
+        _, (found,) = ranking.rank_sets(aim, [bert, short], hs.Budget(), 2, [method], estimators=(), datasets=given)
+        assert found.error is None
+        members = [
+            [bert, short].index(next(s for s in (bert, short) if s.identity == m.identity)) for m in found.members
+        ]
+        value = method(drawn)  # type: ignore[arg-type]  # all that it reads of candidates
+        assert found.values == pytest.approx([value(members[: n + 1]) for n in range(len(members))])
+    assert {s.name: n if isinstance(n, int) else "none" for s, n in found.own_rows} == {"bert": "none", "short": 30}
+
+    plain = {"text": [f"{'old tree' if n % 2 else 'dog'} {n}" for n in range(20)], "label": ["a", "b"] * 10}
+    texts = hs.read_target(pa.table(plain), text="text", label="label", name="short")
+    _, (found,) = ranking.rank_sets(aim, [short], hs.Budget(), 2, [method], estimators=(), datasets=[texts])
+    ((_, why),) = found.own_rows
+    assert isinstance(why, Problem)
+    assert "no lists of words" in why.what
 
 
 def test_what_words_cannot_have_is_refused(tmp_path: Path, bert: Source) -> None:

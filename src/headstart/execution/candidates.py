@@ -20,7 +20,7 @@ class Told:
 
     needs, method: who asks. rows: numbers of the rows. known, dealt, scored: labels, folds and table of all rows.
     files: where a `tell` job left what the source gives, None where it was not asked. own_labels: of the rows that it
-    learned from, where the job was given some.
+    learned from, or of their words, where the job was given some.
     """
 
     needs: Needs
@@ -54,13 +54,22 @@ class Told:
         return np.asarray(self.scored[self.rows])
 
     @property
+    def seen(self) -> Array:
+        """(rows,) whether a row has features, where they were asked for: a word that was cut off has none."""
+        if "features" not in asked_of(self.needs):
+            return np.ones(len(self.rows), dtype=bool)
+        return np.asarray(~np.isnan(self._read("features", "features")).any(axis=1))
+
+    @property
     def own(self) -> tuple[Array, Array] | None:
         """At hand where a data set was given: of what a source learned from, no more than hashes of rows is kept."""
         self._require(self.needs.own_rows, "own", "add `own_rows=True` to its needs")
         if self.own_labels is None:
             return None
         assert self.files is not None
-        return np.load(self.files / "own.npy", allow_pickle=False), self.own_labels
+        features = np.load(self.files / "own.npy", allow_pickle=False)
+        seen = ~np.isnan(features).any(axis=1)
+        return features[seen], self.own_labels[seen]
 
     @property
     def features(self) -> Array:

@@ -183,8 +183,16 @@ def samples_of(
 
 def dumped_rows(run: Run, dataset: Target, target: Target, most: int) -> tuple[str, Rows]:
     """At most so many rows of a data set, in the form of the target's, and the folder below the run folder where they
-    lie. Raises `Unfit` where they are of another modality, or lack a column."""
-    rows = _comparable(_some(every_row(dataset), most, target.seed), dataset, target)
+    lie. Raises `Unfit` where they are of another modality, lack a column, or are no words where the target's are."""
+    rows = _some(every_row(dataset), most, target.seed)
+    if target.task.type != "tagging":
+        rows = _comparable(rows, dataset, target)
+    elif "tokens" not in rows.inputs.column_names:
+        raise Unfit(
+            "its rows are no lists of words, and the target's are",
+            where=f"data set `{dataset.name}`",
+            fix="give its texts as lists of words with a tag each, or leave it out",
+        )
     return _dumped(run, rows, 0), rows
 
 

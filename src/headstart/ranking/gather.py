@@ -150,9 +150,12 @@ def _gather(
     labels = seen.labelled.labels
     assert labels is not None
     chosen: list[Found] = []
+    shared = np.flatnonzero(np.all([c.seen for c in candidates], axis=0))
 
     def fitted(cells: Array) -> Array:
-        rows = np.unique(np.nonzero(cells)[1])
+        rows = np.intersect1d(np.nonzero(cells)[1], shared)
+        if not len(rows):
+            raise _nothing_seen(name, judged)
         among = [c.among(rows) for c in candidates]
         poll()
         found = choose(among, most, method, exhaustively=exhaustively, poll=poll)
@@ -238,7 +241,7 @@ def _candidates(
                 dealt=np.array(seen.folds.of[0]),
                 scored=_cells(one)[0],
                 files=outcomes[at].files if gifts else None,
-                own_labels=own[one.source.identity].rows.labels if one.source.identity in own else None,
+                own_labels=_labels(own[one.source.identity]) if one.source.identity in own else None,
             )
         )
     return judged, told, tuple(left_out)
@@ -253,6 +256,14 @@ def _of_another_task(own: Own) -> Problem:
     )
 
 
+def _labels(own: Own) -> Array | None:
+    """Of its rows, or of their words."""
+    import numpy as np
+
+    labels = own.rows.labels
+    return labels if labels is None or own.task != "tagging" else np.array([tag for tags in labels for tag in tags])
+
+
 def _cells(ranked: Ranked) -> Array:
     assert ranked.probe is not None
     return ranked.probe.cells()
@@ -263,6 +274,14 @@ def _nothing_shared(name: str, judged: Sequence[Ranked]) -> Problem:
         f"`{name}` has no row to judge by: none was scored for all of {len(judged)} sources",
         where="the choice of a set",
         fix="label more rows: two of each class at least, in different groups",
+    )
+
+
+def _nothing_seen(name: str, judged: Sequence[Ranked]) -> Problem:
+    return Refused(
+        f"`{name}` has no word to judge by: none has features of all {len(judged)} sources",
+        where="the choice of a set",
+        fix="leave out sources that see few words, or use ensemble_selection",
     )
 
 

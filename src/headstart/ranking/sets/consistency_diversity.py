@@ -35,7 +35,9 @@ class ConsistencyDiversity:
     see different things, not whether these matter. Values depend on who else is a candidate.
     """
 
-    needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression"), labels=False, own_rows=True)
+    needs = Needs(
+        gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"), labels=False, own_rows=True
+    )
     claims = ("monotone", "candidate_order", "class_names", "duplicate_adds_nothing")
     cites = "arXiv:2402.15017"
 
