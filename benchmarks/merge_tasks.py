@@ -8,7 +8,8 @@ Each task's first rows (in the order of a hash) tune a stock classifier of trans
 learns, and give the inputs that passes look at; up to 1,000 rows of the data set's own test give the figures that
 are printed. Heads stay with their tasks. Every method is run at the settings that `headstart merge auto` tries; those
 that keep parts of the models apart at their own settings, of which no rows choose, and with the task named: how often
-their routers find it stands beside. What learns by gradients of the model takes `--steps` steps.
+their routers find it stands beside. What learns by gradients of the model takes `--steps` steps. Papers compare with
+task arithmetic at the scale 0.3: of what they hold against it, the difference to that has a column of its own.
 
 A delta is the fine-tune less the encoder; `accuracy kept` is that of encoder + delta on the task's test rows over
 that of the fine-tune. Raw results go to the JSON file after every step, and what stands there is not done again.
@@ -44,6 +45,8 @@ from journey import Record, say
 
 TASKS = "trec6,sst2,subj,tweet_emotion"
 CHOOSE, TEST = 500, 1000
+PAPERS = "task_arithmetic (scale=0.3)"  # what papers compare with, and those of their methods that are held against it
+HELD_AGAINST_IT = {"ties", "adamerging", "iso_c", "surgery"}
 FORMS = ("sparse:0.3", "sparse:0.1", "sparse:0.05", "lowrank:32", "lowrank:16", "lowrank:4", "onebit", "int8", "int4")
 Array = np.ndarray[Any, Any]
 
@@ -59,7 +62,7 @@ def main() -> None:
         _merges(record, Path(options.encoder), tuned, rows, options)
         _apart(record, Path(options.encoder), tuned, rows, options)
         _forms(record, Path(options.encoder), tuned, rows, Path(options.work))
-    _report(record)
+    _report(record, Path(options.work), options.rows)
 
 
 def _rows(data: Path, name: str, train: int, work: Path) -> dict[str, Path]:
@@ -135,6 +138,14 @@ def _whole(target: hs.Target, plan: Plan, own: int) -> TaskRows:
         inputs=pa.concat_tables([task.inputs, sealed.inputs]),
         labels=np.concatenate([task.labels, sealed.labels]),  # type: ignore[list-item]
     )
+
+
+def _order(table_: Path) -> list[int]:
+    """Numbers of a table's rows in the order of `_whole`, which parts apart do not have: sealed rows come last."""
+    target = _read(table_)
+    sides = [target.labelled, *([target.seal.open()] if len(target.seal) else [])]
+    at = {text: i for i, text in enumerate(_columns(table_)[0].column("text").to_pylist())}
+    return [at[text] for side in sides for text in side.inputs.column("text").to_pylist()]
 
 
 def _merges(
@@ -276,7 +287,7 @@ def _accuracy(folder: Path, table_: Path) -> float:
     return right / len(known)
 
 
-def _report(record: Record) -> None:
+def _report(record: Record, work: Path, rows: int) -> None:
     cells = {k.removeprefix("merge/"): v for k, v in record.cells.items() if k.startswith("merge/") and "test" in v}
     if not cells:
         return
@@ -288,22 +299,29 @@ def _report(record: Record) -> None:
         if group not in best or np.mean(cell["choose"]) > np.mean(best[group][1]["choose"]):
             best[group] = name, cell
     plain = best.get("task_arithmetic", (None, None))[1]
+    theirs = cells.get(PAPERS)
+    if theirs is not None and theirs is not plain:
+        best[PAPERS] = PAPERS, theirs
     lines = []
     for name, cell in sorted(best.values(), key=lambda b: -np.mean(b[1]["test"])):
         gain = "" if plain is None or cell is plain else _gain(cell, plain)
+        over = _gain(cell, theirs) if theirs is not None and cell.get("method") in HELD_AGAINST_IT else ""
         share = f"{100 * np.mean(np.array(cell['test']) / single):.1f}"
         each = [f"{100 * a:.1f}" for a in cell["test"]]
-        lines.append([name, cell["stage"], *each, f"{100 * np.mean(cell['test']):.1f}", share, gain])
-    print(table(["merge", "learns from", *tasks, "mean", "% of own models", "over task arithmetic"], lines))
+        lines.append([name, cell["stage"], *each, f"{100 * np.mean(cell['test']):.1f}", share, gain, over])
+    heads = [*tasks, "mean", "% of own models", "over task arithmetic", "over it at scale 0.3"]
+    print(table(["merge", "learns from", *heads], lines))
+    order = [_order(work / f"{t}-{rows}-test.csv") for t in tasks]
     lines = []
     for method, cell in ((k.removeprefix("apart/"), v) for k, v in record.cells.items() if k.startswith("apart/")):
         share = f"{100 * np.mean(np.array(cell['test']) / single):.1f}"
         each = [f"{100 * a:.1f}" for a in cell["test"]]
+        cell = {**cell, "right": ["".join(r[i] for i in o) for r, o in zip(cell["right"], order, strict=True)]}
         told = [f"{100 * np.mean(cell['routed']):.1f}", f"{100 * cell['share']:.0f}", f"{cell['seconds']:.0f}"]
         gain = "" if plain is None else _gain(cell, plain)
-        lines.append([method, *each, f"{100 * np.mean(cell['test']):.1f}", share, gain, *told])
-    heads = ["parts apart", *tasks, "mean", "% of own models", "over task arithmetic"]
-    print(table([*heads, "router finds the task, %", "% of the models' bytes", "s"], lines))
+        over = _gain(cell, theirs) if theirs is not None and method in HELD_AGAINST_IT else ""
+        lines.append([method, *each, f"{100 * np.mean(cell['test']):.1f}", share, gain, over, *told])
+    print(table(["parts apart", *heads, "router finds the task, %", "% of the models' bytes", "s"], lines))
     forms = ["dense", *FORMS]
     found = [[record.cells.get(f"delta/{t}/{f}") for t in tasks] for f in forms]
     lines = []
@@ -315,7 +333,7 @@ def _report(record: Record) -> None:
 
 
 def _gain(cell: Any, plain: Any) -> str:
-    """Points of mean accuracy over task arithmetic, with the interval of a paired bootstrap over rows."""
+    """Points of mean accuracy over task arithmetic's, with the interval of a paired bootstrap over rows."""
     each, drawn = [], []
     for task, (a, b) in enumerate(zip(cell["right"], plain["right"], strict=True)):
         one, other = (np.array([int(c) for c in s], dtype=float) for s in (a, b))
