@@ -1,7 +1,8 @@
 """Merges of real fine-tunes: one encoder, tuned on several tasks, merged by every method; and what deltas keep.
 
     python benchmarks/merge_tasks.py --json tasks.json --work WORK --encoder MINILM --data SHARED/data
-        [--tasks trec6,sst2,subj,tweet_emotion] [--rows 1000] [--epochs 3] [--steps 100] [--only report]
+        [--tasks trec6,sst2,subj,tweet_emotion] [--rows 1000] [--epochs 3] [--steps 100] [--rounds 3]
+        [--only loops|report]
 
 Each task's first rows (in the order of a hash) tune a stock classifier of transformers from the encoder: AdamW at
 1e-4, batches of 32 rows, no schedule. 500 further rows choose each method's setting, learn shares where a method
@@ -10,6 +11,10 @@ are printed. Heads stay with their tasks. Every method is run at the settings th
 that keep parts of the models apart at their own settings, of which no rows choose, and with the task named: how often
 their routers find it stands beside. What learns by gradients of the model takes `--steps` steps. Papers compare with
 task arithmetic at the scale 0.3: of what they hold against it, the difference to that has a column of its own.
+
+Merges that train in turns are not among what `auto` tries, and made by `--only loops` alone: each in `--rounds` rounds,
+the first of which merges the fine-tunes, and of `--steps` steps a task in all others together. `forkmerge` works for
+its target alone, the first task.
 
 A delta is the fine-tune less the encoder; `accuracy kept` is that of encoder + delta on the task's test rows over
 that of the fine-tune. Raw results go to the JSON file after every step, and what stands there is not done again.
@@ -21,6 +26,7 @@ import argparse
 import hashlib
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +66,7 @@ def main() -> None:
         rows = {n: _rows(Path(options.data), n, options.rows, Path(options.work)) for n in names}
         tuned = {n: _tuned(record, Path(options.encoder), Path(options.work), n, rows[n], options) for n in names}
         _merges(record, Path(options.encoder), tuned, rows, options)
+    if options.only is None:
         _apart(record, Path(options.encoder), tuned, rows, options)
         _forms(record, Path(options.encoder), tuned, rows, Path(options.work))
     _report(record, Path(options.work), options.rows)
@@ -131,8 +138,6 @@ def _whole(target: hs.Target, plan: Plan, own: int) -> TaskRows:
     if not len(target.seal):
         return task
     sealed = target.seal.open()
-    from dataclasses import replace
-
     return replace(
         task,
         inputs=pa.concat_tables([task.inputs, sealed.inputs]),
@@ -162,7 +167,7 @@ def _merges(
             if not record.has(f"merge/{name}", settings):
                 told = {"stage": "baseline", **_scored(view, unseen, view.shared(share))}
                 record.put(f"merge/{name}", settings, told)
-        for one in entrants(plan, None, labels=True)[0]:
+        for one in _entrants(plan, options):
             if record.has(f"merge/{one.name}", settings):
                 continue
             say(one.name)
@@ -176,6 +181,14 @@ def _merges(
             names = set(view.tensors)
             weights = view.merged([m for m in made.made if m.name in names])
             record.put(f"merge/{one.name}", settings, {**told, **_scored(view, unseen, weights)})
+
+
+def _entrants(plan: Plan, options: Any) -> list[Entrant]:
+    """Merges at the settings that `auto` tries, or the loops of training and merging."""
+    if options.only != "loops":
+        return entrants(plan, None, labels=True)[0]
+    found = entrants(plan, list(catalogue.entries("combination.loops")), labels=True)[0]
+    return [replace(one, settings={**one.settings, "rounds": options.rounds}) for one in found]
 
 
 def _apart(
@@ -355,7 +368,8 @@ def _options() -> Any:
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--only", choices=["report"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["loops", "report"])
     return parser.parse_args()
 
 
