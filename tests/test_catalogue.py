@@ -37,7 +37,7 @@ def test_a_hyphen_equals_an_underscore_and_aliases_are_known() -> None:
 def test_names_of_the_field_are_methods_with_their_settings() -> None:
     for kind, name, method, consensus in (
         ("trimming", "dare_linear", "dare", "sum"), ("trimming", "DARE-TIES", "dare", "elect"),
-        ("trimming", "breadcrumbs_ties", "breadcrumbs", "elect"), ("merging", "della_linear", "della", "sum"),
+        ("trimming", "breadcrumbs_ties", "breadcrumbs", "elect"), ("trimming", "della_linear", "della", "sum"),
     ):  # fmt: skip
         made = catalogue.make(f"combination.{kind}", name)
         assert (catalogue.name_of(made), made.consensus) == (method, consensus)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from headstart.combination.weighting.linear import Linear
 from headstart.combination.weighting.task_arithmetic import TaskArithmetic
+from headstart.core import Needs, Survey, TensorContext
+from headstart.numerics.changes import Combine
 from headstart.numerics.dry import bytes_read
 from headstart.numerics.stream import Made, Memory, Part, Stopped, run
 from headstart.testing.merges import merged
@@ -167,3 +170,46 @@ def test_progress_is_told_and_can_stop_it() -> None:
     told.clear()
     run([made], [model], out, threads=1, report=lambda more: told.append(more) is None)
     assert sum(told) == 40_000
+
+
+@pytest.mark.parametrize(
+    ("shape", "tiles"),
+    [
+        ((100, 300), [(27, 300)] * 3 + [(19, 300)]),  # 27 rows are what fits into a partial sum
+        ((2, 3, 5000), [(1, 5000)] * 6),
+        ((3, 20_000), [(1, 20_000)] * 3),
+        ((20_000,), [(1, 20_000)]),
+        ((9000, 1), [(8192, 1), (808, 1)]),
+        ((), [(1, 1)]),
+    ],
+)
+def test_a_method_on_whole_rows_is_given_whole_rows(shape: tuple[int, ...], tiles: list[tuple[int, int]]) -> None:
+    class OnRows:
+        needs = Needs(gives=("weights",), same_base=True, whole_rows=True)
+
+        def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+            seen.append((context.offset, tuple(base.shape)))
+            return tuned[0]
+
+    seen: list[tuple[int, tuple[int, ...]]] = []
+    base, one = torch.zeros(shape), torch.randn(shape)
+    out = merged("merging", OnRows(), {"w": base}, [{"w": one}], tile=1 << 13, threads=2)
+    assert torch.equal(out["w"], one)
+    starts = itertools.accumulate((rows * wide for rows, wide in tiles), initial=0)
+    assert sorted(seen) == list(zip(starts, tiles, strict=False))
+
+
+def test_sums_of_doubles_are_of_doubles() -> None:
+    """In float32 their sizes would not be told apart."""
+
+    class Length:
+        needs = Needs(gives=("weights",), same_base=True)
+        trim = "tensor"
+
+        def __call__(self, survey: Survey) -> Combine:
+            (total,) = survey.sums([lambda context, base, tuned: tuned[0] - base])
+            return lambda context, base, tuned: torch.full_like(base, float(total))
+
+    one = torch.tensor([1.0, 2.0**-40], dtype=torch.float64)
+    out = merged("trimming", Length(), {"w": torch.zeros_like(one)}, [{"w": one * (1 + 2.0**-40)}])["w"]
+    assert out[0] == float((one * (1 + 2.0**-40)).sum())

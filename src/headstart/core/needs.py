@@ -26,6 +26,7 @@ class Needs:
     probe: whether features are read through the out-of-fold predictions of a cross-validated linear probe, and only so.
     own_rows: whether rows that the source learned from are read where they are at hand: where data sets were given.
     same_base: all sources derive from one base, which must be there. whole_tensors: tensors cannot be cut into tiles.
+    whole_rows: tiles are (rows, entries), cut between what lies along the last axis; a vector is one row.
     fewest, most: how many models a merge takes, without the base; None is any number.
     copies: tensors of the size of what it is given that a merge holds beside its inputs, at its peak. Where these
     depend on the shape, the method tells them itself: `holds(shape, models)`.
@@ -42,6 +43,7 @@ class Needs:
     own_rows: bool = False
     same_base: bool = False
     whole_tensors: bool = False
+    whole_rows: bool = False
     fewest: int = 1
     most: int | None = None
     copies: int = 8

@@ -99,6 +99,30 @@ class Made:
         return self.kind != "weighting" and self.method is not None and bool(self.method.needs.whole_tensors)
 
     @property
+    def in_rows(self) -> bool:
+        return self.kind != "weighting" and self.method is not None and bool(self.method.needs.whole_rows)
+
+    @property
+    def row(self) -> int:
+        """Entries that no tile is cut between: those along the last axis, for methods that see whole rows."""
+        return max((1, *self.shape[-1:])) if self.in_rows else 1
+
+    @property
+    def block(self) -> int:
+        """Entries of a partial sum, a fixed number, for sums depend on where they are cut."""
+        return self.row * max(1, SUM_BLOCK // self.row)
+
+    def step(self, tile: int) -> int:
+        """Entries of a tile: about as many as asked for, or all that cannot be cut."""
+        if self.whole:
+            return max(1, self.size)
+        return self.block * max(1, tile // self.block) if self.in_rows else tile
+
+    def alone(self, tile: int) -> bool:
+        """Whether its tiles are made one at a time: they are what memory is needed for."""
+        return self.whole or min(self.size, self.step(tile)) > tile
+
+    @property
     def exact(self) -> bool:
         """Whether it is combined in float64."""
         return self.dtype in ("F64", "F32") if self.kind == "weighting" else self._has_double
@@ -174,7 +198,7 @@ class _Crew:
         self._tiles: deque[tuple[_Maker, int, int]] = deque()
         self._cutting = 0  # tensors that are being prepared
         self._changed = Condition()
-        self._whole = Lock()  # one whole tensor at a time: they are what memory is needed for
+        self._alone = Lock()
         self._failed: BaseException | None = None
 
     def work(self, threads: int) -> None:
@@ -221,7 +245,7 @@ class _Crew:
 
     def _cut(self, made: Made, room: Room) -> None:
         maker = _maker(made, self._readers, self._surveyed, self._seed, self._tile, room)
-        step = max(1, made.size) if made.whole else self._tile
+        step = made.step(self._tile)
         cuts = [(maker, start, min(start + step, made.size)) for start in range(0, max(1, made.size), step)]
         with self._changed:
             maker.left = len(cuts)
@@ -231,9 +255,9 @@ class _Crew:
 
     def _make(self, maker: _Maker, start: int, stop: int, room: Room) -> None:
         made = maker.made
-        if made.whole:
-            with self._whole:
-                data = maker.make(start, stop, Room())  # what a whole tensor takes is given back at once
+        if made.alone(self._tile):
+            with self._alone:
+                data = maker.make(start, stop, Room())  # what it takes is given back at once
         else:
             data = maker.make(start, stop, room)
         self._writer.write(made.name, start * made.width, data)
@@ -391,7 +415,8 @@ class Tensors:
         """
         made = self.made
         dtype = np.float64 if made.exact else np.float32
-        shape = made.shape if made.whole else (stop - start,)
+        cut = (-1, made.row) if made.in_rows else (stop - start,)
+        shape = made.shape if made.whole else cut
         parts = [made.base, *made.tuned]
         found = [
             torch.from_numpy(self.floats(part, start, stop, room, i, dtype)).view(shape) for i, part in enumerate(parts)
@@ -597,7 +622,7 @@ class _Survey:
     def __init__(self, made: Sequence[Made], readers: Sequence[Reads], seed: int, threads: int, tile: int) -> None:
         self._made = sorted(made, key=lambda m: m.name)
         self._sources = [Tensors(m, readers, seed) for m in self._made]
-        self._threads, self._tile = 1 if any(m.whole for m in made) else threads, tile
+        self._threads, self._tile = 1 if any(m.alone(tile) for m in made) else threads, tile
 
     @property
     def models(self) -> int:
@@ -606,7 +631,7 @@ class _Survey:
     @cached_property
     def _cuts(self) -> list[tuple[int, int, int]]:
         """(tensor, start, stop) of all tiles, in the order in which equal values are chosen."""
-        steps = [max(1, made.size) if made.whole else self._tile for made in self._made]
+        steps = [made.step(self._tile) for made in self._made]
         return [
             (number, start, min(start + steps[number], made.size))
             for number, made in enumerate(self._made)
@@ -641,14 +666,15 @@ class _Survey:
 
         def add(f: int, cut: int, v: Array, _: Any) -> None:
             # sums of fixed blocks, which exact addition then joins: tiles change no bit of them
-            found[f][cut] = np.add.reduceat(v, range(0, len(v), SUM_BLOCK), dtype=np.float64).tolist()
+            block = self._made[self._cuts[cut][0]].block
+            found[f][cut] = np.add.reduceat(v, range(0, len(v), block), dtype=np.float64).tolist()
 
         self._pass(values, add, lambda: None)
         return np.array([fsum(x for blocks in one.values() for x in blocks) for one in found])
 
     def _ordered(self, values: Sequence[Combine], wanted: Sequence[tuple[int, int]]) -> list[Order]:
         def counted(count: Callable[[int, Array, Any], None], room: Callable[[], Any]) -> list[Any]:
-            return self._pass(values, lambda f, _, v, held: count(f, v, held), room)
+            return self._pass(values, lambda f, _, v, held: count(f, v.astype(np.float32, copy=False), held), room)
 
         return order(counted, wanted, len(values))
 
@@ -657,7 +683,7 @@ class _Survey:
         ties = np.zeros((len(values), len(self._cuts)), np.int64)
 
         def count(f: int, cut: int, v: Array, _: Any) -> None:
-            ties[f, cut] = tiles.count_equal(v, v.dtype.type(found[f].value))
+            ties[f, cut] = tiles.count_equal(v.astype(np.float32, copy=False), np.float32(found[f].value))
 
         self._pass(values, count, lambda: None)
         return ties
@@ -686,7 +712,7 @@ class _Survey:
                 base, tuned, _ = source.torch(start, stop, room)
                 for f, function in enumerate(values):
                     with scratch.tile():
-                        v = function(source.context(start), base, tuned).float().contiguous().view(-1).numpy()
+                        v = function(source.context(start), base, tuned).contiguous().view(-1).numpy()
                         see(f, cut, v, mine)
 
         with ThreadPoolExecutor(max(1, self._threads)) as pool:
@@ -732,23 +758,24 @@ ALL, NONE = Chosen(-1.0), Chosen(float("inf"))
 
 
 def room_bytes(made: Sequence[Made], threads: int, tile: int = TILE) -> int:
-    """Memory that `run` takes beside what its caller holds: tiles of each thread, and one whole tensor where there are.
+    """Memory that `run` takes beside what its caller holds: tiles of each thread, and one tensor that is not cut into
+    tiles, or one row as long, where there are.
 
     A method that sees tensors is given room for as many more copies as it has models, and three.
     """
     return threads * max((_tile_bytes(m, tile) for m in made), default=0) + max(
-        (_tensor_bytes(m, m.size) for m in made if m.whole), default=0
+        (_tensor_bytes(m, min(m.size, m.step(tile))) for m in made if m.alone(tile)), default=0
     )
 
 
 def _tile_bytes(made: Made, tile: int) -> int:
-    size = min(made.size, tile)
+    size = min(made.size, made.step(tile))
     if made.method is None:
         return size * made.width
     if made.kind == "weighting":
         return size * made.width * (len(made.tuned) + 2) + PIECE * 8 * 6
     counts = (len(made.tuned) * (tiles.HIGH_BINS + tiles.LOW_BINS) * 8) if made.kind == "trimming" else 0
-    return (0 if made.whole else _tensor_bytes(made, size)) + counts
+    return (0 if made.alone(tile) else _tensor_bytes(made, size)) + counts
 
 
 def _tensor_bytes(made: Made, size: int) -> int:

@@ -120,12 +120,12 @@ def _dare(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
 
 def _della(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
     def make(r: Resolved) -> tuple[Kind, Any]:
-        from headstart.combination.merging.della import Della
+        from headstart.combination.trimming.della import Della
 
         densities = tuple(min(d, 1.0) for d in r.each["density"])
-        if set(densities) == {1.0}:  # tile by tile
+        if set(densities) == {1.0}:  # nothing is ranked
             return _dare(elect)(dataclasses.replace(r, each={**r.each, "density": densities}))
-        return "merging", Della(
+        return "trimming", Della(
             density=densities, epsilon=r.each["epsilon"], scale=r.shared["lambda"] / (1.0 if elect else _divisor(r)),
             weights=r.each["weight"], consensus="elect" if elect else "sum", average="weight" if r.shared["normalize"]
             else "sum", rescale=_rescale(r),

@@ -12,8 +12,9 @@ from typing import Literal
 
 import torch
 
-from headstart.core import Needs, TensorContext, Unfit
+from headstart.core import Needs, Survey, TensorContext, Unfit
 from headstart.numerics.chance import uniforms
+from headstart.numerics.changes import Combine, enlargements
 from headstart.numerics.consensus import agreeing, elected
 from headstart.numerics.portions import each
 
@@ -22,7 +23,8 @@ from headstart.numerics.portions import each
 class Della:
     """Keep each change with a chance that grows with its rank in its row, divided by that chance.
 
-    Shapes: base and every tuned tensor (…), equal; float32; whole tensors: peak about models + 8 copies of one tensor.
+    Shapes: base and every tuned tensor (…), equal; float32; tiles of whole rows, with
+    rescale="l1" after one pass over each tensor.
     Returns: base + scale * TIES' mean of the kept changes that agree, or with consensus="sum" their weighted sum.
     Errors: `Unfit` when density ± epsilon leaves (0, 1), or when there is not one weight a model; a density of 1 keeps
     all of a model's changes.
@@ -32,9 +34,10 @@ class Della:
     mergekit's: a tensor's sizes keep their sum.
     """
 
-    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_tensors=True)
+    needs = Needs(gives=("weights",), labels=False, same_base=True, whole_rows=True)
     claims = ("source_order_without_chance", "copies", "one_model", "scale_zero", "sign_symmetry", "seeds_differ")
     cites = "arXiv:2406.11617"
+    trim = "tensor"
 
     density: float | tuple[float, ...] = 0.5
     epsilon: float | tuple[float, ...] = 0.15
@@ -56,28 +59,51 @@ class Della:
                 )
 
     def holds(self, shape: Sequence[int], models: int) -> float:
-        """Tensors of the shape beside the inputs: what is kept of each change, and the ranks of one."""
+        """Tiles beside the inputs: what is kept of each change, and the ranks of one."""
         del shape
         return models + 11.5
 
+    def __call__(self, survey: Survey) -> Combine:
+        weights = each(self.weights, survey.models, "weights").tolist()
+        densities, around = each(self.density, survey.models, "density"), each(self.epsilon, survey.models, "epsilon")
+        kept = [
+            _Kept(k, float(density), float(epsilon), self.rescale == "chance")
+            for k, (density, epsilon) in enumerate(zip(densities, around, strict=True))
+        ]
+        factors = enlargements(survey, [one.sizes for one in kept]) if self.rescale == "l1" else [1.0] * len(kept)
+
+        def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+            changes = [
+                one(context, base, tuned) * factor * weight
+                for one, factor, weight in zip(kept, factors, weights, strict=True)
+            ]
+            if self.consensus == "elect":
+                merged = agreeing(changes, elected(changes, 1.0), weights, self.average)
+            else:
+                merged = torch.stack(changes).sum(dim=0)
+            return base + self.scale * merged
+
+        return combine
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The kept changes of one model, enlarged or not, and 0 elsewhere."""
+
+    model: int
+    density: float
+    epsilon: float
+    enlarged: bool
+
     def __call__(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
-        weights = each(self.weights, len(tuned), "weights")
-        densities, around = each(self.density, len(tuned), "density"), each(self.epsilon, len(tuned), "epsilon")
-        kept = []
-        for k, one in enumerate(tuned):
-            change = one - base
-            chance = _chances(change, float(densities[k]), float(around[k]))
-            drawn = torch.from_numpy(uniforms((context.seed, context.name, k), 0, base.numel())).view(base.shape)
-            enlarged = change / chance if self.rescale == "chance" else change
-            some = torch.where(drawn < chance, enlarged, 0)
-            if self.rescale == "l1" and bool(some.any()):
-                some *= float(change.abs().double().sum() / some.abs().double().sum())
-            kept.append(some * float(weights[k]))
-        if self.consensus == "elect":
-            merged = agreeing(kept, elected(kept, 1.0), weights.tolist(), self.average)
-        else:
-            merged = torch.stack(kept).sum(dim=0)
-        return base + self.scale * merged
+        change = tuned[self.model] - base
+        chance = _chances(change, self.density, self.epsilon)
+        numbers = uniforms((context.seed, context.name, self.model), context.offset, base.numel())
+        drawn = torch.from_numpy(numbers).view(base.shape) < chance
+        return torch.where(drawn, change / chance if self.enlarged else change, 0)
+
+    def sizes(self, context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self(context, base, tuned).abs()
 
 
 def _chances(change: torch.Tensor, density: float, epsilon: float) -> torch.Tensor:
