@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import headstart as hs
-from headstart.cli.show import _passes
+from headstart.cli.rankings import _passes
 from headstart.core import Source
 from headstart.execution import backends, begin
 from headstart.execution.views import opener

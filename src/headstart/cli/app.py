@@ -9,16 +9,44 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from headstart.cli import show, target_card
+from headstart.cli import rankings, show, target_card
+
+from .changes import changes, low_rank
+from .options import (
+    Bank,
+    Data,
+    Disk,
+    Group,
+    Image,
+    Json,
+    Label,
+    Labels,
+    Memory,
+    MetricOption,
+    Minutes,
+    Out,
+    Pair,
+    Seed,
+    Settings,
+    SourcesOption,
+    TaskOption,
+    Test,
+    Text,
+    Time,
+    Trials,
+    budget_of,
+    columns_of,
+    help_alone,
+    on_shelf,
+    target_of,
+)
+from .shelf import shelf
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # no markup: plain help needs no Rich, which takes longer to import than all the rest
 app = typer.Typer(name="headstart", add_completion=False, rich_markup_mode=None, context_settings=HELP)
-shelf = typer.Typer(rich_markup_mode=None)
 app.add_typer(shelf, name="inventory")
-changes = typer.Typer(rich_markup_mode=None)
 app.add_typer(changes, name="delta")
-low_rank = typer.Typer(rich_markup_mode=None)
 app.add_typer(low_rank, name="adapter")
 
 
@@ -62,87 +90,9 @@ class VocabularyRule(StrEnum):
     FIRST = "first"
 
 
-class SavedHeads(StrEnum):
-    """What becomes of modules that adapters keep whole."""
-
-    SAME = "same"
-    AVERAGE = "average"
-    SEPARATE = "separate"
-
-
-class TrimPer(StrEnum):
-    """Of what a share is kept."""
-
-    TENSOR = "tensor"
-    MODEL = "model"
-
-
-class ProjectSide(StrEnum):
-    """Whose directions a delta is projected on."""
-
-    COLUMNS = "columns"
-    ROWS = "rows"
-
-
-class TaskName(StrEnum):
-    """The task types, as `--task` takes them."""
-
-    SINGLE_LABEL = "single_label"
-    REGRESSION = "regression"
-    MULTI_LABEL = "multi_label"
-    TAGGING = "tagging"
-
-
-# Optional, not `| None`: Typer reads these at run time, also where it cannot evaluate unions
-Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="CSV, TSV, XLSX, JSONL, parquet, CoNLL, or a folder of images")
-]
-Label = Annotated[Optional[str], typer.Option(help="column with the label; found by its name without it")]
-Text = Annotated[Optional[str], typer.Option(help="text column, or several joined: subject,body")]
-Pair = Annotated[Optional[str], typer.Option(help="two text columns: a,b")]
-Image = Annotated[Optional[str], typer.Option(help="column with the paths of images")]
-Group = Annotated[Optional[str], typer.Option(help="rows of one group never lie on two sides of a split")]
-Time = Annotated[Optional[str], typer.Option("--time", help="the latest 20 % by this column are the test")]
-Test = Annotated[Optional[str], typer.Option(metavar="FILE", help="test rows of your own")]
-MetricOption = Annotated[
-    Optional[str], typer.Option("--metric", help="macro_f1, accuracy, rmse, …; follows from the labels without it")
-]
-TaskOption = Annotated[Optional[TaskName], typer.Option("--task", help="the type of the task, where it is in doubt")]
-Seed = Annotated[int, typer.Option(help="of splits, draws and trials")]
-Labels = Annotated[Optional[int], typer.Option(help="the most labelled rows used; all without it")]
-Minutes = Annotated[
-    Optional[float], typer.Option(help="minutes of wall time from the start of the process; no limit without it")
-]
-Memory = Annotated[Optional[str], typer.Option(help="the most memory, like 8GB")]
-Disk = Annotated[Optional[str], typer.Option(help="the most room on the disk, like 20GB")]
-Trials = Annotated[Optional[int], typer.Option(help="how many trials may start: a limit without a clock")]
-SourcesOption = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--sources", help="folder of models, or hub:org/name@revision; may be repeated; the bank's own without it"
-    ),
-]
-Bank = Annotated[
-    Optional[str],
-    typer.Option(help="file of the bank, or postgresql://…; `headstart doctor` shows where it lies without it"),
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
-Out = Annotated[Path, typer.Option(help="folder for the result")]
-Settings = Annotated[
-    Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method; may be repeated")
-]
-
-
 def command() -> Any:
     """All commands as one object of Typer's own click."""
     return typer.main.get_command(app)
-
-
-def _help_alone(context: typer.Context) -> None:
-    """Without a command: its help on stderr, as wrong usage."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(2)
 
 
 @app.callback(invoke_without_command=True)
@@ -156,48 +106,7 @@ def headstart(
 
         typer.echo(f"headstart {__version__}")
         raise typer.Exit
-    _help_alone(context)
-
-
-@shelf.callback(invoke_without_command=True)
-def inventory(context: typer.Context) -> None:
-    """The bank of sources and past runs."""
-    _help_alone(context)
-
-
-@changes.callback(invoke_without_command=True)
-def delta(context: typer.Context) -> None:
-    """What a fine-tune changed in its base, as a file of its own."""
-    _help_alone(context)
-
-
-@low_rank.callback(invoke_without_command=True)
-def adapter(context: typer.Context) -> None:
-    """LoRA adapters in peft's folders: merged exactly, and to and from deltas."""
-    _help_alone(context)
-
-
-def _target(data: str, **options: Any) -> Any:
-    from headstart.inspection import read_target
-
-    return read_target(data, **options)
-
-
-def _columns(text: str | None, pair: str | None) -> dict[str, Any]:
-    return {"text": text.split(",") if text else None, "pair": tuple(pair.split(",")) if pair else None}
-
-
-def _budget(minutes: float | None, memory: str | None, disk: str | None = None, trials: int | None = None) -> Any:
-    from math import inf
-
-    from headstart.core import Budget
-
-    return Budget(
-        minutes=inf if minutes is None else minutes,
-        memory=inf if memory is None else memory,
-        disk=inf if disk is None else disk,
-        trials=trials,
-    )
+    help_alone(context)
 
 
 def _gather(wanted: list[str] | None, bank: str | None) -> tuple[Any, list[Any] | None, list[Any]]:
@@ -239,9 +148,9 @@ def inspect(
     """
     from headstart.inspection import inspect as card
 
-    target = _target(
+    target = target_of(
         data, label=label, image=image, group=group, time=time_column, test=test, metric=metric, task=task, seed=seed,
-        labels=labels, **_columns(text, pair),
+        labels=labels, **columns_of(text, pair),
     )  # fmt: skip
     target_card.card(card(target), machine=json)
 
@@ -283,11 +192,11 @@ def solve(
     from headstart.outcome import refuse_folder
 
     started = show.process_start()
-    budget = _budget(minutes, memory, disk, trials)
+    budget = budget_of(minutes, memory, disk, trials)
     refuse_folder(out, resume=resume, overwrite=overwrite)
-    target = _target(
+    target = target_of(
         data, label=label, image=image, group=group, time=time_column, test=test, metric=metric, task=task, seed=seed,
-        labels=labels, **_columns(text, pair),
+        labels=labels, **columns_of(text, pair),
     )  # fmt: skip
     inventory, found, failed = _gather(sources, bank)
     show.unread(failed)
@@ -405,7 +314,7 @@ def rank(
     from headstart.ranking import by_kind, rank_sets
 
     started = time.monotonic()
-    budget = _budget(minutes, memory)
+    budget = budget_of(minutes, memory)
     ways = {"datasets": None if sets else datasets, "maps": maps, "experts": experts}
     asked = [f"--{name}" for name, given in ways.items() if given is not None]
     if len(asked) > 1:
@@ -424,10 +333,10 @@ def rank(
         )
     words = [] if method is None else method.split(",")
     estimators, gathering = by_kind([] if "--datasets" in asked else words, sets)
-    depths, poolings = show.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
-    target = _target(
+    depths, poolings = rankings.layers(layers), None if pooling is None else [p.strip() for p in pooling.split(",")]
+    target = target_of(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
-        **_columns(text, pair),
+        **columns_of(text, pair),
     )  # fmt: skip
     if datasets is not None and sets is None:
         _rank_datasets(target, data, datasets, budget, words, sources, bank, seed, started, json=json)
@@ -447,7 +356,7 @@ def rank(
         target, at_hand, budget, sets or 2, gathering, estimators=estimators, exhaustively=exhaustive,
         datasets=learned, layers=depths, pooling=poolings, rule=race.value, bank=inventory, fusion=fusion,
     )  # fmt: skip
-    return show.ranking(ranked, failed, target, time.monotonic() - started, gathered, routes=expect, machine=json)
+    return rankings.ranking(ranked, failed, target, time.monotonic() - started, gathered, routes=expect, machine=json)
 
 
 def _data_sets(folder: Path, target: Any, data: str, seed: int) -> list[Any]:
@@ -490,7 +399,7 @@ def _rank_datasets(
     if broken and not found:
         raise broken[0][1]
     ranked = rank_datasets(target, read, budget, methods, sources=found or (), seed=seed)
-    show.datasets(ranked, failed, time.monotonic() - started, machine=json)
+    rankings.datasets(ranked, failed, time.monotonic() - started, machine=json)
 
 
 def _rank_maps(
@@ -507,10 +416,10 @@ def _rank_maps(
     from headstart.ranking.maps import rank_by_maps
 
     inventory, found, failed = _gather(sources, bank)
-    (base,) = _on_shelf(inventory, [maps], one=True)
+    (base,) = on_shelf(inventory, [maps], one=True)
     given = None if found is None else [base, *(s for s in found if s.identity != base.identity)]
     ranked = rank_by_maps(target, given, budget, words, base=base, inventory=inventory)
-    show.by_maps(ranked, failed, base, time.monotonic() - started, machine=json)
+    rankings.by_maps(ranked, failed, base, time.monotonic() - started, machine=json)
 
 
 def _rank_experts(
@@ -530,32 +439,9 @@ def _rank_experts(
     if words:
         raise Unfit("experts are ordered by votes alone", where="`headstart rank --experts`", fix="leave --method out")
     inventory, found, failed = _gather(sources, bank)
-    (encoder,) = _on_shelf(inventory, [experts], one=True)
+    (encoder,) = on_shelf(inventory, [experts], one=True)
     ranked = recall_experts(target, found, budget, encoder=encoder, inventory=inventory)
-    show.experts(ranked, failed, encoder, time.monotonic() - started, machine=json)
-
-
-def _on_shelf(inventory: Any, words: list[str], *, one: bool = False) -> list[Any]:
-    """Sources by id, name or folder; those of a folder are put on the shelf. one: exactly one is meant."""
-    from headstart.core import Unfit
-
-    found: list[Any] = []
-    for word in words:
-        if word.startswith("hub:") or Path(word).expanduser().is_dir():
-            added, broken = inventory.add(word)
-            if broken and not added:
-                raise broken[0][1]
-            show.unread(broken)
-            found += added
-        else:
-            found.append(inventory.show(word))
-    if one and len(found) != 1:
-        raise Unfit(
-            f"{len(found)} sources lie here, and one is meant",
-            where=f"`{words[0]}`",
-            fix=f"name one of: {', '.join(s.id for s in found)}",
-        )
-    return found
+    rankings.experts(ranked, failed, encoder, time.monotonic() - started, machine=json)
 
 
 @app.command()
@@ -584,11 +470,11 @@ def adapt(
     from headstart.core import Unreadable
     from headstart.io.sources import scan
 
-    budget = _budget(minutes, memory)
+    budget = budget_of(minutes, memory)
     given = show.settings(settings or [])
-    target = _target(
+    target = target_of(
         data, label=label, image=image, group=group, metric=metric, task=task, seed=seed, labels=labels,
-        **_columns(text, pair),
+        **columns_of(text, pair),
     )  # fmt: skip
     found, failed = scan(source)
     if len(found) != 1:
@@ -670,10 +556,10 @@ def merge(
     rules: dict[str, Any] = {
         "base": base, "unmatched": unmatched.value, "vocabulary": vocabulary.value, "dtype": dtype, "seed": seed or 0,
     }  # fmt: skip
-    options = {"label": label, "image": image, "metric": metric, "seed": seed or 0, **_columns(text, pair)}
+    options = {"label": label, "image": image, "metric": metric, "seed": seed or 0, **columns_of(text, pair)}
 
     def read(data: str) -> Any:
-        return _target(data, **options)
+        return target_of(data, **options)
 
     if method == "auto":
         if settings or (out is None and not dry_run):
@@ -682,7 +568,7 @@ def merge(
                 where="merge auto",
                 fix="add --out FOLDER, or look first with --dry-run, and leave out --set",
             )
-        budget = _budget(minutes, None, trials=trials)
+        budget = budget_of(minutes, None, trials=trials)
         if out is None or dry_run:
             merging.auto_plan(
                 models, target or [], read, out, methods, budget, machine=json, heads=heads.value if heads else None,
@@ -722,7 +608,7 @@ def merge(
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
     merging.unread(plan, targets)
     if plan.search is not None:
-        budget = _budget(minutes, None, trials=trials)
+        budget = budget_of(minutes, None, trials=trials)
         tell, close = merging.searching(budget, show.process_start())
         try:
             plan = with_rows(plan, targets, budget=budget, started=show.process_start(), tell=tell)
@@ -814,447 +700,3 @@ def demo(
         asked=show.command_line(context.find_root().obj),
     )
     return show.solved(result, machine=json, story=True)
-
-
-@shelf.command("add")
-def inventory_add(
-    places: Annotated[list[str], typer.Argument(metavar="PLACE…", help="folders, results, or hub:org/name@revision")],
-    bank: Bank = None,
-    json: Json = False,
-) -> int:
-    """Put sources on the shelf.
-
-    A folder that cannot be read is listed, and costs the others nothing.
-    """
-    from headstart.inventory import Inventory
-
-    inventory = Inventory(bank)
-    added, failed = [], []
-    for place in places:
-        found, broken = inventory.add(place)
-        added += found
-        failed += broken
-    return show.added(added, failed, inventory.where, machine=json)
-
-
-@shelf.command("map")
-def inventory_map(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="ids, names or folders of sources")],
-    base: Annotated[str, typer.Option(metavar="BASE", help="id, name or folder of the model that they start from")],
-    on: Annotated[str, typer.Option(metavar="ROWS", help="texts or images, without labels; a table or a folder")],
-    text: Text = None,
-    pair: Pair = None,
-    image: Image = None,
-    rows: Annotated[int, typer.Option(help="the most rows that are read", min=1)] = 2000,
-    bank: Bank = None,
-    json: Json = False,
-) -> int:
-    """Learn what sources would say from what their base says.
-
-    Each map is fitted once and kept in the bank; `rank --maps BASE` then ranks all of them by one pass of the base. A
-    source that cannot be mapped is listed with the reason.
-    """
-    from headstart.inspection import read_unlabelled
-    from headstart.inventory import Inventory
-
-    inventory = Inventory(bank)
-    (here,) = _on_shelf(inventory, [base], one=True)
-    sources = [s for s in _on_shelf(inventory, models) if s.identity != here.identity]
-    found, failed = inventory.map(sources, here, read_unlabelled(on, image=image, **_columns(text, pair)), most=rows)
-    return show.mapped(found, failed, sources, here, inventory.where, machine=json)
-
-
-@shelf.command("ask")
-def inventory_ask(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="ids, names or folders of sources with a head")],
-    on: Annotated[str, typer.Option(metavar="PROBES", help="texts or images, the same for all; a table or a folder")],
-    text: Text = None,
-    pair: Pair = None,
-    image: Image = None,
-    bank: Bank = None,
-    json: Json = False,
-) -> int:
-    """Ask sources about probes, once, and keep what each decides.
-
-    Which probes a source holds for alike is kept, without the names of its classes; `recall` by `know2vec` reads it. A
-    source that cannot answer is listed with the reason.
-    """
-    from headstart.inspection import read_unlabelled
-    from headstart.inventory import Inventory
-
-    inventory = Inventory(bank)
-    sources = _on_shelf(inventory, models)
-    answered, failed = inventory.ask(sources, read_unlabelled(on, image=image, **_columns(text, pair)))
-    return show.asked(answered, failed, sources, inventory.where, machine=json)
-
-
-@shelf.command("sample")
-def inventory_sample(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="id, name or folder of one source")],
-    encoder: Annotated[str, typer.Option(metavar="ENCODER", help="id, name or folder of the model that sees the rows")],
-    on: Annotated[str, typer.Option(metavar="ROWS", help="texts or images that the source was trained on")],
-    text: Text = None,
-    pair: Pair = None,
-    image: Image = None,
-    most: Annotated[int, typer.Option(help="instances that are kept")] = 100,
-    centres: Annotated[bool, typer.Option("--centres", help="keep means of clusters in place of single rows")] = False,
-    bank: Bank = None,
-    json: Json = False,
-) -> None:
-    """Keep what a source was trained on, as an encoder sees it.
-
-    No row is kept. `rank --experts ENCODER` then finds the sources whose rows are like those of a new target.
-    """
-    from headstart.inspection import read_unlabelled
-    from headstart.inventory import Inventory
-
-    inventory = Inventory(bank)
-    (source,), (eyes,) = (_on_shelf(inventory, [name], one=True) for name in (model, encoder))
-    rows = read_unlabelled(on, image=image, **_columns(text, pair))
-    kept = inventory.sample(source, rows, eyes, most=most, centres=centres)
-    what = "centres" if centres else "instances"
-    show.made(
-        {"source": {"id": source.id, "name": source.name}, "encoder": {"id": eyes.id, "name": eyes.name}, "kept": kept},
-        f"saved {kept} {what} of `{source.name}`, as `{eyes.name}` sees them, in {inventory.where}",
-        machine=json,
-    )
-
-
-@shelf.command("import")
-def inventory_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV, JSONL or parquet, one run a row")],
-    bank: Bank = None,
-    json: Json = False,
-) -> None:
-    """Keep records of transfer runs that were made elsewhere.
-
-    All rows are checked first; one that cannot be is named, and nothing is kept. Importing a file again adds nothing.
-    """
-    from headstart.inventory import Inventory
-
-    inventory = Inventory(bank)
-    show.imported(inventory.import_records(file), inventory.where, machine=json)
-
-
-@shelf.command("list")
-def inventory_list(
-    records: Annotated[bool, typer.Option("--records", help="what was imported, in place of sources")] = False,
-    bank: Bank = None,
-    json: Json = False,
-) -> None:
-    """What is on the shelf."""
-    from headstart.inventory import Inventory
-
-    inventory = Inventory(bank)
-    if records:
-        show.origins(inventory.origins(), inventory.where, machine=json)
-        return
-    show.sources(inventory.sources(), inventory.where, machine=json)
-
-
-@shelf.command("show")
-def inventory_show(
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="id, its beginning, or name")],
-    bank: Bank = None,
-    json: Json = False,
-) -> None:
-    """Everything that is known of one source."""
-    from headstart.inventory import Inventory
-
-    show.source(Inventory(bank).show(wanted), machine=json)
-
-
-@shelf.command("verify")
-def inventory_verify(bank: Bank = None, json: Json = False) -> int:
-    """Read every source again; exit code 1 on damage."""
-    from headstart.inventory import Inventory
-
-    inventory = Inventory(bank)
-    return show.damage(inventory.verify(), len(inventory.sources()), machine=json)
-
-
-@shelf.command("remove")
-def inventory_remove(
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="id, its beginning, or name")],
-    bank: Bank = None,
-    json: Json = False,
-) -> None:
-    """Take a source off the shelf; its files and records stay."""
-    from headstart.inventory import Inventory
-
-    gone = Inventory(bank).remove(wanted)
-    show.made({"removed": {"id": gone.id, "name": gone.name}}, f"removed `{gone.name}` ({gone.id})", machine=json)
-
-
-@shelf.command("similar")
-def inventory_similar(
-    data: Data,
-    label: Label = None,
-    text: Text = None,
-    pair: Pair = None,
-    image: Image = None,
-    metric: MetricOption = None,
-    task: TaskOption = None,
-    labels: Labels = None,
-    bank: Bank = None,
-    json: Json = False,
-) -> None:
-    """Past targets that look like this one, and what worked there.
-
-    Compared by their rows alone, without a model. Figures are of validation rows.
-    """
-    from headstart.inventory import Inventory
-
-    target = _target(data, label=label, image=image, metric=metric, task=task, labels=labels, **_columns(text, pair))
-    inventory = Inventory(bank)
-    show.similar(inventory.similar(target), inventory.where, machine=json)
-
-
-@shelf.command("convert")
-def inventory_convert(
-    place: Annotated[Path, typer.Argument(metavar="PATH", help="folder, or a .bin or .pt file of pickled weights")],
-    json: Json = False,
-) -> None:
-    """Turn pickled weights into safetensors.
-
-    A limited worker reads the tensors, and runs no code from the file.
-    """
-    from headstart.io.convert import convert
-
-    show.converted(convert(place), machine=json)
-
-
-DeltaFile = Annotated[Path, typer.Argument(metavar="DELTA", help="file that `delta diff` wrote")]
-DeltaOut = Annotated[Path, typer.Option(metavar="FILE", help="file for the delta, like d.safetensors")]
-
-
-def _hashes() -> Path:
-    from headstart.io.places import hash_folder
-
-    return hash_folder()
-
-
-@changes.command("diff")
-def delta_diff(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="folder of the base")],
-    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="folder of the fine-tune")],
-    out: DeltaOut,
-    exact: Annotated[bool, typer.Option("--exact", help="applied, it gives the fine-tune bit for bit")] = False,
-    json: Json = False,
-) -> None:
-    """Take what a fine-tune changed."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import diff
-
-    merging.delta(diff(base, tuned, out=out, exact=exact, cache=_hashes()), machine=json)
-
-
-@changes.command("apply")
-def delta_apply(
-    file: DeltaFile,
-    base: Annotated[str, typer.Argument(metavar="BASE", help="folder of the base that it was made from")],
-    out: Out,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
-    json: Json = False,
-) -> None:
-    """Make the fine-tune again from its base."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import apply
-
-    merging.made_folder(apply(file, base, out=out, overwrite=overwrite, cache=_hashes()), machine=json)
-
-
-@changes.command("revert")
-def delta_revert(
-    file: DeltaFile,
-    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="folder of the fine-tune that it was taken from")],
-    out: Out,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
-    json: Json = False,
-) -> None:
-    """Make the base again from its fine-tune."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import revert
-
-    merging.reverted(revert(file, tuned, out=out, overwrite=overwrite, cache=_hashes()), machine=json)
-
-
-@changes.command("info")
-def delta_info(file: DeltaFile, json: Json = False) -> None:
-    """What a delta holds, and of which base it is."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import described
-    from headstart.io.deltas import read
-
-    merging.delta_info(described(read(file), file.stat().st_size), machine=json)
-
-
-@changes.command("compress")
-def delta_compress(
-    file: DeltaFile,
-    form: Annotated[str, typer.Option(help="sparse:0.05, lowrank:16, onebit, onebit:rows, int8 or int4")],
-    out: DeltaOut,
-    json: Json = False,
-) -> None:
-    """Keep less of a delta."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import compress
-
-    merging.delta(compress(file, form, out=out), machine=json)
-
-
-@changes.command("compare")
-def delta_compare(first: DeltaFile, second: DeltaFile, json: Json = False) -> None:
-    """How alike two deltas of one base are."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import compare
-
-    merging.likeness(compare(first, second), machine=json)
-
-
-@changes.command("stack")
-def delta_stack(
-    files: Annotated[list[Path], typer.Argument(metavar="DELTA...", help="deltas of one base")],
-    out: DeltaOut,
-    weights: Annotated[
-        Optional[str], typer.Option(help="one number a delta: 0.7,0.3; each counts 1 without it")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Add deltas up."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import stack
-
-    merging.delta(stack(files, _numbers(weights), out=out), machine=json)
-
-
-@changes.command("scale")
-def delta_scale(
-    file: DeltaFile,
-    by: Annotated[float, typer.Argument(metavar="NUMBER", help="what every change is multiplied by, like 0.5")],
-    out: DeltaOut,
-    json: Json = False,
-) -> None:
-    """Multiply a delta."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import scale
-
-    merging.delta(scale(file, by, out=out), machine=json)
-
-
-@changes.command("mask")
-def delta_mask(
-    file: DeltaFile,
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="a delta of the same base")],
-    out: DeltaOut,
-    outside: Annotated[bool, typer.Option("--outside", help="keep what the other leaves alone")] = False,
-    json: Json = False,
-) -> None:
-    """Keep the changes where another delta has one, too."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import mask
-
-    merging.delta(mask(file, other, out=out, outside=outside), machine=json)
-
-
-@changes.command("trim")
-def delta_trim(
-    file: DeltaFile,
-    density: Annotated[float, typer.Option(help="the share of entries that stay, like 0.2")],
-    out: DeltaOut,
-    per: Annotated[TrimPer, typer.Option(help="the share is of every tensor, or of all together")] = TrimPer.TENSOR,
-    json: Json = False,
-) -> None:
-    """Keep the largest changes."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import trim
-
-    merging.delta(trim(file, density, out=out, per=per.value), machine=json)
-
-
-@changes.command("project")
-def delta_project(
-    file: DeltaFile,
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="a delta of the same base")],
-    rank: Annotated[int, typer.Option(help="how many of the other's directions")],
-    out: DeltaOut,
-    side: Annotated[ProjectSide, typer.Option(help="columns are outputs, rows inputs")] = ProjectSide.COLUMNS,
-    off: Annotated[bool, typer.Option("--off", help="keep what lies in none of these directions")] = False,
-    json: Json = False,
-) -> None:
-    """Keep the part of a delta that lies in first singular directions of another."""
-    from headstart.cli import merging
-    from headstart.combination.deltas import project
-
-    merging.delta(project(file, other, rank, out=out, side=side.value, off=off), machine=json)
-
-
-AdapterFolder = Annotated[Path, typer.Argument(metavar="ADAPTER", help="folder that peft's `save_pretrained` wrote")]
-
-
-@low_rank.command("merge")
-def adapter_merge(
-    adapters: Annotated[list[Path], typer.Argument(metavar="ADAPTER...", help="folders of adapters of one base")],
-    out: Out,
-    weights: Annotated[
-        Optional[str], typer.Option(help="one number an adapter: 0.7,0.3; their mean without it")
-    ] = None,
-    rank: Annotated[Optional[int], typer.Option(min=1, help="the nearest adapter of this smaller rank")] = None,
-    heads: Annotated[SavedHeads, typer.Option(help="of modules that are kept whole and differ")] = SavedHeads.SAME,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
-    json: Json = False,
-) -> None:
-    """Add adapters up, exactly: the ranks add up, too."""
-    from headstart.cli import merging
-    from headstart.combination.adapters import merge_adapters
-
-    made = merge_adapters(
-        adapters, out=out, weights=_numbers(weights), rank=rank, heads=heads.value, overwrite=overwrite, cache=_hashes()
-    )
-    merging.made_folder(made, machine=json)
-
-
-@low_rank.command("to-delta")
-def adapter_to_delta(
-    folder: AdapterFolder,
-    base: Annotated[str, typer.Option(metavar="FOLDER", help="the model that it was trained on")],
-    out: DeltaOut,
-    json: Json = False,
-) -> None:
-    """What an adapter changes in its base, as a delta."""
-    from headstart.cli import merging
-    from headstart.combination.adapters import to_delta
-
-    merging.delta(to_delta(folder, base, out=out, cache=_hashes()), machine=json)
-
-
-@low_rank.command("from-delta")
-def adapter_from_delta(
-    file: DeltaFile,
-    base: Annotated[str, typer.Option(metavar="FOLDER", help="the base of the delta")],
-    out: Out,
-    rank: Annotated[int, typer.Option(min=1, help="of every matrix")] = 16,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
-    json: Json = False,
-) -> None:
-    """An adapter that comes nearest to a delta."""
-    from headstart.cli import merging
-    from headstart.combination.adapters import from_delta
-
-    told = from_delta(file, base, out=out, rank=rank, overwrite=overwrite, cache=_hashes())
-    merging.approximated(told, machine=json)
-
-
-def _numbers(text: str | None) -> list[float]:
-    from math import isfinite
-
-    from headstart.core import Unfit
-
-    wrong = Unfit(f"`{text}` is no list of numbers", where="--weights", fix="write it like --weights 0.7,0.3")
-    try:
-        found = [float(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise wrong from None
-    if not all(map(isfinite, found)):
-        raise wrong
-    return found

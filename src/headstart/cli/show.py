@@ -7,7 +7,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,23 +26,16 @@ from headstart.cli.printing import (
     warn,
     write,
 )
-from headstart.core import KINDS, METRICS, Measured, Prediction, Problem, Receipt, Result, Source, Target, Unfit, called
+from headstart.core import KINDS, METRICS, Prediction, Problem, Result, Source, Target, Unfit
 from headstart.numerics.plain_text import plain
-from headstart.ranking.certainty import GOES_ON, STOPS, brief, words
-from headstart.ranking.racing import trunk_of
 
 if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
     from headstart.inventory.maps import Mapped
     from headstart.inventory.recall import Past
-    from headstart.io.layers import Layers
-    from headstart.ranking.datasets import Near
-    from headstart.ranking.gather import Gathered
 
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
-EXPLAINED = 3  # sources whose scores are put in sentences; the others have a row of a table
-ROOMY = 3  # proxies that leave room for their errors in 100 columns
 
 
 def process_start() -> float:
@@ -94,429 +86,17 @@ def unread(failed: Iterable[tuple[str, Problem]], what: str = "source") -> None:
         warn(f"{what} `{name}` is left out: {problem.what}; {problem.fix}")
 
 
-def _error(name: str, problem: Mapping[str, str]) -> dict[str, Any]:
+def error_of(name: str, problem: Mapping[str, str]) -> dict[str, Any]:
     return {"id": None, "name": name, "error": problem["what"], "fix": problem["fix"]}
 
 
-def _parted(
-    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]]
-) -> tuple[list[tuple[Source, Receipt]], list[dict[str, Any]]]:
-    """Sources with their receipts; and those that could not be ranked, after those that could not be read."""
-    able, broken = [], [_error(name, problem.as_dict()) for name, problem in failed]
-    for source in ranked:
-        assert source.receipt is not None
-        error = source.receipt.facts["error"]
-        if error and not source.receipt.facts.get("stopped"):
-            broken.append({**_error(source.name, error), "id": source.id})
-        else:
-            able.append((source, source.receipt))
-    return able, broken
-
-
-def _short(text: object) -> str:
+def short(text: object) -> str:
     return plain(text, limit=LONG)
 
 
-def _called(sources: Iterable[Source]) -> dict[str, str]:
-    """By id, names for a table, whole where they must tell two sources apart."""
-    known = [*sources]
-    names = called(known)
-    return {s.id: _short(s.name) + (f" ({s.id})" if names[s.identity] != s.name else "") for s in known}
-
-
-def ranking(
-    ranked: Sequence[Source],
-    failed: Sequence[tuple[str, Problem]],
-    target: Target,
-    seconds: float,
-    gathered: Sequence[Gathered] = (),
-    *,
-    routes: bool = False,
-    machine: bool,
-) -> int:
-    """The race: who is expected to help, who left when and why, and which sets are better than one.
-
-    routes: with what to expect of each source by each of them, besides the best. Gives 130 where Ctrl-C stopped it, and
-    3 where the time did.
+def counted(number_of: int, noun: str) -> str:
     """
-    listed = []
-    able, broken = _parted(ranked, failed)
-    names = _called(ranked)
-    for source, receipt in able:
-        known = receipt.facts
-        score = receipt.scores.get("score")
-        tap = source.facts.get("tap") or {}
-        listed.append(
-            {
-                "id": source.id,
-                "name": source.name,
-                "layer": tap.get("layer"),
-                "pooling": source.facts.get("pooling"),
-                "rows": known["rows"],
-                "predicted": known["predicted"],
-                "score": score.value if score else None,
-                "low": score.low if score else None,
-                "high": score.high if score else None,
-                "proxies": known["proxies"],
-                "errors": known["errors"],
-                "certainty": known["certainty"],
-                "expected": known["expected"] if routes else [],
-                "words": list(words(source, target)),
-                "refused": {name: problem["what"] for name, problem in known["refused"].items()},
-                "cost_seconds": receipt.seconds,
-                "dropped": known["dropped"],
-                "stopped": known["stopped"],
-                "loss": known["loss"],
-                "lost_words": known["lost_words"],
-                "lower": dict(zip(("dtype", "rows"), known["lower"], strict=True)) if known["lower"] else None,
-            }
-        )
-    passes = _passes(ranked, len(target.labelled))
-    stops = {one["stopped"] for one in listed} | {one.stopped for one in gathered}
-    code = 130 if "interrupt" in stops else 3 if "time" in stops else 0
-    if machine:
-        sets = [_gathered(one) for one in gathered]
-        emit({"sources": listed, "failed": broken, "passes": passes, "sets": sets})
-        return code
-    scored = [one for one in listed if one["score"] is not None]
-    cut = [one for one in listed if one["stopped"]]
-    left = [one for one in listed if one["dropped"]]
-    title = target.metric.title
-    rows: list[tuple[object, ...]] = [
-        (names[o["id"]], *_prediction(o["predicted"]), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
-        for o in scored
-    ]
-    if scored or not cut:
-        value = f">predicted\n{title}"
-        draw(table("source", value, "90 % interval", "by", ">probe\nis first", ">cost", rows=rows))
-    _tell_expected(scored, title, names)
-    probed = [*scored, *(one for one in cut if one["proxies"])]
-    proxies = [*dict.fromkeys(n for one in probed for n in one["proxies"])]
-    if proxies:
-        heads = [">" + n.replace("_", " ", 1).replace(" ", "\n") for n in proxies]
-        shown = _give_or_take if len(proxies) <= ROOMY else _alone
-        rows = [(names[o["id"]], *(shown(o, n) for n in proxies)) for o in probed]
-        draw("", table("proxies (higher is better)", *heads, rows=rows))
-    for one in scored[:EXPLAINED]:
-        saw, sure, better = one["words"]
-        draw("")
-        note(f"`{names[one['id']]}`: {saw}")
-        note(f"  {sure}")
-        note(f"  {better}")
-    others = [source for source, receipt in able if "score" in receipt.scores][EXPLAINED:]
-    if others:
-        rows = [
-            (names[s.id], number(gap.value), interval(asdict(gap)), told) for s in others for gap, told in [brief(s)]
-        ]
-        draw("", table("the others", ">gap to its rival", "95 % interval", "what tells them apart", rows=rows))
-    for method, reasons in _grouped(probed, names).items():
-        for reason, of in reasons.items():
-            some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
-            warn(f"`{method}` says nothing of {some}: {reason}")
-    for source in ranked:
-        if source.receipt is not None and source.receipt.facts["lost_words"]:
-            warn(f"of `{names[source.id]}`, {source.receipt.warnings[-1]}")
-    if cut:
-        rows = [(names[o["id"]], *_last_loss(o), f"{o['rows']:,}", STOPS[o["stopped"]]) for o in cut]
-        draw("", table("was stopped", ">loss", "95 % interval", ">rows", "by", rows=rows))
-    if left:
-        rows = [(names[o["id"]], *_last_loss(o), str(o["dropped"])) for o in left]
-        draw("", table("left the race", ">loss", "95 % interval", "because", rows=rows))
-    if any(one["loss"] for one in (*cut, *left)):
-        note("loss: squared error a row of a linear probe, where the race last judged it; smaller is better")
-    lowered = [one for one in listed if one["lower"]]
-    if lowered:
-        kinds = " or ".join(dict.fromkeys(one["lower"]["dtype"] for one in lowered))
-        note(f"the race read {_count(len(lowered), 'source')} in {kinds}, which scored as in float32 on a batch")
-    for found in gathered:
-        _tell_set(found, title, names)
-    for one in broken:
-        name = names.get(one["id"], one["name"])
-        warn(f"source `{name}` was not ranked: {one['error']}; {one['fix']}")
-    best = f": `{names[scored[0]['id']]}` looks best" if scored else ""
-    spared = "" if passes["rows"] == passes["full"] else f", {passes['rows'] / passes['full']:.0%} of all passes"
-    if cut:
-        warn(f"{_count(len(cut), 'source')} not ranked to the end; {GOES_ON}")
-    done = f"{len(listed) - len(cut)} of " if cut else ""
-    saved(f"ranked {done}{_count(len(listed), 'source')} in {seconds:.1f} s{spared}{best}")
-    return code
-
-
-def _last_loss(one: Mapping[str, Any]) -> tuple[str, str]:
-    return (number(one["loss"]["value"]), interval(one["loss"])) if one["loss"] else ("", "")
-
-
-def _prediction(one: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A value with its interval, and what it rests on in words, with the route where it is not the probe."""
-    return number(one["value"]), interval(one), (f"{one['route']}, " if one["targets"] else "") + one["basis"]
-
-
-def _share(certainty: Mapping[str, Any] | None) -> str:
-    return "" if certainty is None else f"{certainty['first']:.0%}"
-
-
-def _alone(one: Mapping[str, Any], name: str) -> str:
-    return number(one["proxies"].get(name))
-
-
-def _give_or_take(one: Mapping[str, Any], name: str) -> str:
-    """A proxy with its standard error, where it tells one."""
-    error = one["errors"].get(name)
-    return number(one["proxies"].get(name)) + (f" ±{error:.1g}" if error is not None else "")
-
-
-def _tell_expected(scored: Sequence[Mapping[str, Any]], title: str, names: Mapping[str, str]) -> None:
-    """What past runs let expect of each source by each route, the best first; and what cannot be said."""
-    told = [(names[one["id"]], e) for one in scored for e in one["expected"]]
-    known = [(name, e) for name, e in told if e["value"] is not None]
-    if not told:
-        return
-    rows: list[tuple[object, ...]] = [
-        (name, e["route"], number(e["value"]), interval(e), e["basis"]) for name, e in known
-    ]
-    draw("", table("source", "route", f">{title} to expect", "90 % interval", "basis", rows=rows))
-    silent: dict[str, str] = {e["route"]: e["basis"] for _, e in told if e["value"] is None}
-    for reason in dict.fromkeys(silent.values()):
-        routes = ", ".join(f"`{route}`" for route, why in silent.items() if why == reason)
-        note(f"nothing can be said of {routes}: {reason}")
-
-
-def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seconds: float, *, machine: bool) -> None:
-    """Data sets, nearest first, and those that could not be compared."""
-    able = [one for one in ranked if not one.error]
-    broken = [*((one.dataset.name, one.error) for one in ranked if one.error), *failed]
-    receipt = able[0].receipt
-    assert receipt is not None
-    facts, names = receipt.facts, receipt.method.split(", ")
-    if machine:
-        listed = [
-            {
-                "name": one.dataset.name,
-                "rank": one.rank,
-                "nearest": one.nearest,
-                "divergences": dict(one.divergences),
-                "similarities": dict(one.similarities),
-                "refused": {name: problem.what for name, problem in one.refused.items()},
-                "rows": one.rows,
-                "classes": one.classes,
-                "shared": one.shared,
-                "shared_test": one.shared_test,
-                "cost_seconds": one.seconds,
-            }
-            for one in able
-        ]
-        problems = [{"name": name, "error": problem.what, "fix": problem.fix} for name, problem in broken]
-        emit({"datasets": listed, "failed": problems, "embedding": facts["embedding"], "draws": facts["draws"]})
-        return
-    rows: list[tuple[object, ...]] = [
-        (
-            _short(one.dataset.name), f"{one.rank:.1f}", "" if one.nearest is None else f"{one.nearest:.0%}",
-            f"{one.rows:,}", one.classes or "", f"{one.shared:,}", f"{one.seconds:.1f} s",
-        )
-        for one in able
-    ]  # fmt: skip
-    draw(table("data set", ">mean rank", ">nearest", ">rows", ">classes", ">shared", ">cost", rows=rows), "")
-    similar = [n for n in names if any(n in one.similarities for one in able)]
-    apart = [n for n in names if n not in similar]
-    if apart:
-        rows = [(_short(one.dataset.name), *(number(one.divergences.get(n)) for n in apart)) for one in able]
-        draw(table("divergences (smaller is nearer)", *_heads(apart), rows=rows))
-    if similar:
-        rows = [(_short(one.dataset.name), *(number(one.similarities.get(n)) for n in similar)) for one in able]
-        draw(table("similarities (1 is the same task)", *_heads(similar), rows=rows))
-    drawn = f"; nearest: share of {facts['draws']} draws of half the rows" if facts["draws"] else ""
-    note(f"compared by {facts['embedding']}{drawn}")
-    for one in able:
-        if one.shared_test:
-            warn(f"`{one.dataset.name}` holds {_count(one.shared_test, 'test row')} of the target: leave them out")
-        for name, problem in one.refused.items():
-            warn(f"`{name}` says nothing of `{one.dataset.name}`: {problem.what}")
-    unread(broken, "data set")
-    saved(f"ranked {_count(len(able), 'data set')} in {seconds:.1f} s: `{able[0].dataset.name}` is nearest")
-
-
-def _heads(names: Sequence[str]) -> list[str]:
-    return [">" + n.replace("_", "\n", 1) for n in names]
-
-
-def by_maps(
-    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], base: Source, seconds: float, *, machine: bool
-) -> None:
-    """Sources as a base sees them through their maps, and those that have none."""
-    listed = []
-    able, broken = _parted(ranked, failed)
-    for source, receipt in able:
-        known = receipt.facts
-        through = known["map"]
-        listed.append(
-            {
-                "id": source.id,
-                "name": source.name,
-                "proxies": known["proxies"],
-                "refused": {name: problem["what"] for name, problem in known["refused"].items()},
-                "map": None if through is None else {"r2": through["r2"], "rows": through["rows"]},
-                "cost_seconds": receipt.seconds,
-                "warnings": list(receipt.warnings),
-            }
-        )
-    if machine:
-        emit({"base": {"id": base.id, "name": base.name}, "sources": listed, "failed": broken})
-        return
-    names = [*dict.fromkeys(name for one in listed for name in one["proxies"])]
-    rows: list[tuple[object, ...]] = []
-    shown = _called(ranked)
-    for one in listed:
-        sure = ("the base", "") if one["map"] is None else (number(one["map"]["r2"]), f"{one['map']['rows']:,}")
-        rows.append((shown[one["id"]], *(number(one["proxies"].get(name)) for name in names), *sure))
-    heads = [">" + name.replace("_", "\n", 1) for name in names]
-    draw(table("source", *heads, ">R² of its map", ">on rows", rows=rows))
-    note("R²: share of the source's features that the map explains on rows that it was not fitted on")
-    for one in listed:
-        for said in (*one["warnings"], *one["refused"].values()):
-            warn(f"`{shown[one['id']]}`: {said}")
-    for one in broken:
-        warn(f"source `{one['name']}` was not ranked: {one['error']}; {one['fix']}")
-    best = shown[listed[0]["id"]]
-    saved(f"ranked {_count(len(listed), 'source')} by maps from `{base.name}` in {seconds:.1f} s: `{best}` looks best")
-
-
-def experts(
-    ranked: Sequence[Source], failed: Sequence[tuple[str, Problem]], encoder: Source, seconds: float, *, machine: bool
-) -> None:
-    """Sources by the votes of a target's inputs."""
-    listed = []
-    for source in ranked:
-        assert source.receipt is not None
-        listed.append({"id": source.id, "name": source.name, "share": source.receipt.facts["share"]})
-    receipt = ranked[0].receipt
-    assert receipt is not None
-    said = {name: receipt.facts[name] for name in ("inputs", "nearest", "usual", "novel")}
-    if machine:
-        broken = [_error(name, problem.as_dict()) for name, problem in failed]
-        emit({"encoder": {"id": encoder.id, "name": encoder.name}, "sources": listed, "failed": broken, **said})
-        return
-    names = _called(ranked)
-    rows = [(names[o["id"]], "no instances" if o["share"] is None else f"{o['share']:.0%}") for o in listed]
-    draw(table("source", ">votes", rows=rows))
-    who = _count(said["inputs"], "input")
-    note(f"{who} voted, with a median cosine of {said['nearest']:.2f} to the nearest instance")
-    note(f"19 in 20 instances have {said['usual']:.2f} or more to another of their own source")
-    for text in receipt.warnings:
-        warn(text)
-    unread(failed)
-    first, many = names[listed[0]["id"]], _count(len(listed), "source")
-    saved(f"ranked {many} by their instances in {seconds:.1f} s: `{first}` is nearest")
-
-
-def _passes(ranked: Sequence[Source], rows: int) -> dict[str, int]:
-    """Rows that went through a model, and that would have if no source had left; layers and poolings share a pass."""
-    used: dict[str, int] = {}
-    for source in ranked:
-        assert source.receipt is not None
-        if not source.receipt.facts["error"] or source.receipt.facts["stopped"]:
-            trunk = trunk_of(source)
-            facts = source.receipt.facts
-            again = facts["lower"][1] if facts["lower"] and not facts["dropped"] else 0  # the race's, besides float32
-            used[trunk] = max(used.get(trunk, 0), int(facts["rows"]) + int(again))
-    return {"rows": sum(used.values()), "full": rows * len(used)}
-
-
-def layers(said: str | None) -> Layers | None:
-    """`all`, or numbers with commas between them. Raises `Unfit` for anything else."""
-    if said is None or said == "all":
-        return "all" if said else None
-    try:
-        return [int(number) for number in said.split(",")]
-    except ValueError:
-        raise Unfit(
-            f"`{said}` is neither `all` nor numbers", where="--layers", fix="write --layers all, or --layers 0,6,-1"
-        ) from None
-
-
-def _gathered(found: Gathered) -> dict[str, Any]:
-    return {
-        "method": found.method,
-        "members": [
-            {"id": s.id, "name": s.name, "value": value, "gain": gain}
-            for s, value, gain in zip(found.members, found.values, found.gains, strict=True)
-        ],
-        "score": _span(found.score),
-        "best": {"id": found.best.id, "name": found.best.name} if found.best else None,
-        "gain": _span(found.gain),
-        "verdict": found.verdict,
-        "one_base": found.one_base,
-        "left_out": [{"id": s.id, "name": s.name, "error": problem.what} for s, problem in found.left_out],
-        "error": found.error.what if found.error else None,
-        "stopped": found.stopped,
-        "own_rows": [
-            {"id": s.id, "name": s.name, "rows": None, "reason": one.what}
-            if isinstance(one, Problem)
-            else {"id": s.id, "name": s.name, "rows": one, "reason": None}
-            for s, one in found.own_rows
-        ],
-    }
-
-
-def _span(score: Measured | None) -> dict[str, float] | None:
-    return {"value": score.value, "low": score.low, "high": score.high} if score else None
-
-
-def _tell_set(found: Gathered, title: str, names: Mapping[str, str]) -> None:
-    """The members in the order in which they joined, and what they reach together."""
-    for source, problem in found.left_out:
-        warn(f"`{found.method}` cannot judge `{names[source.id]}`: {problem.what}")
-    _tell_own_rows(found, names)
-    if found.error is not None:
-        warn(f"no set by `{found.method}`: {found.error.what}; {found.error.fix}")
-        return
-    rows = [
-        (names[s.id], number(value), number(gain))
-        for s, value, gain in zip(found.members, found.values, found.gains, strict=True)
-    ]
-    draw("", table(f"set by {found.method}", ">value, on its own scale", ">gain", rows=rows))
-    score, gain, best = _span(found.score), _span(found.gain), found.best
-    assert score is not None
-    assert gain is not None
-    assert best is not None
-    if len(found.members) == 1:
-        line(f"no source adds to `{names[found.members[0].id]}`")
-        return
-    line(f"their probes averaged: {title} {number(score['value'])} ({interval(score)})")
-    line(f"over `{names[best.id]}` alone: {number(gain['value'])} ({interval(gain)}), {found.verdict}")
-    line(
-        "they share one base: their fine-tuned weights can be merged"
-        if found.one_base
-        else "they share no base that is known: use them as an ensemble"
-    )
-
-
-def _tell_own_rows(found: Gathered, names: Mapping[str, str]) -> None:
-    """Of a method that reads rows which sources learned from: where it had some, and why it had none elsewhere."""
-    had = [f"`{names[s.id]}` ({one:,})" for s, one in found.own_rows if not isinstance(one, Problem)]
-    if had:
-        note(f"`{found.method}` saw rows that sources learned from, of {', '.join(had)}")
-    lacking: dict[tuple[str, str], list[str]] = {}
-    for source, one in found.own_rows:
-        if isinstance(one, Problem):
-            lacking.setdefault((one.what, one.fix), []).append(f"`{names[source.id]}`")
-    tell = warn if had else note  # what is said of some sources by their rows, and of others without, is not the same
-    for (what, fix), of in lacking.items():
-        some = ", ".join(of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
-        tell(f"`{found.method}` saw no rows that {some} learned from: {what}; {fix}")
-
-
-def _grouped(listed: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
-    """Estimator to reason to the names of the sources that it refused."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for one in listed:
-        for method, reason in one["refused"].items():
-            found.setdefault(method, {}).setdefault(reason, []).append(names[one["id"]])
-    return found
-
-
-def _count(number_of: int, noun: str) -> str:
-    """
-    >>> _count(1, "row"), _count(2000, "row")
+    >>> counted(1, "row"), counted(2000, "row")
     ('1 row', '2,000 rows')
     """
     return f"{number_of:,} {noun}" + ("" if number_of == 1 else "s")
@@ -572,9 +152,9 @@ def _story(result: Result) -> None:
     from headstart.outcome import report_data
 
     data = report_data(Path(result.where))
-    race = [(_short(r["name"]), number(r.get("score")), str(r["rows"]), r["dropped"] or "") for r in data.race]
+    race = [(short(r["name"]), number(r.get("score")), str(r["rows"]), r["dropped"] or "") for r in data.race]
     rungs = [
-        (_short(r["name"]), number(r.get("score")), f"{r['seconds']:.1f} s", r.get("error") or "") for r in data.trials
+        (short(r["name"]), number(r.get("score")), f"{r['seconds']:.1f} s", r.get("error") or "") for r in data.trials
     ]
     rows = data.card
     line(f"The task: {data.title}, {rows['labelled']:,} labelled rows, {rows['test']:,} test rows")
@@ -589,7 +169,7 @@ def _story(result: Result) -> None:
         table("system", ">out of fold", ">cost", "", rows=rungs),
         "",
     )
-    harms = [(_short(row["name"]), number(row["score"])) for row in data.race if row.get("harm")]
+    harms = [(short(row["name"]), number(row["score"])) for row in data.race if row.get("harm")]
     if harms:
         said = "3. Harm caught: used as they are, these would be worse than the best system without transfer"
         draw(said, "", table("source", ">probe, out of fold", rows=harms), "")
@@ -601,7 +181,7 @@ def predicted(result: Result, found: Prediction, out: Path | None, *, overwrite:
 
     if out is not None:
         write_predictions(found, out, overwrite=overwrite)
-    rows = _count(len(found), "row")
+    rows = counted(len(found), "row")
     if machine:
         named = [{"image": name} for name in found.names] or [{} for _ in found.labels]
         named = [{**n, "task": t} for n, t in zip(named, found.tasks, strict=True)] if found.tasks else named
@@ -651,7 +231,7 @@ def adapted(source: Source, target: Target, out: Path, *, machine: bool) -> None
             }
         )
         return
-    rows = _count(score.rows, "row")
+    rows = counted(score.rows, "row")
     line(f"{target.metric.title} {number(score.value)} ({interval(measured)}) out of fold, in {rows}")
     saved(f"saved `{out}` ({source.receipt.seconds:.0f} s)")
 
@@ -706,7 +286,7 @@ def methods(stage: str | None, fits: Sequence[str], bank: str | None, *, machine
             rows = [(o["name"], _what(o), _needs(o), o["citation"]) for o in here]
             draw(kind, table("name", "what it does", "needs", "from", rows=rows), "")
     fitting = f" that fit {', '.join(f'`{s.name}`' for s in sources)}" if sources else ""
-    saved(f"listed {_count(len(lines), 'method')}{fitting}")
+    saved(f"listed {counted(len(lines), 'method')}{fitting}")
 
 
 def _needs(method: Mapping[str, Any]) -> str:
@@ -775,21 +355,21 @@ def sources(listed: Iterable[Source], where: str, *, machine: bool) -> None:
         emit({"sources": lines})
         return
     rows = [
-        (o["id"], _short(o["name"]), o["kind"], o["modality"], ", ".join(o["gives"]), o["licence"] or "unknown")
+        (o["id"], short(o["name"]), o["kind"], o["modality"], ", ".join(o["gives"]), o["licence"] or "unknown")
         for o in lines
     ]
     if rows:
         draw(table("id", "name", "kind", "reads", "gives", "licence", rows=rows), "")
     hint = "" if rows else "; add some with `headstart inventory add FOLDER`"
-    saved(f"listed {_count(len(rows), 'source')} of {where}{hint}")
+    saved(f"listed {counted(len(rows), 'source')} of {where}{hint}")
 
 
 def imported(found: Imported, where: str, *, machine: bool) -> None:
     """What an import added."""
     document = {"rows": found.rows, "added": found.added, "origins": list(found.origins)}
-    named = ", ".join(f"`{_short(name)}`" for name in found.origins[:SHOWN])
+    named = ", ".join(f"`{short(name)}`" for name in found.origins[:SHOWN])
     known = f"; {found.rows - found.added} were known" if found.added < found.rows else ""
-    made(document, f"imported {_count(found.added, 'record')} of {named} into {where}{known}", machine=machine)
+    made(document, f"imported {counted(found.added, 'record')} of {named} into {where}{known}", machine=machine)
 
 
 def mapped(
@@ -808,15 +388,15 @@ def mapped(
         for m in found
     ]
     if machine:
-        broken = [_error(name, problem.as_dict()) for name, problem in failed]
+        broken = [error_of(name, problem.as_dict()) for name, problem in failed]
         emit({"base": {"id": base.id, "name": base.name}, "maps": lines, "failed": broken})
     else:
-        rows = [(_short(o["name"]), number(o["r2"]), f"{o['rows']:,}") for o in lines]
+        rows = [(short(o["name"]), number(o["r2"]), f"{o['rows']:,}") for o in lines]
         if rows:
             draw(table("source", ">R² on other rows", ">rows", rows=rows), "")
         for name, problem in failed:
             warn(f"source `{name}` has no map: {problem.what}; {problem.fix}")
-        saved(f"saved {_count(len(lines), 'map')} from `{base.name}` in {where}")
+        saved(f"saved {counted(len(lines), 'map')} from `{base.name}` in {where}")
     return 0 if found or not failed else 1
 
 
@@ -831,11 +411,11 @@ def asked(
     """Sources that answered; 1 where none did."""
     if machine:
         lines = [{"id": source.id, "name": source.name} for source in sources if source.name in answered]
-        emit({"sources": lines, "failed": [_error(name, problem.as_dict()) for name, problem in failed]})
+        emit({"sources": lines, "failed": [error_of(name, problem.as_dict()) for name, problem in failed]})
     else:
         for name, problem in failed:
             warn(f"source `{name}` has no answers: {problem.what}; {problem.fix}")
-        saved(f"saved what {_count(len(answered), 'source')} decided in {where}")
+        saved(f"saved what {counted(len(answered), 'source')} decided in {where}")
     return 0 if answered or not failed else 1
 
 
@@ -862,11 +442,11 @@ def origins(listed: Sequence[Origin], where: str, *, machine: bool) -> None:
     for one in listed:
         shown = ", ".join(f"{method}: {metric}" for method, metric in one.keys[:SHOWN])
         more = f" and {len(one.keys) - SHOWN} more" if len(one.keys) > SHOWN else ""
-        rows.append((_short(one.name), one.records, one.targets, one.sources, shown + more))
+        rows.append((short(one.name), one.records, one.targets, one.sources, shown + more))
     if rows:
         draw(table("origin", ">records", ">targets", ">sources", "what was measured", rows=rows), "")
     hint = "" if rows else "; add some with `headstart inventory import FILE`"
-    saved(f"listed records of {_count(len(rows), 'origin')} in {where}{hint}")
+    saved(f"listed records of {counted(len(rows), 'origin')} in {where}{hint}")
 
 
 def similar(past: Sequence[Past], where: str, *, machine: bool) -> None:
@@ -891,18 +471,16 @@ def similar(past: Sequence[Past], where: str, *, machine: bool) -> None:
         return
     rows: list[tuple[object, ...]] = []
     for one in past:
-        first, *others = [(_short(name), number(value)) for name, value in one.systems] or [
-            ("nothing was measured", "")
-        ]
+        first, *others = [(short(name), number(value)) for name, value in one.systems] or [("nothing was measured", "")]
         title = METRICS[one.metric].title if one.metric in METRICS else one.metric
         ended = ", ".join(str(v or "cut") for v in one.verdicts[:1])
-        rows.append((_short(one.name), f"{one.similarity:.2f}", "near" if one.near else "", *first, title, ended))
+        rows.append((short(one.name), f"{one.similarity:.2f}", "near" if one.near else "", *first, title, ended))
         rows += [("", "", "", *other, "", "") for other in others]
     if rows:
         draw(table("target", ">alike", "", "what was tried", ">score", "metric", "verdict", rows=rows), "")
         note("near: more alike than nine in ten pairs of targets that have nothing to do with each other")
     hint = "" if past else "; the bank learns one from every `headstart solve`"
-    saved(f"found {_count(len(past), 'past target')} in {where}{hint}")
+    saved(f"found {counted(len(past), 'past target')} in {where}{hint}")
 
 
 def source(one: Source, *, machine: bool) -> None:
@@ -919,7 +497,7 @@ def source(one: Source, *, machine: bool) -> None:
     if machine:
         emit({"source": document})
         return
-    trained = "unknown rows" if one.trained_on is None else _count(len(one.trained_on), "known row")
+    trained = "unknown rows" if one.trained_on is None else counted(len(one.trained_on), "known row")
     told: list[tuple[str, object]] = [
         ("id", one.id),
         ("kind", f"{one.kind}, reads {one.modality}"),
@@ -955,13 +533,13 @@ def _plainly(value: Any) -> str:
 def added(found: Sequence[Source], failed: Sequence[tuple[str, Problem]], where: str, *, machine: bool) -> int:
     """What came onto the shelf; 1 where nothing did."""
     if machine:
-        broken = [_error(name, problem.as_dict()) for name, problem in failed]
+        broken = [error_of(name, problem.as_dict()) for name, problem in failed]
         emit({"sources": [_source_line(s) for s in found], "failed": broken})
     else:
         for one in found:
             line(f"added `{one.name}` ({one.kind}, reads {one.modality}, {one.id})")
         unread(failed)
-        saved(f"saved {_count(len(found), 'source')} in {where}")
+        saved(f"saved {counted(len(found), 'source')} in {where}")
     return 0 if found or not failed else 1
 
 
@@ -974,7 +552,7 @@ def damage(found: Sequence[Any], count: int, *, machine: bool) -> int:
     for one in lines:
         files = ", ".join(f"`{n}`" for n in one["files"][:SHOWN])
         warn(f"source `{one['name']}` ({one['id']}) is {one['what']}: {files}; {one['fix']}")
-    said = f"read {_count(count, 'source')}, {len(lines) or 'none'} damaged"
+    said = f"read {counted(count, 'source')}, {len(lines) or 'none'} damaged"
     line(said, colour=YELLOW) if lines else saved(said)
     return 1 if lines else 0
 
@@ -1005,5 +583,5 @@ def doctor(*, machine: bool) -> None:
     draw(table("part", "", "what was found", rows=rows), "")
     missing = sum(c["ok"] is False and not c["optional"] for c in found["checks"])
     saved("everything needed is here") if not missing else line(
-        f"{_count(missing, 'part')} missing; the table says how to get them", colour=YELLOW
+        f"{counted(missing, 'part')} missing; the table says how to get them", colour=YELLOW
     )
