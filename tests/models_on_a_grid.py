@@ -60,7 +60,8 @@ def elected_mean(kept: Array, weights: Array, average: str) -> Array:
     each = weights.reshape(-1, *[1] * total.ndim) if average == "weight" else np.ones_like(kept)
     divisor = np.ones_like(total) if average == "sum" else (agrees * each).sum(axis=0)
     mean = np.where(agrees.any(axis=0), (kept * agrees).sum(axis=0) / np.where(divisor == 0, 1, divisor), 0)
-    return np.where((total != 0) & (np.abs(total) < 1e-5 * np.abs(kept).sum(axis=0)), np.nan, mean)
+    cancels = (total == 0) & (kept.astype(np.float32).sum(axis=0) == 0)  # with weights such as 5/6 in float64 alone
+    return np.where(~cancels & (np.abs(total) <= 1e-5 * np.abs(kept).sum(axis=0)) & kept.any(axis=0), np.nan, mean)
 
 
 def holds(
