@@ -1,6 +1,7 @@
 """Time and memory of merges against copying the output, and against mergekit on the same recipe, in one run.
 
-    python benchmarks/merging.py --json merging.json --work WORK [--peer-python PYTHON] [--layers 24] [--rounds 5]
+    python benchmarks/merging.py --json merging.json --work WORK [--peer-python PYTHON] [--layers 24] [--words 32000]
+        [--rounds 5]
         [--cases linear-2,linear-4,…] [--cold]
 
 Models are made in WORK: Llama-like, of random numbers, bfloat16, tied embeddings, in files of 200 MB; with 24 layers
@@ -37,6 +38,7 @@ from journey import Record, say
 
 HERE = Path(__file__).resolve().parent
 WIDTH, INNER, WORDS, HEADS = 1024, 2816, 32_000, 16
+TINY = 64  # width of what is merged first, so that kernels are compiled
 SHARD = 200_000_000
 REPEATS = 3  # merges of a process, of which the shortest counts; one where nothing is in the cache
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--peer-python")
     parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--words", type=int, default=WORDS, help="rows of the largest tensor, of 1,024 numbers each")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--cold", action="store_true")
@@ -141,29 +144,29 @@ def main() -> None:
             parser.error("--work is needed, unless --only report")
         cases = given.cases.split(",")
         most = max(CASES[c][1] for c in cases)
-        folders = models(given.work, given.layers, most + 1)
-        tiny = models(given.work, 1, most + 1, width=64)
+        folders = models(given.work, given.layers, most + 1, words=given.words)
+        tiny = models(given.work, 1, most + 1, TINY, 500)
         for turn in range(given.rounds):
             for case in cases:
                 measure(record, given, case, turn, folders, tiny)
     print(report(record.cells))
 
 
-def models(work: Path, layers: int, count: int, width: int = WIDTH) -> list[Path]:
+def models(work: Path, layers: int, count: int, width: int = WIDTH, words: int = WORDS) -> list[Path]:
     """A base and fine-tunes of it, made once."""
-    folders = []
+    folders, kind = [], f"llama-{width}-{layers}" + ("" if words in (WORDS, 500) else f"-{words}")
     for number in range(count):
-        folder = work / f"llama-{width}-{layers}" / ("base" if number == 0 else f"tuned-{number}")
+        folder = work / kind / ("base" if number == 0 else f"tuned-{number}")
         if not (folder / "config.json").exists():
             say(f"making {folder}")
-            make(folder, number, layers, width)
+            make(folder, number, layers, width, words)
         folders.append(folder)
     return folders
 
 
-def shapes(layers: int, width: int) -> dict[str, tuple[int, ...]]:
+def shapes(layers: int, width: int, words: int) -> dict[str, tuple[int, ...]]:
     """Tensors of a Llama whose output embedding is its input embedding."""
-    inner, words = (INNER, WORDS) if width == WIDTH else (2 * width, 500)
+    inner = INNER if width == WIDTH else 2 * width
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (words, width)}
     for layer in range(layers):
         at = f"model.layers.{layer}"
@@ -175,7 +178,7 @@ def shapes(layers: int, width: int) -> dict[str, tuple[int, ...]]:
     return found | {"model.norm.weight": (width,)}
 
 
-def make(folder: Path, number: int, layers: int, width: int) -> None:
+def make(folder: Path, number: int, layers: int, width: int, words: int) -> None:
     """The base's numbers by name, a fine-tune's small changes by name and number."""
     import torch
     from safetensors.torch import save_file
@@ -183,7 +186,7 @@ def make(folder: Path, number: int, layers: int, width: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, torch.Tensor]] = [{}]
     held = 0
-    for at, (name, shape) in enumerate(shapes(layers, width).items()):
+    for at, (name, shape) in enumerate(shapes(layers, width, words).items()):
         draw = torch.Generator().manual_seed(at)
         tensor = 0.02 * torch.randn(shape, generator=draw)
         if number:
@@ -203,7 +206,7 @@ def make(folder: Path, number: int, layers: int, width: int) -> None:
     total = sum(2 * t.numel() for s in shards for t in s.values())
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    inner, words = (INNER, WORDS) if width == WIDTH else (2 * width, 500)
+    inner = INNER if width == WIDTH else 2 * width
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": width, "intermediate_size": inner,
         "num_hidden_layers": layers, "num_attention_heads": HEADS, "num_key_value_heads": HEADS, "vocab_size": words,
@@ -221,7 +224,8 @@ def measure(
     base, tuned = folders[0], folders[1 : count + 1]
     out = given.work / "out"
     heat = "cold" if given.cold else "warm"
-    key = f"{case}/{given.layers}/{heat}/{turn}"
+    kind = f"{given.layers}" if given.words == WORDS else f"{given.layers} of {given.words} words"
+    key = f"{case}/{kind}/{heat}/{turn}"
     said = {
         "method": method, "settings": settings, "models": [str(m) for m in tuned], "base": str(base), "out": str(out),
         "tiny": [str(t) for t in tiny[: count + 1]], "peer": PEERS[method], "threads": len(os.sched_getaffinity(0)),
