@@ -25,6 +25,7 @@ from .options import (
     MetricOption,
     Minutes,
     Out,
+    Overwrite,
     Pair,
     Seed,
     Settings,
@@ -462,7 +463,7 @@ def adapt(
     memory: Memory = None,
     labels: Labels = None,
     seed: Seed = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Fit one source to the target, scored out of fold, and save it."""
@@ -538,7 +539,7 @@ def merge(
     ] = False,
     no_check: Annotated[bool, typer.Option("--no-check", help="also keep what would not load whole")] = False,
     seed: Annotated[Optional[int], typer.Option(help="of methods that draw; 0 without it")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Merge models into one, by a method, a recipe, or what does best on rows.

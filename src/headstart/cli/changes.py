@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .options import Json, Out, help_alone
+from .options import Json, Out, Overwrite, help_alone
 
 changes = typer.Typer(rich_markup_mode=None)
 low_rank = typer.Typer(rich_markup_mode=None)
@@ -73,7 +73,7 @@ def delta_apply(
     file: DeltaFile,
     base: Annotated[str, typer.Argument(metavar="BASE", help="folder of the base that it was made from")],
     out: Out,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Make the fine-tune again from its base."""
@@ -88,7 +88,7 @@ def delta_revert(
     file: DeltaFile,
     tuned: Annotated[str, typer.Argument(metavar="TUNED", help="folder of the fine-tune that it was taken from")],
     out: Out,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Make the base again from its fine-tune."""
@@ -217,7 +217,7 @@ def adapter_merge(
     ] = None,
     rank: Annotated[Optional[int], typer.Option(min=1, help="the nearest adapter of this smaller rank")] = None,
     heads: Annotated[SavedHeads, typer.Option(help="of modules that are kept whole and differ")] = SavedHeads.SAME,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Add adapters up, exactly: the ranks add up, too."""
@@ -250,7 +250,7 @@ def adapter_from_delta(
     base: Annotated[str, typer.Option(metavar="FOLDER", help="the base of the delta")],
     out: Out,
     rank: Annotated[int, typer.Option(min=1, help="of every matrix")] = 16,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the folder")] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """An adapter that comes nearest to a delta."""

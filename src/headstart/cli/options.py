@@ -55,6 +55,7 @@ Bank = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 Out = Annotated[Path, typer.Option(help="folder for the result")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the folder")]
 Settings = Annotated[
     Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help="a setting of the method; may be repeated")
 ]

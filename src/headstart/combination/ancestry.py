@@ -54,8 +54,8 @@ def _ratios(plan: Plan) -> dict[str, float]:
         return {}
     names = [f.name for f in plan.folders]
     used = {p.model for m in sample for p in (m.base, *m.tuned) if p is not None}
-    if not all(e.file.is_file() for i in used for e in list(plan.folders[i].tensors.values())[:1]):
-        return {}  # one that is made first
+    if not all(plan.folders[i].is_made for i in used):
+        return {}
     changes: dict[str, float] = {}
     sizes: dict[str, float] = {}
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def weights_of(base: ModelFolder) -> str | None:
     from headstart.io import deltas, model_folders
     from headstart.io.places import hash_folder
 
-    if base.adapter is not None or not all(e.file.is_file() for e in list(base.tensors.values())[:1]):
+    if base.adapter is not None or not base.is_made:
         return None
     whole = model_folders.read(base.where)
     try:

@@ -185,7 +185,7 @@ def _of_one(plan: Plan, out: Path | None, threads: int | None, load: bool) -> Fo
     place = next((p for p in (out.parents if out else ()) if p.is_dir()), None)
     how = twins(place) if plan.apart and place is not None else "link"
     read, written = bytes_read(plan.made, WIDTHS) + bytes_to_compare(plan), bytes_on_disk(plan, how)
-    if not all(e.file.is_file() for f in plan.folders for e in f.tensors.values()):  # it is made first
+    if not all(folder.is_made for folder in plan.folders):
         return Forecast(read, written, _peak(plan, crew, load), 0.0)
     _sampled(plan, crew, WARM_ENTRIES)  # all is imported and compiled, before memory and time are looked at
     peak = _peak(plan, crew, load)

@@ -30,7 +30,7 @@ def compared(plan: Plan) -> Plan:
     made = _asked(plan)
     if not made or plan.alike:
         return plan
-    if not all(e.file.is_file() for f in plan.folders for e in f.tensors.values()):  # another merge makes them first
+    if not all(folder.is_made for folder in plan.folders):
         return plan
     of = str(made[0].method.compares)
     cosines, entries = _cosines(plan, made, of)

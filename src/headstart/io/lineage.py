@@ -21,7 +21,7 @@ Origin = dict[str, Any]
 def origin(folder: ModelFolder) -> Origin | None:
     """{by: merge, delta or adapter; method; base: its name; models: names; weights: fingerprint of the base's, if it is
     known}; None where nothing is told, or nothing that can be read."""
-    if not all(e.file.is_file() for e in list(folder.tensors.values())[:1]):  # it is still to be made
+    if not folder.is_made:
         return None
     if folder.adapter is not None:
         said = _read(folder.adapter, "adapter_config.json")

@@ -57,6 +57,11 @@ class ModelFolder:
     def address(self) -> str:
         return str(self.where) if self.adapter is None else f"{self.where}+{self.adapter}"
 
+    @property
+    def is_made(self) -> bool:
+        """Whether its files are there; those of a model that another merge makes first are not yet."""
+        return all(file.is_file() for file in {entry.file for entry in self.tensors.values()})
+
     def read_as(self, name: str) -> str:
         """The type in which a tensor's numbers come: what an adapter changes is not rounded before it is merged."""
         stored = self.tensors[name].dtype

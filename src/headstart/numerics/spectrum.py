@@ -17,6 +17,8 @@ from .moments import Moments, targets_of
 
 Array = np.ndarray[Any, Any]
 SURE = 1e-5  # of two numbers: what their difference must come to, so that it has ten digits
+# of held-out ridge regression, as multiples of the mean squared length of a training row
+PENALTIES: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4)
 LEAST_PENALTY = 1e-12  # of the largest eigenvalue: what lifts zero eigenvalues well above their rounding
 
 

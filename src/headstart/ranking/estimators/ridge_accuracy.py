@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
-from headstart.numerics.spectrum import ridge_cells
+from headstart.numerics.spectrum import PENALTIES, ridge_cells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class RidgeAccuracy:
     cites = "doi:10.1080/00401706.1979.10489751"
 
     # penalties as multiples of the mean squared length of a training row
-    penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4)
+    penalties: tuple[float, ...] = PENALTIES
 
     def __post_init__(self) -> None:
         if not self.penalties or min(self.penalties) <= 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headstart.core import Needs, Score, Unfit, View
-from headstart.numerics.spectrum import held_out_ridge
+from headstart.numerics.spectrum import PENALTIES, held_out_ridge
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class RidgeProbe:
     cites = "doi:10.1080/00401706.1979.10489751"
 
     # penalties as multiples of the mean squared length of a training row
-    penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4)
+    penalties: tuple[float, ...] = PENALTIES
 
     def __post_init__(self) -> None:
         if not self.penalties or min(self.penalties) <= 0:
