@@ -10,8 +10,7 @@ the least held-out loss on all drawn rows is chosen. Full scoring is the same wi
 
 - regret: how far the chosen source lies below the best one, in points of the set's metric; the truth is that of a
   logistic regression on all rows of the pool, on 1,000 test rows.
-- passes: rows that went through a model, over those of full scoring; layers of one model share them. One by one: as if
-  each source were a model of its own.
+- passes: rows that went through a model, over those of full scoring; layers of one model share them.
 - coverage: how often the kept sources hold one within ε of the best by the proxy (R² of the ridge probe on all drawn
   rows). For the Bernstein rule also: how often they hold the best by expected loss, told by 2,000 rows of the pool that
   the race did not see; that is what it promises, with 95 %. No other rule promises anything.
@@ -27,7 +26,7 @@ import argparse
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,22 +53,24 @@ POINTS = 0.1  # of regret that a rule may add
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """kind: as `headstart rank --race` has it. z: of the paired rule. first: the least rows of the first rung."""
+    """kind: as `headstart rank --race` has it. z, slack: of the paired rule."""
 
     kind: str
-    z: float = 3.0
-    first: int = races.FIRST_RUNG
+    z: float = races.Z
+    slack: float = races.SLACK
 
     @property
     def name(self) -> str:
-        extra = f", from {self.first}" if self.first != races.FIRST_RUNG else ""
-        return f"paired, z = {self.z:g}{extra}" if self.kind == "paired" else f"{self.kind}{extra}"
+        return f"paired, z = {self.z:g}, slack {self.slack:.0%}" if self.kind == "paired" else self.kind
 
 
 FULL = Rule(kind="none")
 DEFAULT = Rule(kind="paired")
 BERNSTEIN = Rule(kind="bernstein")
-PAIRED = tuple(Rule(kind="paired", z=z, first=first) for first in (128, 768) for z in (1.5, 2.0, 3.0, 4.0))
+COMBINING = Rule(kind="paired", slack=0.0)  # of sets and of `solve`, where equals may be worth having
+PAIRED = tuple(
+    Rule(kind="paired", z=z, slack=slack) for slack in (0.0, 0.01, 0.02, 0.03, 0.05) for z in (2.0, 3.0, 4.0)
+)
 RULES = (FULL, *PAIRED, BERNSTEIN)
 
 
@@ -118,7 +119,8 @@ def raced(drawn: Drawn, rule: Rule) -> tuple[races.Raced, int]:
     widths = {name: f.shape[1] for name, f in drawn.features.items()}
     if rule.kind == "none":
         return races.Raced(tuple(widths), {}, dict.fromkeys(widths, drawn.rows)), drawn.rows
-    rungs = races.rungs(drawn.rows, min(widths.values()), rule.first)
+    rungs = races.rungs(drawn.rows, min(widths.values()))
+    models = {name: trunk(name) for name in widths}
 
     def losses_at(names: Sequence[str], rows: int) -> dict[str, Array]:
         if rule.kind == "bernstein":
@@ -127,15 +129,20 @@ def raced(drawn: Drawn, rule: Rule) -> tuple[races.Raced, int]:
             return {name: np.zeros(rows) for name in names}  # nobody leaves at the end
         return {name: drawn.scored(name, rows)[1] for name in names}
 
-    def leave(losses: Mapping[str, Array]) -> Mapping[str, str]:
+    def leave(losses: Mapping[str, Array], new: Collection[str]) -> Mapping[str, str]:
         if rule.kind == "bernstein":
             return races.bernstein_leavers(losses, tries=len(rungs) * max(len(widths) - 1, 1))
-        return races.leavers(losses, z=rule.z)
+        return races.leavers(losses, new, z=rule.z, slack=rule.slack)
 
-    return races.race(widths, drawn.rows, losses_at, leave, rule.first), rungs[0]
+    return races.race(widths, drawn.rows, losses_at, leave, models=models), rungs[0]
 
 
-def judged(drawn: Drawn, rule: Rule, truth: Mapping[str, float], trunk: Callable[[str], str]) -> dict[str, Any]:
+def trunk(source: str) -> str:
+    """The model whose layer this is."""
+    return source.rpartition("@")[0]
+
+
+def judged(drawn: Drawn, rule: Rule, truth: Mapping[str, float]) -> dict[str, Any]:
     """What the race by one rule took and what it gave."""
     found, first = raced(drawn, rule)
     values = {name: drawn.scored(name, drawn.rows)[0] for name in drawn.features}
@@ -145,7 +152,6 @@ def judged(drawn: Drawn, rule: Rule, truth: Mapping[str, float], trunk: Callable
         models[trunk(name)] = max(models.get(trunk(name), 0), rows)
     told = {
         "passes": sum(models.values()) / (drawn.rows * len(models)),
-        "alone": sum(found.rows.values()) / (drawn.rows * len(values)),
         "kept": len(found.kept),
         "chosen": chosen,
         "regret": max(truth.values()) - truth[chosen],
@@ -260,7 +266,7 @@ def one_seed(
     order = np.array(draw_order(pool.labels, [str(i) for i in range(len(pool.labels))], seed))
     drawn = Drawn(pool.features, pool.labels, pool.classes, order, min(rows, len(order)))
     with threadpool_limits(1):
-        return {rule.name: judged(drawn, rule, truth, lambda name: name.rpartition("@")[0]) for rule in rules}
+        return {rule.name: judged(drawn, rule, truth) for rule in rules}
 
 
 _held: list[Any] = []  # what a process of its own was given once, for all its seeds
@@ -354,7 +360,6 @@ def rules_table(seeds: Seeds, marked: Sequence[str]) -> str:
             [
                 f"**{name}**" if name in marked else name,
                 span(interval(column(seeds, name, "passes"))),
-                span(interval(column(seeds, name, "alone"))),
                 span(interval(100 * regret)),
                 span(interval(100 * (regret - full))),
                 f"{column(seeds, name, 'kept').mean():.1f}",
@@ -362,7 +367,7 @@ def rules_table(seeds: Seeds, marked: Sequence[str]) -> str:
                 promised,
             ]
         )
-    head = ["rule", "passes", "passes one by one", "regret, points", "above full scoring", "kept"]
+    head = ["rule", "passes", "regret, points", "above full scoring", "kept"]
     head += [f"covers, ε = {e:g}" for e in WITHIN]
     return table([*head, "covers the best by expected loss"], rows)
 
@@ -387,7 +392,7 @@ def report(document: Mapping[str, Any], tuning: int, fresh: int) -> str:
 def _verdict(seeds: Seeds, pick: str) -> Iterator[str]:
     full = column(seeds, FULL.name, "regret")
     there = next(iter(next(iter(seeds.values())).values()))
-    for name in [n for n in dict.fromkeys((pick, DEFAULT.name, BERNSTEIN.name)) if n in there]:
+    for name in [n for n in dict.fromkeys((pick, DEFAULT.name, COMBINING.name, BERNSTEIN.name)) if n in there]:
         passes = column(seeds, name, "passes").mean()
         added = 100 * (column(seeds, name, "regret") - full).mean()
         kept = passes <= 0.33 and added <= POINTS
@@ -409,7 +414,7 @@ def main() -> int:
     parser.add_argument("--pool", type=int, default=POOL, help="rows of a set to draw from")
     parser.add_argument("--tuning", type=int, default=20, help="seeds that choose a rule")
     parser.add_argument("--fresh", type=int, default=50, help="seeds that show it")
-    parser.add_argument("--default-rule", action="store_true", help="full scoring and the default rule alone")
+    parser.add_argument("--default-rule", action="store_true", help="full scoring and the two default rules alone")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--quick", action="store_true", help="try everything on little")
     parser.add_argument("--only", choices=("report",))
@@ -425,7 +430,7 @@ def main() -> int:
         if asked.quick:
             size = {"pool": 1000, "rows": 600, "test": 100}
         names = ["trec6"] if asked.quick else asked.sets.split(",")
-        rules = (FULL, DEFAULT) if asked.default_rule else RULES
+        rules = (FULL, DEFAULT, COMBINING) if asked.default_rule else RULES
         seeds = range(tuning if asked.default_rule else 0, tuning + fresh)  # with one rule there is nothing to choose
         plan = Plan(names=names, seeds=seeds, jobs=asked.jobs, rules=rules, **size)
         work = asked.work.absolute() / ("quick" if asked.quick else "full")

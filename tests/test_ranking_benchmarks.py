@@ -174,29 +174,26 @@ def drawn(race: ModuleType) -> Any:
 def test_a_race_drops_noise_and_layers_share_their_passes(bench: Any) -> None:
     race = bench("race")
     truth = {"good@1": 0.9, "good@2": 0.8, "noise@1": 0.5, "noise@2": 0.5}
-    full, early = (
-        race.judged(drawn(race), rule, truth, lambda n: n.split("@")[0]) for rule in (race.FULL, race.DEFAULT)
-    )
-    assert (full["passes"], full["alone"], full["kept"]) == (1, 1, 4)
+    full, early = (race.judged(drawn(race), rule, truth) for rule in (race.FULL, race.DEFAULT))
+    assert (full["passes"], full["kept"]) == (1, 4)
     assert early["chosen"] == full["chosen"] == "good@1"
     assert early["regret"] == 0
     assert early["gap"] == 0
     assert early["passes"] == pytest.approx((512 + 128) / 1024)  # noise left at the first rung
-    assert early["alone"] < 1
+    assert early["kept"] == 2
 
 
 def test_the_bernstein_rule_is_judged_by_rows_that_it_did_not_see(bench: Any) -> None:
     race = bench("race")
     truth = dict.fromkeys(("good@1", "good@2", "noise@1", "noise@2"), 0.5)
-    found = race.judged(drawn(race), race.BERNSTEIN, truth, lambda n: n)
+    found = race.judged(drawn(race), race.BERNSTEIN, truth)
     assert found["promised"] == 0  # the best is kept
     assert found["kept"] >= 1
 
 
 def seed_cells(*, passes: dict[str, float], regret: dict[str, float], seeds: range) -> dict[str, Any]:
     rules = {
-        name: {"passes": passes[name], "alone": 1.0, "kept": 2, "regret": regret[name], "gap": 0.01, "chosen": "a"}
-        for name in passes
+        name: {"passes": passes[name], "kept": 2, "regret": regret[name], "gap": 0.01, "chosen": "a"} for name in passes
     }
     return {f"seed/{name}/{s}": {"rules": rules, "settings": {}} for name in ("t", "u") for s in seeds}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import headstart as hs
 from headstart.core import Refused, Source
 from headstart.execution import begin
 from headstart.io import layers, sources
+from headstart.ranking import rank_sets
 from headstart.ranking.racing import trunk_of
 from journey import shelves
 
@@ -72,6 +74,40 @@ def test_the_rule_of_the_race(text_model: Source, tmp_path: Path) -> None:
         rows[rule] = facts[1]["rows"]
         assert (facts[1]["dropped"] is None) == (rule == "none")
     assert rows["paired"] < rows["bernstein"] < rows["none"] == 1600
+
+
+def test_layers_of_one_model_leave_together_and_the_best_are_told_at_the_end(
+    text_model: Source, tmp_path: Path
+) -> None:
+    target = shelves.tickets(1600, test=20, told=1.0)
+    shelves.model(tmp_path / "blank")
+    weights = load_file(tmp_path / "blank" / "model.safetensors")
+    save_file({k: np.zeros_like(v) for k, v in weights.items()}, tmp_path / "blank" / "model.safetensors")
+    (blank,), _ = sources.scan(tmp_path / "blank")
+    ranked = hs.rank(target, [text_model, blank], hs.Budget(), "nmc", layers="all", pooling=["mean", "cls"])
+    facts = {s.name: s.receipt.facts for s in ranked if s.receipt is not None}
+    gone = {f["rows"] for name, f in facts.items() if name.startswith(blank.name)}
+    assert len(gone) == 1
+    assert max(gone) < 1600
+    own = {name: f for name, f in facts.items() if name.startswith(text_model.name)}
+    assert {f["rows"] for f in own.values()} == {1600}
+    behind = {name: f["dropped"] for name, f in own.items() if f["dropped"] is not None}
+    assert 0 < len(behind) < len(own), "the first token's embedding says nothing of a text"
+    assert all(why.endswith("standard errors behind)") for why in behind.values())
+
+
+def test_a_source_that_is_no_better_leaves_where_one_is_looked_for(text_model: Source, tmp_path: Path) -> None:
+    target = shelves.tickets(1600, test=20, told=1.0)
+    shutil.copytree(text_model.where, tmp_path / "twin")
+    weights = load_file(tmp_path / "twin" / "model.safetensors")
+    save_file({k: v * np.float32(1 + 1e-4) for k, v in weights.items()}, tmp_path / "twin" / "model.safetensors")
+    (twin,), _ = sources.scan(tmp_path / "twin")
+    both = [text_model, twin]
+    alone = [s.receipt.facts for s in hs.rank(target, both, hs.Budget(), "nmc") if s.receipt is not None]
+    assert alone[1]["rows"] < 1600
+    assert "from being 6% better" in alone[1]["dropped"]
+    told, _ = rank_sets(target, both, hs.Budget(), 2, methods=("ensemble_selection",), estimators=("nmc",))
+    assert [s.receipt.facts["dropped"] for s in told if s.receipt is not None] == [None, None]
 
 
 def test_a_pooling_that_none_has_is_answered_with_those_there_are(text_model: Source) -> None:

@@ -1,14 +1,15 @@
-"""The race: sources are scored on growing numbers of rows, and those that are clearly behind leave early.
+"""The race: sources are scored on growing numbers of rows, and those that cannot be the best leave early.
 
 Both rules are paired: losses of two sources on the same rows are subtracted row by row. By `leavers` a source leaves
-when the mean difference to the leader is more than `z` standard errors, which was found to work and promises nothing.
-By `bernstein_leavers` it leaves when a bound of Maurer and Pontil, "Empirical Bernstein Bounds and Sample Variance
-Penalization", COLT 2009, says so, which keeps the best source with a stated probability. Ties keep running.
+when it is `z` standard errors away from being better than the leader by a share `slack` of its loss, which was found to
+work and promises nothing. By `bernstein_leavers` it leaves when a bound of Maurer and Pontil, "Empirical Bernstein
+Bounds and Sample Variance Penalization", COLT 2009, says so, which keeps the best source with a stated probability.
+Layers of one model leave together: while one of them runs, the others cost no passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from math import log
@@ -22,6 +23,8 @@ Array = np.ndarray[Any, Any]
 
 FIRST_RUNG = FIRST  # rows; below this, and below the width, a ridge probe's early losses mislead
 FEWEST = 100  # rows in common, for the difference of means to be near normal
+Z = 2.5  # standard errors; this and the slack were chosen by `benchmarks/race.py`
+SLACK = 0.06  # of the leader's loss; what a source would have to be better by, to be worth the passes
 
 
 def rungs(rows: int, width: int, first: int = FIRST_RUNG) -> tuple[int, ...]:
@@ -34,14 +37,24 @@ def rungs(rows: int, width: int, first: int = FIRST_RUNG) -> tuple[int, ...]:
     return (*takewhile(lambda size: size < rows, enough), rows)
 
 
-def leavers(losses: Mapping[str, Array], z: float = 3.0, fewest: int = FEWEST) -> dict[str, str]:
-    """Who leaves, with the reason, by losses of all sources on the same rows (NaN where a row was not scored).
+def leavers(
+    losses: Mapping[str, Array],
+    new: Collection[str] = (),
+    *,
+    z: float = Z,
+    slack: float = SLACK,
+    fewest: int = FEWEST,
+) -> dict[str, str]:
+    """Who leaves, with the reason, by losses, 0 or more, of all sources on the same rows (NaN: a row was not scored).
 
+    slack: share of the leader's loss by which a source must be able to be better; with 0 ties keep running. new: who is
+    judged for the first time, which is without slack: a source of nearly as many features as rows will still gain.
     Nobody leaves on fewer than `fewest` rows that all have.
 
     >>> ahead = np.tile([0.0, 0.2], 64)
-    >>> list(leavers({"a": ahead, "b": ahead + 1, "c": ahead + 1e-9 * np.cos(np.arange(128))}))
-    ['b']
+    >>> told = {"a": ahead, "b": ahead + 1, "c": ahead + 1e-3 * np.cos(np.arange(128))}
+    >>> list(leavers(told)), list(leavers(told, new=told))
+    (['b', 'c'], ['b'])
     """
     table = _common(losses)
     rows = table.shape[1]
@@ -53,10 +66,12 @@ def leavers(losses: Mapping[str, Array], z: float = 3.0, fewest: int = FEWEST) -
     for at, name in enumerate(names):
         gap = table[at] - table[leader]
         error = float(gap.std(ddof=1)) / rows**0.5
-        if at != leader and gap.mean() > z * error and means[at] > means[leader]:
+        better = 0.0 if name in new else slack
+        if at != leader and gap.mean() + better * means[leader] > z * error:
+            beyond = f"from being {better:.0%} better" if better else "behind"
             left[name] = (
                 f"loss {means[at]:.3g} a row against {means[leader]:.3g} of `{names[leader]}` on {rows} rows, "
-                f"a gap of {gap.mean():.2g} ± {error:.1g} (more than {z:g} standard errors)"
+                f"a gap of {gap.mean():.2g} ± {error:.1g} (more than {z:g} standard errors {beyond})"
             )
     return left
 
@@ -110,8 +125,9 @@ def race(
     widths: Mapping[str, int],
     rows: int,
     losses_at: Callable[[Sequence[str], int], Mapping[str, Array]],
-    leave: Callable[[Mapping[str, Array]], Mapping[str, str]] = leavers,
+    leave: Callable[[Mapping[str, Array], Collection[str]], Mapping[str, str]] = leavers,
     first: int = FIRST_RUNG,
+    models: Mapping[str, str] | None = None,
 ) -> Raced:
     """Runs the sources (name: width) up the rungs of `rows` rows, from the narrowest source's first rung.
 
@@ -119,7 +135,9 @@ def race(
 
     losses_at: (rows,) losses of these names on the first n rows of one draw order that all share. A name that it does
     not return has failed and is out, without a reason here. A single source, or a single rung, is scored on all rows.
-    leave: who leaves, with the reason, by the losses of those that are judged.
+    leave: who leaves, with the reason, by the losses of those that are judged, and of these the names that were not
+    judged before. models: by name, the model whose passes it shares; without it each has passes of its own. Names of
+    one model leave together.
 
     >>> race({"a": 4, "b": 4}, 256, lambda names, n: {s: np.arange(n) % 2 + (s == "b") for s in names}).rows
     {'a': 256, 'b': 128}
@@ -130,14 +148,24 @@ def race(
     for size in rungs(rows, min(widths.values(), default=0), first):
         last = size == rows
         seated = [s for s in running if last or max(first, widths[s]) <= size]
-        if not last and len(seated) < 2:
+        if not last and len(_together(seated, models)) < 2:
             continue  # nobody to compare with
         losses = losses_at(seated, size)
         running = [s for s in running if s not in seated or s in losses]
-        scored.update(dict.fromkeys(losses, size))
         if last:
+            scored.update(dict.fromkeys(losses, size))
             break
-        gone = leave({s: losses[s] for s in seated if s in losses})
-        left.update({s: (size, reason) for s, reason in gone.items()})
+        behind = leave({s: losses[s] for s in seated if s in losses}, [s for s in losses if not scored[s]])
+        scored.update(dict.fromkeys(losses, size))
+        gone = [s for names in _together(running, models) if all(s in behind for s in names) for s in names]
+        left.update({s: (size, behind[s]) for s in gone})
         running = [s for s in running if s not in gone]
     return Raced(tuple(running), left, scored)
+
+
+def _together(names: Sequence[str], models: Mapping[str, str] | None) -> list[list[str]]:
+    """The names by model, in order."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(models[name] if models else name, []).append(name)
+    return list(found.values())

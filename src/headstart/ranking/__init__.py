@@ -56,9 +56,9 @@ def rank(
 
     method: estimators to report beside it. layers, pooling: other ways to read each source, see `io.layers.taps`; they
     compete as sources of their own, and one pass over the rows serves them all. rule: who leaves the race; `paired`
-    (more than 3 standard errors behind the leader), `bernstein` (with 95 % probability the best is not among them; see
-    `numerics.race`), or `none`. bank: past runs to learn from what to expect of each source by each route. fusion: the
-    model that learns it. Raises `Refused` where none can be ranked, or was stopped.
+    (standard errors away from being worth the passes), `bernstein` (with 95 % probability the best is not among them;
+    see `numerics.race`), or `none`. bank: past runs to learn from what to expect of each source by each route. fusion:
+    the model that learns it. Raises `Refused` where none can be ranked, or was stopped.
     """
     names = (method,) if not isinstance(method, (list, tuple)) else tuple(method)
     ranked, _ = rank_sets(
@@ -123,7 +123,7 @@ def rank_sets(
     entered, unable = _tapped(sources, layers, pooling)
     own = own_rows(entered, datasets)
     with lone_part(target, budget, run) as (here, part):
-        ranked = [*race(part, entered, here, estimators, rule=rule, errors=True), *unable]
+        ranked = [*race(part, entered, here, estimators, rule=rule, alike=bool(made), errors=True), *unable]
         learned = laid_out(own, target, here)
         gathered = tuple(gather(part, ranked, here, most, one, exhaustively=exhaustively, own=learned) for one in made)
         told = _told(ranked, target, bank, learner)  # here Ctrl-C does not cost the table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,12 +76,14 @@ def race(
     estimators: Sequence[str | Ranking] = PROXIES,
     *,
     rule: Rule = "paired",
+    alike: bool = True,
     errors: bool = False,
 ) -> list[Ranked]:
     """Features of growing samples; hopeless sources leave early; the rest is scored on all rows, best first.
 
-    Layers and poolings of one source share its passes: what is still in the race is computed together. errors: of the
-    proxies too.
+    Layers and poolings of one source share its passes: they are computed together, leave together, and on all rows
+    those that are behind the best of them leave. alike: keeps sources that are as good as the leader and no better, of
+    which several may be worth more than one. errors: of the proxies too.
     """
     import numpy as np
 
@@ -116,20 +118,27 @@ def race(
     sizes = races.rungs(len(target.labelled), min(widths.values(), default=0), first)
     frozen = sizes[0] if rule == "bernstein" else None
 
-    def leave(losses: Mapping[str, Array]) -> Mapping[str, str]:
+    def leave(losses: Mapping[str, Array], new: Collection[str]) -> Mapping[str, str]:
         if rule == "bernstein":
             bounded = {name: np.clip(one, 0, MOST_LOSS) / MOST_LOSS for name, one in losses.items()}
             return races.bernstein_leavers(bounded, tries=len(sizes) * max(len(widths) - 1, 1))
-        return races.leavers(losses)
+        return races.leavers(losses, new, slack=0.0 if alike else races.SLACK)
 
-    raced = races.race(widths, len(target.labelled), losses_at, leave, first)
-    kept = [able[name] for name in raced.kept if name not in course.failed]
+    models = {name: trunk_of(source) for name, source in able.items()}
+    raced = races.race(widths, len(target.labelled), losses_at, leave, first, models)
+    behind = (
+        _behind_their_own(part, [able[n] for n in raced.kept], run, course)
+        if rule == "paired" and len(sizes) > 1
+        else {}
+    )
+    gone = {**raced.left, **{name: (len(target.labelled), why) for name, why in behind.items()}}
+    kept = [able[name] for name in raced.kept if name not in course.failed and name not in gone]
     tried = _score(part, kept, wanted, run, course, errors=errors)
     scored = sorted(
         (r for r in tried if r.score), key=lambda r: -target.metric.sign * (r.score.value if r.score else 0)
     )
     unread = [Ranked(s) for s in sources if s.identity in course.stopped.keys() - {r.source.identity for r in tried}]
-    left = [Ranked(able[name], rows=rows, dropped=_named(why, sources)) for name, (rows, why) in raced.left.items()]
+    left = [Ranked(able[name], rows=rows, dropped=_named(why, sources)) for name, (rows, why) in gone.items()]
     broken = [Ranked(s) for s in sources if s.identity in course.failed.keys() - course.stopped.keys()]
     cut = sorted([*(r for r in tried if not r.score), *unread], key=course.standing)
     found = [*scored, *cut, *sorted(left, key=lambda r: -r.rows), *broken]
@@ -195,7 +204,7 @@ def _losses(
     """
     import numpy as np
 
-    from headstart.execution.parts import features_job, score_job
+    from headstart.execution.parts import features_job
 
     share = run.meter.remaining() / 2
     limit = share if share < float("inf") else None
@@ -221,11 +230,28 @@ def _losses(
         alive += ended
     if last or (frozen is not None and rows <= frozen):
         return {s.identity: np.full(rows, np.nan) for s in alive}
+    return _judged(part, alive, rows, run, course, frozen, asked)
+
+
+def _judged(
+    part: Part,
+    sources: Sequence[Source],
+    rows: int,
+    run: Run,
+    course: _Course,
+    frozen: int | None = None,
+    dtypes: Mapping[str, str] | None = None,
+) -> dict[str, Array]:
+    """Per-row losses of sources whose features are at hand. dtypes: of these, by trunk; all float32 without."""
+    import numpy as np
+
+    from headstart.execution.parts import score_job
+
     racer = [catalogue.make(ESTIMATORS, RACER)]
     upto = part.drawn(rows)
-    scored = run.do([score_job(part, s, upto, racer, frozen, dtype=asked[trunk_of(s)]) for s in alive], "rank")
+    jobs = [score_job(part, s, upto, racer, frozen, dtype=(dtypes or {}).get(trunk_of(s), "float32")) for s in sources]
     losses: dict[str, Array] = {}
-    for source, outcome in zip(alive, scored, strict=True):
+    for source, outcome in zip(sources, run.do(jobs, "rank"), strict=True):
         if not course.ended(source, outcome):
             continue
         if RACER in outcome.value["failed"]:
@@ -236,6 +262,22 @@ def _losses(
         if (mean := _mean_loss(part, one, upto)) is not None:
             course.losses[source.identity] = mean
     return losses
+
+
+def _behind_their_own(part: Part, sources: Sequence[Source], run: Run, course: _Course) -> dict[str, str]:
+    """Who leaves on all rows, with the reason: layers and poolings that are behind another of the same model."""
+    from headstart.numerics.race import leavers
+
+    together: dict[str, list[Source]] = {}
+    for source in sources:
+        if source.identity not in course.failed:
+            together.setdefault(trunk_of(source), []).append(source)
+    several = [source for taps in together.values() if len(taps) > 1 for source in taps]
+    losses = _judged(part, several, len(part.target.labelled), run, course)
+    gone: dict[str, str] = {}
+    for taps in together.values():
+        gone |= leavers({s.identity: losses[s.identity] for s in taps if s.identity in losses}, slack=0.0)
+    return gone
 
 
 def _mean_loss(part: Part, losses: Array, upto: int) -> Measured | None:
