@@ -113,23 +113,29 @@ def config_for(model_type: str, **settings: Any) -> Any:
     return AutoConfig.for_model(model_type, **{k: v for k, v in small.items() if k in known} | settings)
 
 
-def save_model(folder: Path, model_type: str, *, head: bool = False, seed: int = 0, **settings: Any) -> Path:
-    """A folder as `save_pretrained` writes it; head: with a stored classification head of three labels."""
+def save_model(
+    folder: Path, model_type: str, *, head: bool = False, tags: Sequence[str] = (), seed: int = 0, **settings: Any
+) -> Path:
+    """A folder as `save_pretrained` writes it; head: with a stored classification head of three labels, of rows; tags:
+    that a stored head tells of each word."""
     import torch
     from transformers import (
         AutoModel,
         AutoModelForImageClassification,
         AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
         ViTImageProcessorPil,
     )
 
     image = model_type in SMALL_IMAGE
-    if head:
-        settings |= {"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}}
+    labels = tags or (("low", "mid", "high") if head else ())
+    if labels:
+        settings |= {"id2label": dict(enumerate(labels)), "label2id": {name: at for at, name in enumerate(labels)}}
     config = config_for(model_type, **settings)
+    of_rows = AutoModelForImageClassification if image else AutoModelForSequenceClassification
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        kind = (AutoModelForImageClassification if image else AutoModelForSequenceClassification) if head else AutoModel
+        kind = AutoModelForTokenClassification if tags else of_rows if head else AutoModel
         model = kind.from_config(config)
         for name, value in [*model.named_parameters(), *model.named_buffers()]:
             if value.is_floating_point() and "layer_scale" not in name:

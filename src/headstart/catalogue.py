@@ -278,8 +278,10 @@ def refusal(needs: Needs, sources: Sequence[Source] = (), target: Target | None 
     """Why a method with these needs cannot run here, in words, or None. Asked before anything is spent."""
     for source in sources:
         for gift in needs.gives:
-            if gift not in source.gives:
+            if gift not in source.gives and not (gift == "predictions" and "word_predictions" in source.gives):
                 return f"needs {gift}, and `{source.name}` gives {', '.join(source.gives) or 'nothing'} only"
+        if "predictions" in needs.gives and (reason := _of_other_rows(needs, source, target)):
+            return reason
         if source.modality not in needs.modalities:
             return f"works on {', '.join(needs.modalities)}, and `{source.name}` is a model of {source.modality}s"
     if needs.same_base and len({s.base for s in sources}) > 1:
@@ -298,6 +300,16 @@ def refusal(needs: Needs, sources: Sequence[Source] = (), target: Target | None 
         if source.modality != target.modality:
             return f"`{source.name}` reads {source.modality}, and the target's inputs are {target.modality}"
     return None
+
+
+def _of_other_rows(needs: Needs, source: Source, target: Target | None) -> str | None:
+    """Why a source's own head does not predict what there are labels of, words or whole rows; or None."""
+    of_words = "word_predictions" in source.gives
+    fits = (not of_words or "tagging" in needs.tasks) if target is None else of_words == (target.task.type == "tagging")
+    if fits:
+        return None
+    wanted, told = ("whole rows", "a tag for each word") if of_words else ("each word", "whole rows")
+    return f"needs predictions of {wanted}, and the head of `{source.name}` predicts {told}"
 
 
 def _listed(names: Sequence[str]) -> str:

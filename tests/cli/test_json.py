@@ -469,13 +469,18 @@ def test_two_sources_of_one_name_are_two_and_told_apart(
     assert not re.search(r"`enc`", told.out + told.err)
 
 
-def test_rank_of_tagged_words(shell: Shell, models: Path, tmp_path: Path) -> None:
+def tagged(file: Path, *, longest: int = 0) -> Path:
+    """Sentences of which every tree has a tag; the eighth is so much longer."""
     words, lines = tiny_models.WORDS, []
     for at in range(40):
-        some = [words[(at * 5 + n * n) % 24] for n in range(3 + at % 4)] + ["hill"] * (60 if at == 7 else 0)
+        some = [words[(at * 5 + n * n) % 24] for n in range(3 + at % 4)] + ["hill"] * (longest if at == 7 else 0)
         lines += [f"{word} {'B-PLANT' if word == 'tree' else 'O'}" for word in some] + [""]
-    (tmp_path / "words.conll").write_text("\n".join(lines))
-    asked = ("rank", tmp_path / "words.conll", "--sources", models)
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_rank_of_tagged_words(shell: Shell, models: Path, tmp_path: Path) -> None:
+    asked = ("rank", tagged(tmp_path / "words.conll", longest=60), "--sources", models)
     document = fits(shell(*asked, "--json"), "rank")
     (one,) = document["sources"]
     assert one["low"] <= one["score"] <= one["high"]
@@ -486,6 +491,38 @@ def test_rank_of_tagged_words(shell: Shell, models: Path, tmp_path: Path) -> Non
     assert re.search(r"^ +predicted +probe\nsource +span F1 +90 % interval", told.out, re.MULTILINE)
     assert "words have no features" in told.err
     assert "leave --pooling out" in shell(*asked, "--pooling", "cls").err
+
+
+def test_rank_of_tagged_words_by_taggers_own_heads(shell: Shell, models: Path, tmp_path: Path) -> None:
+    file, shelf = tagged(tmp_path / "words.conll"), tmp_path / "shelf"
+    shutil.copytree(models / "tiny", shelf / "bare")
+    tiny_models.save_model(shelf / "texts", "bert", num_hidden_layers=1, head=True)
+    tiny_models.save_model(shelf / "tagger", "distilbert", n_layers=1, tags=["none", "plant"])
+    read = ["agreement", "energy", "etran", "leep", "nce", "nce_cv"]
+    asked = ("rank", file, "--sources", shelf, "--method", ",".join([*read, "e_leep"]), "--sets", 2)
+    document = fits(shell(*asked, "--json"), "rank")
+    ranked = {s["name"]: s for s in document["sources"]}
+    assert {name: sorted(s["proxies"]) for name, s in ranked.items()} == {"tagger": read, "texts": [], "bare": []}
+    for name, reason in (("texts", "predicts whole rows"), ("bare", "has no head of its own")):
+        assert sorted(ranked[name]["refused"]) == read
+        assert all(reason in one for one in ranked[name]["refused"].values())
+    (chosen,) = document["sets"]
+    assert [m["name"] for m in chosen["members"]] in (["tagger"], [])
+    assert {s["name"]: s["error"] for s in chosen["left_out"]} == {
+        "texts": "needs predictions of each word, and the head of `texts` predicts whole rows",
+        "bare": "needs predictions, and `bare` gives features, gradients, weights only",
+    }
+    told = shell(*asked[:-4], "--method", "leep,agreement")
+    assert told.code == 0
+    assert "`leep`" in told.err
+    shelved = fits(shell("inventory", "add", shelf, "--json"), "inventory-add")
+    gives = {s["name"]: s["gives"][-1] for s in shelved["sources"]}
+    assert gives == {"bare": "weights", "texts": "predictions", "tagger": "word_predictions"}
+    fitting = {
+        one["name"] for one in fits(shell("methods", "--fits", shelf / "tagger", "--json"), "methods")["methods"]
+    }
+    assert {*read, "e_leep", "nmc", "fisher"} <= fitting
+    assert not {"greedy_soup", "mcnemar", "evolve"} & fitting
 
 
 def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:

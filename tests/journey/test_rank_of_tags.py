@@ -1,4 +1,4 @@
-"""Ranking where each word has a tag: a tiny model's words, what is scored of them, and what is told."""
+"""Ranking where each word has a tag: a tiny model's words, what its own head says of them, what is scored and told."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 import headstart as hs
 import tiny_models
-from headstart import execution, ranking
+from headstart import catalogue, execution, ranking
 from headstart.adaptation.routes.linear_probe import LinearProbe
-from headstart.core import Needs, Problem, Refused, Score, Source, Steps, Target, Unfit, View
+from headstart.core import Needs, Problem, Refused, Source, Steps, Target, Unfit
 from headstart.execution import alone
 from headstart.execution.parts import part_of
-from headstart.execution.views import Opener, Pool, RankView, opener
+from headstart.execution.views import Opener, Pool, opener
 from headstart.execution.words import Seen, by_words
 from headstart.io import sources
 from headstart.io.places import cache_folder
 from headstart.numerics.bootstrap import scored
+from headstart.numerics.moments import Moments
 from headstart.ranking import racing
 from headstart.ranking.estimators.nmc import NMC
 from headstart.ranking.racing import Ranked
@@ -126,8 +131,6 @@ def test_estimators_see_words_as_rows_of_one_class(tmp_path: Path, bert: Source)
     assert one.proxies["nmc"] == pytest.approx(NMC()(view).value)
     assert set(one.proxies) == {"nmc", "rsa", "effective_rank"}, "the reference is what a word says alone"
     assert {len(set(words.labelled.groups)), len(set(aim.labelled.groups))} == {40}
-    with pytest.raises(Refused, match="`leep` works on single-label"):
-        hs.rank(aim, [bert], hs.Budget(), "leep")
 
 
 def test_words_beyond_the_models_length_are_scored_as_the_commonest_tag_and_told(tmp_path: Path, bert: Source) -> None:
@@ -198,8 +201,6 @@ def test_sets_of_taggers(tmp_path: Path, bert: Source) -> None:
     assert found.error is None
     assert found.gain is not None
     assert {s.identity for s in found.members} <= {bert.identity, other.identity}
-    with pytest.raises(Refused, match="osborn"):
-        ranking.rank_sets(aim, [bert, other], hs.Budget(), 2, ["osborn"], estimators=())
 
 
 def test_sets_by_features_are_of_the_words_that_all_sources_see(tmp_path: Path, bert: Source) -> None:
@@ -250,20 +251,158 @@ def test_what_words_cannot_have_is_refused(tmp_path: Path, bert: Source) -> None
     with pytest.raises(Unfit, match="the tags make no spans: 0, 1"):
         hs.rank(unnamed, [bert], hs.Budget(), "nmc")
 
-    class Head:
-        """An estimator that does not know that words have no head."""
 
-        needs = Needs(gives=("predictions",))
-        claims, cites = (), ""
+HEADED = ("agreement", "energy", "etran", "leep", "nce", "nce_cv")
+TAGS = ["nothing", "plant", "pet"]  # a tagger's own names, which are not the target's
 
-        def __call__(self, view: View) -> Score:
-            return Score(float(view.predictions.mean()))
 
-    with opener_of(bert) as open_:
-        seen = Seen(aim, open_, Pool.of_rows(open_, aim.labelled, None))
-        assert seen.pool is not None
-        with pytest.raises(Refused, match="these are words"):
-            Head()(RankView(seen.target, seen.target.labelled, seen.pool).seen_by(Head.needs, "head"))
+def save_tagger(folder: Path, *, knows: bool, longest: int = 32) -> Source:
+    """A tiny tagger; one that knows has a head fitted on what the words of other sentences are."""
+    tiny_models.save_model(folder, "bert", tags=TAGS)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": longest}))
+    if knows:
+        held = load_file(folder / "model.safetensors")
+        aim = target(120, seed=7)
+        with sources.opened(sources.scan(folder)[0][0]) as opened:
+            features = opened.features(aim.labelled.inputs)
+        labels = by_words(aim).labelled.labels
+        assert labels is not None
+        order = [aim.task.classes.index(tag) for tag in ("O", "B-PLANT", "B-PET")]
+        seen = ~np.isnan(features).any(axis=1)
+        scaled = StandardScaler().fit(features[seen])
+        fitted = LogisticRegression(C=100, max_iter=500)
+        fitted.fit(scaled.transform(features[seen]), np.argsort(order)[labels[seen]])
+        weight = np.ascontiguousarray(fitted.coef_ / scaled.scale_)
+        held["classifier.weight"] = weight.astype("f4")
+        held["classifier.bias"] = (fitted.intercept_ - weight @ scaled.mean_).astype("f4")
+        save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+    (found,), _ = sources.scan(folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return save_tagger(tmp_path_factory.mktemp("taggers") / "tagger", knows=True)
+
+
+def said_by(source: Source, aim: Target) -> Array:
+    """(words, tags) sentence by sentence, by transformers alone; a word that is cut off has NaN."""
+    tokenizer = AutoTokenizer.from_pretrained(source.where)
+    model = AutoModelForTokenClassification.from_pretrained(source.where).eval()
+    found = []
+    for words in aim.labelled.inputs["tokens"].to_pylist():
+        called = tokenizer(words, is_split_into_words=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            told = model(input_ids=called["input_ids"]).logits[0].double().softmax(-1).numpy()
+        of = called.word_ids()
+        found += [told[of.index(at)] if at in of else np.full(len(TAGS), np.nan) for at in range(len(words))]
+    return np.array(found)
+
+
+@pytest.mark.parametrize("longest", [32, 6])
+def test_what_a_taggers_own_head_says_is_ranked(tmp_path: Path, tagger: Source, longest: int) -> None:
+    """By hand, on the words that are seen: features and predictions of plain arrays."""
+    one = tagger if longest == 32 else save_tagger(tmp_path / "short", knows=True, longest=longest)
+    aim = target(40)
+    (ranked,) = raced(aim, [one], tmp_path / "run", *HEADED)
+    assert ranked.refused == {}
+    said, words = said_by(one, aim), by_words(aim)
+    seen = ~np.isnan(said).any(axis=1)
+    assert ranked.lost == (~seen).sum()
+    assert (longest == 32) == bool(seen.all())
+    labels = words.labelled.labels
+    assert labels is not None
+    with sources.opened(one) as opened:
+        features = opened.features(aim.labelled.inputs)
+    for name in HEADED:
+        method = catalogue.make("ranking.estimators", name)
+        view: Any = SimpleNamespace(
+            task="single_label", classes=3, labels=labels[seen], features=features[seen], predictions=said[seen],
+            folds=np.array(words.folds.of[0])[seen], groups=np.array(words.labelled.groups)[seen],
+        )  # fmt: skip
+        view.moments = view.class_moments = Moments.of(view.features, view.labels, 3)
+        assert ranked.proxies[name] == pytest.approx(method(view).value, abs=1e-5), name
+
+
+def test_a_head_that_knows_the_tags_is_told_from_one_that_does_not(tmp_path: Path, tagger: Source) -> None:
+    blind = save_tagger(tmp_path / "blind", knows=False)
+    ranked = {r.source.identity: r for r in raced(target(60), [blind, tagger], tmp_path / "run", *HEADED)}
+    assert ranked[tagger.identity].proxies["agreement"] > 0.95
+    for name in ("agreement", "leep", "nce", "nce_cv"):
+        assert ranked[tagger.identity].proxies[name] > ranked[blind.identity].proxies[name] + 0.05, name
+
+
+def test_a_head_of_other_rows_is_refused(tmp_path: Path, bert: Source, tagger: Source) -> None:
+    """None, or one of whole texts, for words; and that of a tagger for whole texts. The source is ranked as ever."""
+    (classifier,), _ = sources.scan(tiny_models.save_model(tmp_path / "c", "bert", head=True))
+    ranked = {r.source.name: r for r in raced(target(40), [bert, classifier, tagger], tmp_path / "run", "leep")}
+    assert {name: [p.what for p in r.refused.values()] for name, r in ranked.items()} == {
+        "bert": ["`bert` has no head of its own, so it predicts nothing yet"],
+        "c": ["the head of `c` predicts whole rows, and these are lists of words"],
+        "tagger": [],
+    }
+    assert all(r.score for r in ranked.values())
+
+    plain = pa.table({"text": [f"{'old tree' if n % 2 else 'dog'} {n}" for n in range(40)], "label": ["a", "b"] * 20})
+    texts = hs.read_target(plain, text="text", label="label", name="texts")
+    ranked = {r.source.name: r for r in raced(texts, [classifier, tagger], tmp_path / "texts", "leep")}
+    assert ranked["c"].refused == {}
+    assert "predicts a tag for each word, and these are whole rows" in ranked["tagger"].refused["leep"].what
+
+    leep, soup = Needs(gives=("predictions",)), Needs(gives=("predictions",), tasks=("single_label",))
+    asked = [(leep, tagger, target(20)), (leep, classifier, texts), (leep, tagger, None), (soup, classifier, None)]
+    assert [catalogue.refusal(needs, (one,), aim) for needs, one, aim in asked] == [None] * 4
+    assert catalogue.refusal(leep, (classifier,), target(20)) == (
+        "needs predictions of each word, and the head of `c` predicts whole rows"
+    )
+    assert (
+        catalogue.refusal(leep, (tagger,), texts)
+        == catalogue.refusal(soup, (tagger,))
+        == ("needs predictions of whole rows, and the head of `tagger` predicts a tag for each word")
+    )
+    assert catalogue.refusal(leep, (bert,), target(20)) == (
+        "needs predictions, and `bert` gives features, gradients, weights only"
+    )
+
+
+@pytest.mark.parametrize("name", ["e_leep", "ms_leep", "osborn"])
+def test_sets_by_what_taggers_say(tmp_path: Path, bert: Source, tagger: Source, name: str) -> None:
+    """On the words that all of them see; one reads six tokens of a sentence."""
+    short = save_tagger(tmp_path / "short", knows=False, longest=6)
+    aim, method = target(40), catalogue.make("ranking.sets", name)
+    _, (found,) = ranking.rank_sets(aim, [bert, tagger, short], hs.Budget(), 2, [method], estimators=())
+    assert found.error is None
+    assert [(s.name, p.what[:18]) for s, p in found.left_out] == [("bert", "needs predictions,")]
+    said, words = [said_by(one, aim) for one in (tagger, short)], by_words(aim)
+    rows = ~np.isnan(said[1]).any(axis=1) & (np.array(words.folds.of) >= 0).any(axis=0)
+    assert 0 < rows.sum() < len(rows)
+    labels = words.labelled.labels
+    assert labels is not None
+    drawn: Any = [SimpleNamespace(labels=labels[rows], predictions=p[rows], classes=3, own=None) for p in said]
+    value = method(drawn)
+    members = [["tagger", "short"].index(m.name) for m in found.members]
+    assert members[0] == 0
+    assert found.values == pytest.approx([value(members[: n + 1]) for n in range(len(members))], abs=1e-5)
+
+
+def test_osborn_reads_words_that_a_tagger_learned_from(tagger: Source) -> None:
+    aim, own = target(40), hs.read_target(table(30, seed=3), text="tokens", label="tags", name="tagger")
+    _, (found,) = ranking.rank_sets(aim, [tagger], hs.Budget(), 2, ["osborn"], estimators=(), datasets=[own])
+    assert found.error is None
+    assert [(s.name, n) for s, n in found.own_rows] == [("tagger", 30)]
+    words = by_words(aim).labelled.labels
+    assert words is not None
+    assert own.labelled.labels is not None
+    tags = np.array([tag for one in own.labelled.labels for tag in one])
+    with sources.opened(tagger) as opened:
+        features, theirs = opened.features(aim.labelled.inputs), opened.features(own.labelled.inputs)
+    scored = (np.array(by_words(aim).folds.of) >= 0).any(axis=0)
+    drawn: Any = SimpleNamespace(
+        labels=words[scored], predictions=said_by(tagger, aim)[scored], classes=3, features=features[scored],
+        own=(theirs, tags),
+    )  # fmt: skip
+    assert found.values == pytest.approx([catalogue.make("ranking.sets", "osborn")([drawn])((0,))], abs=1e-5)
 
 
 @contextmanager

@@ -99,15 +99,36 @@ ALSO: dict[str, Any] = {
 } | {n: RULES[n] for n in ("row_order", "rotation", "scale", "feature_scale", "translation", "zero_columns")}
 
 
-@pytest.mark.parametrize("task", ["multi_label", "regression"])
+@pytest.mark.parametrize("task", ["multi_label", "regression", "tagging"])
 @pytest.mark.parametrize("name", ALSO)
 def test_a_law_holds_for_every_task_that_is_covered(name: str, task: TaskType) -> None:
-    wrong = Broken(ALSO[name], needs=Needs(gives=("features",), tasks=(task,)))
+    rules = RULES if (name, task) == ("class_names", "tagging") else ALSO  # a word has one class
+    wrong = Broken(rules[name], needs=Needs(gives=("features",), tasks=(task,)))
     if (name, task) == ("class_names", "regression"):
         LAWS[name](wrong, seed=0)  # a value has no names
         return
     with pytest.raises(AssertionError):
         LAWS[name](wrong, seed=0)
+
+
+def test_words_are_tried_in_sentences_that_lie_in_one_fold_each() -> None:
+    shown: list[tuple[Any, Any]] = []
+
+    @dataclass(frozen=True)
+    class Looking(Broken):
+        def __call__(self, view: View) -> Score:
+            shown.append((np.asarray(view.groups), np.asarray(view.folds)))
+            assert view.task == "single_label"
+            return Score(0.0)
+
+    method = Looking(None, needs=Needs(gives=("features",), tasks=("tagging",)))
+    for name in ("finite", "row_order", "class_names"):
+        LAWS[name](method, seed=0)
+    for groups, folds in shown:
+        assert len(np.unique(groups)) < len(groups)
+        assert len(np.unique(np.stack([groups, folds]), axis=1).T) == len(np.unique(groups)), "a sentence on two sides"
+    orders = {tuple(groups.tolist()) for groups, _ in shown if len(groups) == 60}
+    assert len(orders) == 2, "groups go with their rows"
 
 
 @pytest.mark.parametrize("name", ["falls_with_label_noise", "null_of_shuffled_labels"])

@@ -56,3 +56,9 @@ def test_labels_of_which_none_varies() -> None:
 def test_every_estimator_of_labels_covers_several() -> None:
     known = catalogue.entries("ranking.estimators").values()
     assert [e.name for e in known if "multi_label" not in e.needs.tasks] == ["clusterability"]
+
+
+def test_every_ranking_of_rows_of_one_class_covers_words() -> None:
+    """A word is seen as such a row, with features and, of a tagger, with predictions."""
+    known = [e for kind in ("ranking.estimators", "ranking.sets") for e in catalogue.entries(kind).values()]
+    assert [e.name for e in known if ("single_label" in e.needs.tasks) != ("tagging" in e.needs.tasks)] == []

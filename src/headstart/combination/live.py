@@ -401,7 +401,7 @@ def _whole(plan: Plan) -> Whole:
     recipe = recipes.read(plan.donor.where)
     if recipe.head is None:
         raise Refused(
-            f"`{plan.donor.name}` has no head, so it predicts nothing that rows could tell about",
+            f"`{plan.donor.name}` has no head for whole rows, so it predicts nothing that rows could tell about",
             where=f"model `{plan.donor.where}`",
             fix="name classifiers, or merge with a method that reads no rows",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Gives = Literal["predictions", "features", "gradients", "weights", "data"]
+Gives = Literal["predictions", "word_predictions", "features", "gradients", "weights", "data"]
 TaskType = Literal["single_label", "multi_label", "regression", "tagging"]
 Modality = Literal["text", "image", "table"]
 
@@ -18,7 +18,8 @@ MODALITIES: tuple[str, ...] = get_args(Modality)
 class Needs:
     """What must be there before a method may run.
 
-    gives: what the source must give; empty for methods that use no source.
+    gives: what the source must give; empty for methods that use no source. Of a `tagging` target, `predictions` are
+    those of each word, which a source gives as `word_predictions`.
     tasks, modalities, pairs: the targets that the method can work on; pairs says whether inputs may be text pairs.
     Of a `tagging` target, estimators and probes see the words, as rows of one class each (`execution.words`).
     labels: whether labelled rows of the target are read.

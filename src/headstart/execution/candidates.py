@@ -55,10 +55,10 @@ class Told:
 
     @property
     def seen(self) -> Array:
-        """(rows,) whether a row has features, where they were asked for: a word that was cut off has none."""
-        if "features" not in asked_of(self.needs):
-            return np.ones(len(self.rows), dtype=bool)
-        return np.asarray(~np.isnan(self._read("features", "features")).any(axis=1))
+        """(rows,) whether what was asked for is there: of a word that was cut off there is nothing."""
+        told = [self._read(gift, gift) for gift in ("features", "predictions") if gift in asked_of(self.needs)]
+        here = [~np.isnan(one).any(axis=1) for one in told]
+        return np.asarray(np.logical_and.reduce([np.ones(len(self.rows), dtype=bool), *here]))
 
     @property
     def own(self) -> tuple[Array, Array] | None:

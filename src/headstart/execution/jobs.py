@@ -16,8 +16,8 @@ Specs (paths absolute, or relative to the run folder; `source` from `specs.sourc
               losses-NAME.npy. A target of tags is seen as its words (see `words`); rows and losses are of its
               sentences.
     tell      {source, target, root?, gives: ["features" | "predictions"], cache, own?: folder of rows}
-              of the target's labelled rows, in their order. value {rows}; files features.npy, predictions.npy, and
-              own.npy, features of the rows in `own`
+              of the target's labelled rows, in their order, or of their words. value {rows}; files features.npy,
+              predictions.npy, and own.npy, features of the rows in `own`
     embed     {source, rows: folder of rows, probe: folder of rows, task: {type, classes}, name, settings, cache}
               what a similarity makes of a task; probe: rows that all tasks compared share. value {rows};
               file embedding.npz
@@ -162,7 +162,7 @@ def _tell(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
         assert open_ is not None
         pool = Pool.of_labelled(open_, _root(spec, target, room), _store(spec, room))
         for gift in spec["gives"]:
-            told = pool.take(rows.ids) if gift == "features" else pool.predictions(rows.inputs)
+            told = pool.take(rows.ids) if gift == "features" else pool.predictions(rows)
             np.save(room.folder / f"{gift}.npy", told)
         if spec.get("own"):
             own = targets.load_rows(room.path(spec["own"]))

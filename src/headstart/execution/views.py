@@ -150,9 +150,9 @@ class Pool:
         assert out is not None
         return out
 
-    def predictions(self, inputs: pa.Table) -> Array:
-        """Of the source's own head, in its own label space; not cached."""
-        return self._opener.opened.predictions(inputs)
+    def predictions(self, rows: Rows) -> Array:
+        """(rows, outputs) of the source's own head, in its own label space, or (words, outputs); not cached."""
+        return self._opener.opened.predictions(rows.inputs)
 
     def _width(self) -> int:
         known = self._opener.source.facts.get("width")
@@ -394,7 +394,7 @@ class RankView:
 
     @cached_property
     def predictions(self) -> Array:
-        return self._pool.predictions(self._rows.inputs)
+        return self._pool.predictions(self._rows)
 
     @cached_property
     def reference(self) -> Array:

@@ -1,9 +1,10 @@
 """Words: how a target of tags looks to methods that know rows of one class each.
 
 A row of such a target is a sentence, with a tag for each of its words. What a method sees of it are the words: rows of
-one class, which is the tag, with the features of the word in its sentence; each is in the fold and the group of its
-sentence, so that no sentence is on two sides. So an estimator or a probe needs to know nothing of tags, and says
-`tagging` among its tasks where such rows are all it needs. Draws, races and intervals go by sentences.
+one class, which is the tag, with the features of the word in its sentence, and what a tagger's own head says of it;
+each is in the fold and the group of its sentence, so that no sentence is on two sides. So an estimator or a probe needs
+to know nothing of tags, and says `tagging` among its tasks where such rows are all it needs. Draws, races and intervals
+go by sentences.
 
 A word may have no features: a sentence is cut at the length that the model takes. Such words are left out of what
 methods see. Where a sentence is scored they count all the same: a system that cannot see a word says of it what all
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from headstart.core import Refused, Rows, Target, Task
+from headstart.core import Rows, Target, Task
 from headstart.numerics.ragged import owners, starts_of
 
 from .views import Opener, Pool
@@ -65,24 +67,26 @@ def starts_of_words(target: Target) -> Array:
 
 
 class WordPool(Pool):
-    """The words of sentences that have features, which are at hand, by their names."""
+    """The words of sentences that have features, which are at hand, by their names.
 
-    def __init__(self, opener: Opener, ids: Sequence[str], features: Array) -> None:
+    sentences: their inputs. kept: which of all their words have features.
+    """
+
+    def __init__(self, opener: Opener, ids: Sequence[str], features: Array, sentences: pa.Table, kept: Array) -> None:
         super().__init__(opener, ids, pa.table({"text": pa.array([""] * len(ids), pa.string())}), None)
-        self._features = features
+        self._features, self._sentences, self._kept = features, sentences, kept
 
     def take(self, ids: Sequence[str]) -> Array:
         """(words, width) float32 of the words of these names, in this order."""
         return np.asarray(self._features[np.array([self._at[name] for name in ids], dtype=np.int64)])
 
-    def predictions(self, inputs: pa.Table) -> Array:
-        """Raises `Refused` for these inputs as for any."""
-        del inputs
-        raise Refused(
-            "what a source's own head says is of whole rows, and these are words",
-            where="predictions for a tagging target",
-            fix="declare no `tagging` among the tasks of a method that reads predictions",
-        )
+    def predictions(self, rows: Rows) -> Array:
+        """(words, outputs) of the source's own head for words. Raises `Refused` where it has none."""
+        return np.asarray(self._said[np.array([self._at[name] for name in rows.ids], dtype=np.int64)])
+
+    @cached_property
+    def _said(self) -> Array:
+        return self._opener.opened.predictions(self._sentences)[self._kept]
 
 
 class Seen:
@@ -107,7 +111,7 @@ class Seen:
             rows, features = self._whole.labelled.take(kept.tolist()), features[kept]
             of = tuple(tuple(np.array(one)[kept].tolist()) for one in self._whole.folds.of)
             self.target = replace(self._whole, labelled=rows, folds=replace(self._whole.folds, of=of))
-        self.pool = WordPool(opener, self.target.labelled.ids, features)
+        self.pool = WordPool(opener, self.target.labelled.ids, features, target.labelled.inputs, self._seen)
 
     def told(self, predictions: Array, cell: tuple[int, int] | None) -> Array:
         """Predictions of all rows that a cell scores, from those of the rows that were seen.

@@ -105,21 +105,35 @@ class OpenedSource:
         return float(np.linalg.norm(exact - fast)) / max(spread, 1e-12)
 
     def predictions(self, inputs: pa.Table, *, threads: int | None = None) -> Array:
-        """(rows, outputs) float64 in the label space of the stored head, `source.facts["labels"]`."""
+        """(rows, outputs) float64 in the label space of the stored head, `source.facts["labels"]`; of lists of words
+        (words, outputs), row after row, by the head of a tagger, NaN for a word that it does not see."""
+        self._check_head(inputs)
         if self.member is not None:
             from .members import predicted
 
             return predicted(self.member, self.features(inputs, threads=threads))
-        if self.recipe.head is None:
-            raise Refused(
-                f"`{self.source.name}` has no head of its own, so it predicts nothing yet",
-                where=f"source `{self.source.where}`",
-                fix="fit one on its features: headstart adapt DATA --method linear_probe",
-            )
         from .stored_heads import predictions
 
         with capped(threads):
             return predictions(self.recipe, inputs)
+
+    def _check_head(self, inputs: pa.Table) -> None:
+        """Raises `Refused` where there is no head, or one of words for whole rows, or the other way."""
+        of_words, head = "tokens" in inputs.column_names, self.member or self.recipe.head
+        if head is None and self.recipe.word_head is None:
+            fit = "fit one on its features: headstart adapt DATA --method linear_probe"
+            raise Refused(
+                f"`{self.source.name}` has no head of its own, so it predicts nothing yet",
+                where=f"source `{self.source.where}`",
+                fix="use methods that read its features, or a tagger" if of_words else fit,
+            )
+        if of_words == (head is not None):
+            told, given = ("whole rows", "lists of words") if of_words else ("a tag for each word", "whole rows")
+            raise Refused(
+                f"the head of `{self.source.name}` predicts {told}, and these are {given}",
+                where=f"source `{self.source.where}`",
+                fix=f"use methods that read its features, or a {'tagger' if of_words else 'classifier'}",
+            )
 
     def encoder(self) -> Loaded:
         """A fresh copy to train: float32, in eval mode until the caller changes that."""

@@ -60,7 +60,7 @@ def tapped(recipe: Recipe, source: Source) -> Recipe:
         return recipe
     layer, mode = int(tap["layer"]), str(tap["pooling"])
     width = _width(recipe, layer)
-    return replace(recipe, layer=layer, pooling=(mode,), after=(), head=None, width=width)
+    return replace(recipe, layer=layer, pooling=(mode,), after=(), head=None, word_head=None, width=width)
 
 
 def _tap(source: Source, recipe: Recipe, layer: int, mode: str) -> Source:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +87,10 @@ class StoredHead:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How to run one encoder. where: the folder named; model: the folder of its configuration and weights."""
+    """How to run one encoder. where: the folder named; model: the folder of its configuration and weights.
+
+    head: of whole rows; word_head: of each word, which has one where the other is None.
+    """
 
     where: Path
     model: Path
@@ -106,6 +109,7 @@ class Recipe:
     prompt: str = ""
     pool_prompt: bool = True
     head: StoredHead | None = None
+    word_head: StoredHead | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     layer: int | None = None  # whose output is pooled, 0 the embeddings; None for the last with all that follows it
 
@@ -180,6 +184,7 @@ def _text(
     tokenizer = read_json(model, "tokenizer_config.json", root=where)
     settings: dict[str, Any] = {
         "where": where, "kind": "checkpoint", "pooling": _own_pooling(config, head), "head": head,
+        "word_head": _word_head(config, architecture, found, TEXT[model_type]),
         "width": _number(config, where, "hidden_size", "dim", "d_model"),
         "max_length": _room(config, tokenizer, model_type, stated.pop("longest", None)),
     }  # fmt: skip
@@ -293,6 +298,7 @@ def _stated(where: Path, kinds: list[str], folders: list[Path]) -> dict[str, Any
         "lower": bool(settings.get("do_lower_case", False)),
         "longest": settings.get("max_seq_length"),
         "head": None,
+        "word_head": None,
     }
 
 
@@ -370,6 +376,12 @@ def _stored_head(
     names = [str(labels.get(str(i), i)) if isinstance(labels, dict) else f"LABEL_{i}" for i in range(count)]
     link = LINKS.get(str(config.get("problem_type")), "identity" if count == 1 else "softmax")
     return StoredHead(labels=tuple(names), link=link)
+
+
+def _word_head(config: Mapping[str, Any], architecture: str, found: list[Entry], prefix: str) -> StoredHead | None:
+    """Of a tagger, whose words have one class each whatever its configuration says of problems of whole rows."""
+    head = _stored_head(config, architecture, "ForTokenClassification", found, prefix)
+    return head and replace(head, link="softmax")
 
 
 def _architecture(config: Mapping[str, Any]) -> str:

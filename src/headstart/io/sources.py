@@ -123,6 +123,8 @@ def _described(folder: Path, name: str, origin: str, cache: Path | None) -> Sour
     gives: tuple[Gives, ...] = ("features", "gradients", "weights")
     if recipe.head is not None or member is not None:
         gives = (*gives, "predictions")
+    elif recipe.word_head is not None:
+        gives = (*gives, "word_predictions")
     return Source(
         name=name,
         kind="result" if member else recipe.kind,
@@ -142,7 +144,8 @@ def _described(folder: Path, name: str, origin: str, cache: Path | None) -> Sour
 
 def _facts(recipe: Recipe, member: Member | None) -> dict[str, Any]:
     """What was read, as JSON values; `pooling` and `normalise` say how features are made."""
-    labels = list(recipe.head.labels) if recipe.head else None
+    head = recipe.head or recipe.word_head
+    labels = list(head.labels) if head else None
     weights = [e for e in recipe.entries if e.dtype[0] in "FB" and e.dtype != "BOOL"]
     return {
         "architecture": recipe.architecture or recipe.model_type,

@@ -1,4 +1,4 @@
-"""Predictions of a checkpoint's own classification head, in the checkpoint's own label space."""
+"""Predictions of a checkpoint's own head, of whole rows or of words, in the checkpoint's own label space."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 
 from headstart.core import Unreadable
 from headstart.numerics.artifacts import linked
+from headstart.numerics.ragged import places, starts_of
 
 from .encoders import batches, quiet
 from .image_encoder import ImageBatch, ImageEncoder, processor_of
 from .modules import unreadable
 from .recipes import Recipe
-from .text_encoder import TextBatch, TextEncoder
+from .text_encoder import TextBatch, TextEncoder, at_first_tokens
 
 Array = np.ndarray[Any, Any]
 
@@ -28,35 +29,50 @@ class Whole:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        assert recipe.head is not None  # asked by the caller
-        self.head, self.module = recipe.head, _whole(recipe)
+        head = recipe.head or recipe.word_head
+        assert head is not None  # asked by the caller
+        self.head, self.module = head, _whole(recipe)
         self.encoder = _reader(recipe, self.module)
 
     def called(self, inputs: pa.Table, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """What the module is called with for these rows, padded to the longest."""
+        return _given(self.encoder.collate(inputs, rows))
+
+    def logits(self, inputs: pa.Table, rows: Sequence[int]) -> torch.Tensor:
+        """(rows, labels), or (words, labels) of a head of words."""
         batch = self.encoder.collate(inputs, rows)
-        return dict(batch.tensors) if isinstance(batch, TextBatch) else _pixels(batch)
+        said: torch.Tensor = self.module(**_given(batch)).logits
+        if isinstance(batch, TextBatch) and batch.words is not None:
+            return at_first_tokens(said, batch.words, batch.of)
+        return said
 
 
 def predictions(recipe: Recipe, inputs: pa.Table) -> Array:
-    """(rows, labels) float64, by the checkpoint's own head."""
+    """(rows, labels) float64, by the checkpoint's own head; of lists of words, to a head of these, (words, labels), row
+    after row: what it says at the first token of each word, NaN for a word that it does not see."""
     whole = Whole(recipe)
-    out = np.zeros((inputs.num_rows, len(whole.head.labels)), dtype=np.float64)
+    words = [len(one) for one in inputs["tokens"].to_pylist()] if "tokens" in inputs.column_names else None
+    starts = starts_of(np.ones(inputs.num_rows) if words is None else words)
+    out = np.zeros((starts[-1], len(whole.head.labels)), dtype=np.float64)
     with torch.inference_mode():
         for rows in batches(whole.encoder.keys(inputs)):
-            logits = whole.module(**whole.called(inputs, rows)).logits
-            out[rows] = linked(logits.double().numpy(), whole.head.link)
+            out[places(starts, rows)] = linked(whole.logits(inputs, rows).double().numpy(), whole.head.link)
     return out
 
 
-def _pixels(batch: ImageBatch) -> dict[str, torch.Tensor]:
-    return {"pixel_values": batch.pixels}
+def _given(batch: TextBatch | ImageBatch) -> dict[str, torch.Tensor]:
+    return dict(batch.tensors) if isinstance(batch, TextBatch) else {"pixel_values": batch.pixels}
 
 
 def _whole(recipe: Recipe) -> Any:
-    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
+    from transformers import (
+        AutoModelForImageClassification,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+    )
 
-    kind = AutoModelForSequenceClassification if recipe.modality == "text" else AutoModelForImageClassification
+    of_texts = AutoModelForSequenceClassification if recipe.word_head is None else AutoModelForTokenClassification
+    kind = of_texts if recipe.modality == "text" else AutoModelForImageClassification
     try:
         with quiet():
             model, report = kind.from_pretrained(

@@ -237,6 +237,16 @@ def _by_word(hidden: torch.Tensor, words: torch.Tensor, of: int) -> torch.Tensor
     return total / torch.bincount(words[inside], minlength=of)[:, None]  # 0 / 0 is NaN
 
 
+def at_first_tokens(hidden: torch.Tensor, words: torch.Tensor, of: int) -> torch.Tensor:
+    """(of, outputs) what is said at the first token of each word, where taggers are trained; NaN as in `_by_word`."""
+    inside = words >= 0
+    own = words[inside]  # row after row, and those of a word side by side
+    first = torch.diff(own, prepend=own.new_full((1,), -1)) != 0
+    found = torch.full((of, hidden.shape[-1]), torch.nan, dtype=torch.float32)
+    found[own[first]] = hidden[inside][first].float()
+    return found
+
+
 def _pool(hidden: torch.Tensor, mask: torch.Tensor, whole: torch.Tensor, mode: str) -> torch.Tensor:
     """(rows, width) from (rows, tokens, width), as sentence-transformers pools; mask leaves out padding and prompt."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)

@@ -142,7 +142,8 @@ def heard(method: Ranking, features: Array, labels: Array, **more: Any) -> float
 def told(method: Ranking, seed: int, features: Array, labels: Array) -> Iterator[dict[str, Any]]:
     """The target as each task that a method covers has it: labels, how many classes, and the task.
 
-    Several labels a row are two of the classes, with noise; a value is a feature and as much noise.
+    Several labels a row are two of the classes, with noise; a value is a feature and as much noise. Words are seen as
+    rows of one class, see `words`: one in three has a tag, and the others are `O`.
     """
     chance, rows = np.random.default_rng((seed, len(labels))), len(labels)
     known: dict[TaskType, tuple[Array, int]] = {
@@ -153,6 +154,14 @@ def told(method: Ranking, seed: int, features: Array, labels: Array) -> Iterator
     for task, (truth, classes) in known.items():
         if task in method.needs.tasks:
             yield {"labels": truth, "classes": classes, "task": task}
+    if "tagging" in method.needs.tasks:
+        yield words((labels == 2).astype(np.int64), 2)
+
+
+def words(tags: Array, classes: int) -> dict[str, Any]:
+    """Words as an estimator sees them: rows of one class each; three make a sentence, which is a group in one fold."""
+    sentences = np.arange(len(tags)) // 3
+    return {"labels": tags, "classes": classes, "task": "single_label", "grouped": sentences, "folds": sentences % 5}
 
 
 def close(a: float | None, b: float | None) -> None:
@@ -191,10 +200,14 @@ def finite(method: Ranking, seed: int) -> None:
             "multi_label": ((chance.random((rows, 3)) < 0.4).astype(np.int8), 3),
             "regression": (features[:, 0] + chance.standard_normal(rows), 0),
         }
-        for task, (truth, classes) in known.items():
-            if task in method.needs.tasks:
-                for given in (features.astype(np.float32), np.zeros_like(features), np.full_like(features, 0.1)):
-                    answers(method, seen(method, given, truth, classes, task), rows)
+        targets: list[dict[str, Any]] = [
+            {"labels": y, "classes": c, "task": task} for task, (y, c) in known.items() if task in method.needs.tasks
+        ]
+        if "tagging" in method.needs.tasks:
+            targets.append(words(np.where(chance.random(rows) < 0.6, 0, labels), 3))
+        for target in targets:
+            for given in (features.astype(np.float32), np.zeros_like(features), np.full_like(features, 0.1)):
+                answers(method, seen(method, given, **target), rows)
 
 
 def survives_thin_classes(method: Ranking, seed: int) -> None:
@@ -239,10 +252,9 @@ def row_order(method: Ranking, seed: int) -> None:
     features, labels = draw(seed)
     folds, order = dealt(labels), np.random.default_rng(seed).permutation(len(labels))
     for target in told(method, seed, features, labels):
-        other = target | {"labels": target["labels"][order]}
-        close(
-            heard(method, features, **target, folds=folds), heard(method, features[order], **other, folds=folds[order])
-        )
+        given = {"folds": folds} | target
+        other = {name: one[order] if isinstance(one, np.ndarray) else one for name, one in given.items()}
+        close(heard(method, features, **given), heard(method, features[order], **other))
 
 
 def class_names(method: Ranking, seed: int) -> None:
@@ -251,7 +263,7 @@ def class_names(method: Ranking, seed: int) -> None:
     for target in told(method, seed, features, labels):
         truth = target["labels"]
         if target["classes"]:
-            other = np.roll(truth, 1, axis=1) if truth.ndim == 2 else (truth + 1) % 3
+            other = np.roll(truth, 1, axis=1) if truth.ndim == 2 else (truth + 1) % target["classes"]
             close(heard(method, features, **target), heard(method, features, **target | {"labels": other}))
 
 
@@ -335,7 +347,7 @@ def null_of_shuffled_labels(method: Ranking, seed: int) -> None:
                 noise = chance.multivariate_normal(features.mean(axis=0), np.cov(features.T), len(features))
                 other = target | {"labels": chance.permutation(target["labels"])}
                 of = known, score(method, features, **other), score(method, noise, **target)
-                found.setdefault(target["task"], []).append(of)
+                found.setdefault("tagging" if "grouped" in target else target["task"], []).append(of)
     for task, scores in found.items():
         known, shuffled, null = np.mean(scores, axis=0)
         left, worth = shuffled - null, known - null

@@ -70,13 +70,18 @@ class SeenCandidate:
 def draw(
     method: Gathering, seed: int, *, rows: int = 40, width: int = 6, task: TaskType = "single_label"
 ) -> list[SeenCandidate]:
-    """Sources of falling quality, each with a space, classes and errors of its own; two have rows of their own."""
+    """Sources of falling quality, each with a space, classes and errors of its own; two have rows of their own.
+
+    Words are seen as rows of one class, with folds that keep three of them together; most are of the first class.
+    """
     chance = np.random.default_rng(seed)
     known: Array = np.arange(rows) % 3
     if task == "multi_label":
         known = (chance.random((rows, 3)) < 0.4).astype(np.int8)
     elif task == "regression":
         known = chance.standard_normal(rows)
+    elif task == "tagging":
+        known, task = np.where(chance.random(rows) < 0.6, 0, known), "single_label"
     classes = 0 if task == "regression" else 3
     truth, folds = targets_of(known, classes), np.arange(rows) // 3 % 5
     found = []
@@ -119,7 +124,7 @@ def finite(method: Gathering, seed: int) -> None:
 
     A class has one row, which no fold scores. A refusal with a reason will do.
     """
-    tasks: tuple[TaskType, ...] = ("single_label", "multi_label", "regression")
+    tasks: tuple[TaskType, ...] = ("single_label", "multi_label", "regression", "tagging")
     for rows, width in ((40, 6), (9, 30), (4, 1)):
         for task in (t for t in tasks if t in method.needs.tasks):
             drawn = draw(method, seed, rows=rows, width=width, task=task)

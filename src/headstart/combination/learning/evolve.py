@@ -27,7 +27,10 @@ class Evolve:
     parameter space; its search for another order of layers is not here.
     """
 
-    needs = Needs(gives=("weights", "predictions"), same_base=True, extras=(("cmaes", "search"), ("optuna", "search")))
+    needs = Needs(
+        gives=("weights", "predictions"), tasks=("single_label", "multi_label", "regression"), same_base=True,
+        extras=(("cmaes", "search"), ("optuna", "search")),
+    )  # fmt: skip
     claims = ("objective_falls",)
     cites = "arXiv:2403.13187"
 

@@ -29,7 +29,7 @@ class GreedySoup:
     Of equally good models the first comes first. Without a step, the best model alone.
     """
 
-    needs = Needs(gives=("weights", "predictions"))
+    needs = Needs(gives=("weights", "predictions"), tasks=("single_label", "multi_label", "regression"))
     claims = ("source_order", "agreement", "one_model", "shares_sum_to_one", "no_worse_than_the_best_model")
     cites = "arXiv:2203.05482"
 

@@ -29,7 +29,10 @@ class LoraHub:
     weighs the more, the more rows there are.
     """
 
-    needs = Needs(gives=("weights", "predictions"), same_base=True, extras=(("cmaes", "search"), ("optuna", "search")))
+    needs = Needs(
+        gives=("weights", "predictions"), tasks=("single_label", "multi_label", "regression"), same_base=True,
+        extras=(("cmaes", "search"), ("optuna", "search")),
+    )  # fmt: skip
     claims = ("scale_zero", "objective_falls", "finds_the_task")
     cites = "arXiv:2307.13269"
 

@@ -30,7 +30,7 @@ class Agreement:
     source would get right as it is, with no training but a list of names.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "prefers_signal",
         "falls_with_label_noise", "null_of_shuffled_labels",

@@ -29,7 +29,7 @@ class Energy:
     inputs are and nothing of the task; a source that is always too sure looks best.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "regression"), labels=False)
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "regression", "tagging"), labels=False)
     claims = ("row_order", "class_names", "translation")
     cites = "arXiv:2308.02027"
 

@@ -34,7 +34,7 @@ class ETran:
     perfect for wide noise; here other rows are scored. Released code takes the energy of features, whose unit decides.
     """
 
-    needs = Needs(gives=("features", "predictions"), tasks=("single_label", "multi_label", "regression"))
+    needs = Needs(gives=("features", "predictions"), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
         "class_names", "prefers_signal", "width_safe", "jackknife",
         "falls_with_label_noise", "null_of_shuffled_labels",

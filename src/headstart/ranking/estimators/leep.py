@@ -28,7 +28,7 @@ class LEEP:
     sure scores lower than its classes deserve.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "prefers_signal",
         "falls_with_label_noise", "null_of_shuffled_labels",

@@ -27,7 +27,7 @@ class NCE:
     tells every row apart and scores 0; `correction="miller_madow"` takes off what so many cells give by chance.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "prefers_signal", "jackknife",
         "falls_with_label_noise", "null_of_shuffled_labels",

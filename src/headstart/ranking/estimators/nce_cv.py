@@ -30,7 +30,7 @@ class NCECv:
     as the labels of the training rows are; of those, one more row is spread evenly, so that no cell is 0.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "prefers_signal",
         "falls_with_label_noise", "null_of_shuffled_labels",

@@ -30,7 +30,7 @@ class ELEEP:
     predictions are made of the same rows, as in LEEP: a source with many classes knows few rows by heart.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("candidate_order", "class_names", "duplicate_adds_nothing", "single_is_rank")
     cites = "arXiv:2111.13011"
 

@@ -29,7 +29,7 @@ class MSLEEP:
     the best sources, copies among them: it says what to look at, and nothing of what an ensemble gains.
     """
 
-    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label"))
+    needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
     claims = ("submodular", "monotone", "candidate_order", "class_names", "single_is_rank")
     cites = "arXiv:2111.13011"
 

@@ -45,7 +45,7 @@ class OSBORN:
     costs, and of members that say the same of every row the worth of one counts.
     """
 
-    needs = Needs(gives=("features", "predictions"), tasks=("single_label", "multi_label"), own_rows=True)
+    needs = Needs(gives=("features", "predictions"), tasks=("single_label", "multi_label", "tagging"), own_rows=True)
     claims = ("submodular", "candidate_order", "class_names", "duplicate_adds_nothing", "single_is_rank")
     cites = "arXiv:2309.02429"
 
