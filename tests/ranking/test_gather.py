@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 
 import numpy as np
@@ -190,6 +190,26 @@ def test_what_a_method_reads_is_asked_of_each_source_once(jobs: list[str]) -> No
     assert found.gain is not None
     assert found.gain.high < 0
     assert found.verdict == ("hurts" if len(found.members) > 1 else "no-evidence")
+
+
+def test_rows_of_which_a_source_says_no_number_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    both, said = ("features", "predictions"), Seer.predictions
+
+    def dumb(self: Seer, inputs: pa.Table, since: int) -> Array:
+        told = said(self, inputs)
+        if self.name == "second":
+            told[since:] = np.nan
+        return told
+
+    shelf = [source("first", gives=both), source("second", gives=both)]
+    monkeypatch.setattr(Seer, "predictions", partialmethod(dumb, since=ROWS // 2))
+    half = gathered(shelf, "e_leep")
+    assert half.error is None
+    assert np.isfinite(half.values).all()
+    monkeypatch.setattr(Seer, "predictions", partialmethod(dumb, since=0))
+    none = gathered(shelf, "e_leep")
+    assert none.error is not None
+    assert "no row, or word, of which all 2 sources say something" in none.error.what
 
 
 def test_nobody_to_judge_says_why() -> None:

@@ -279,9 +279,9 @@ def _nothing_shared(name: str, judged: Sequence[Ranked]) -> Problem:
 
 def _nothing_seen(name: str, judged: Sequence[Ranked]) -> Problem:
     return Refused(
-        f"`{name}` has no word to judge by: none has features of all {len(judged)} sources",
+        f"`{name}` has nothing to judge by: there is no row, or word, of which all {len(judged)} sources say something",
         where="the choice of a set",
-        fix="leave out sources that see few words, or use ensemble_selection",
+        fix="leave out sources that see few words or give no numbers, or use ensemble_selection",
     )
 
 
