@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from headstart.io.routed import RoutedModel
 from headstart.numerics.learning import outputs
 from tuned_models import Family
 
+LOOPS = "combination.loops"
+
 Scores = dict[str, list[float]]
 
 
@@ -34,10 +36,11 @@ def right(view: LiveMerge, weights: dict[str, torch.Tensor]) -> float:
     return float(np.mean(found))
 
 
-def merged_scores(tuned: Family, *, trials: int = 15, steps: int = 40) -> Scores:
+def merged_scores(tuned: Family, *, trials: int = 15, steps: int = 40, learning_rate: float = 2e-5) -> Scores:
     """Mean accuracy on test rows, of each method at every setting that `auto` tries; learned from validation rows.
 
-    `own` is what the models have each on its task, `base` what the base has with their heads.
+    `own` is what the models have each on its task, `base` what the base has with their heads. learning_rate: of the
+    loops of training and merging, in three rounds, the first of which merges the models.
     """
     models = list(tuned.models.values())
     plan = planned(models, "task_arithmetic", base=tuned.base, heads="separate")
@@ -51,10 +54,16 @@ def merged_scores(tuned: Family, *, trials: int = 15, steps: int = 40) -> Scores
         found["base"] = [right(unseen, view.shared(np.zeros(size)))]
         found["mean"] = [right(unseen, view.shared(np.full(size, 1 / len(models))))]
         found["own"] = [_own(unseen, size)]
+        loops = entrants(plan, list(catalogue.entries(LOOPS)), labels=True)[0]
+        trained = [replace(one, settings={"rounds": 3, "learning_rate": learning_rate}) for one in loops]
+        longer = _Contest(plan, sides, Meter(Budget()), 1, 10 * steps, lambda *_: None)
+        for one in trained:
+            method = catalogue.make(one.kind, one.method, **one.settings)
+            found[one.method].append(right(unseen, contest._weights(view, longer._plan(view, one, method))))
         for one in entrants(plan, None, labels=True)[0]:
             method = catalogue.make(one.kind, one.method, **one.settings)
-            if one.stage == "learned" and any(f.name == "trials" for f in dataclasses.fields(method)):
-                method = dataclasses.replace(method, trials=trials)
+            if one.stage == "learned" and any(f.name == "trials" for f in fields(method)):
+                method = replace(method, trials=trials)
             made = contest._plan(view, one, method)
             found[one.method].append(right(unseen, contest._weights(view, made)))
     return found
@@ -90,6 +99,10 @@ def test_inputs_are_better_than_nothing(scores: Scores) -> None:
 
 def test_labels_are_better_than_no_labels(scores: Scores) -> None:
     assert scores["atlas"][0] > max(scores["task_arithmetic"])
+
+
+def test_averaging_what_was_tuned_again_is_better_than_averaging_once(scores: Scores) -> None:
+    assert scores["cold_fusion"][0] > scores["mean"][0]
 
 
 def _own(view: LiveMerge, size: tuple[int, int]) -> float:

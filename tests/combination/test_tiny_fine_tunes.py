@@ -21,6 +21,7 @@ from combination.merged_scores import (  # noqa: F401  # the tests are collected
     Scores,
     merged_scores,
     scores_apart,
+    test_averaging_what_was_tuned_again_is_better_than_averaging_once,
     test_inputs_are_better_than_nothing,
     test_labels_are_better_than_no_labels,
     test_learned_shares_are_better_than_where_they_began,
@@ -90,7 +91,7 @@ def fine_tunes(tmp_path_factory: pytest.TempPathFactory) -> Family:
 
 @pytest.fixture(scope="module")
 def scores(fine_tunes: Family) -> Scores:
-    return merged_scores(fine_tunes)
+    return merged_scores(fine_tunes, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -237,7 +237,8 @@ def lda(f: Array, y: Array) -> float:
 def ridge(f: Array, y: Array) -> Iterator[tuple[Array, Array, Array]]:
     """Rows to score, the mean of the training rows' class columns, and what ridge adds to it.
 
-    Every penalty by singular values, of which generalised cross-validation takes one.
+    Every penalty by singular values, of which rows left out take one, by the diagonal of what maps labels to errors; or
+    generalised cross-validation, by its mean, where rows are twice the rank.
     """
     hot = columns_of(y)
     for train, valid in held_out(f, y):
@@ -250,8 +251,13 @@ def ridge(f: Array, y: Array) -> Iterator[tuple[Array, Array, Array]]:
         best, weights = np.inf, np.empty(0)
         for penalty in np.array(RidgeProbe().penalties) * np.square(found).sum() / rows:
             left = penalty / (np.square(found) + penalty)
-            error = np.square(out_of_reach).sum() + np.square(left[:, None] * along).sum()
-            told = error * rows / (rows - 1 - len(left) + left.sum()) ** 2
+            error = out_of_reach + turned @ (left[:, None] * along)
+            free = np.full(rows, rows - 1 - len(left) + left.sum()) / rows
+            if rows < 2 * len(found):
+                free = np.square(turned) @ left
+                if len(found) < rows - 1:
+                    free += 1 - 1 / rows - np.square(turned).sum(1)
+            told = np.square(error / free[:, None]).sum()
             if told < best:
                 best, weights = told, axes.T @ ((1 - left) / found * along.T).T
         yield valid, mean, (f[valid] - centre) @ weights

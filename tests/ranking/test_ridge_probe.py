@@ -7,8 +7,8 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from headstart.core import Unfit
-from headstart.numerics.moments import targets_of
-from headstart.numerics.spectrum import Spectrum
+from headstart.numerics.moments import Moments, targets_of
+from headstart.numerics.spectrum import Spectrum, fold_spectra
 from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from headstart.testing.ranking_estimators import dealt, draw, score, seen
 
@@ -49,6 +49,40 @@ def test_cross_validation_is_the_textbook_formula(rows: int, width: int) -> None
         hat = g @ np.linalg.solve(g.T @ g + penalty * np.eye(width), g.T) + 1 / rows
         want = ((y - hat @ y) ** 2).sum() / rows / (1 - np.trace(hat) / rows) ** 2
         assert spectrum.cross_validated(np.array([penalty]))[0] == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize(("rows", "width", "twice"), [(40, 7, 0), (20, 50, 0), (24, 24, 0), (26, 22, 3), (20, 50, 4)])
+def test_rows_left_out_are_those_of_fits_without_them(rows: int, width: int, twice: int) -> None:
+    f, labels = draw(1, rows, width, apart=0.5)
+    f += 30
+    f[:twice], labels[:twice] = f[rows - twice :], labels[rows - twice :]
+    y, penalties = targets_of(labels, 3), np.array([1e-3, 0.5, 20.0])
+    want = np.zeros(3)
+    for at, penalty in enumerate(penalties):
+        for row in range(rows):
+            others = np.arange(rows) != row
+            peer = Ridge(alpha=penalty, solver="svd").fit(f[others], y[others])
+            want[at] += ((y[row] - peer.predict(f[[row]])[0]) ** 2).sum()
+    g, y0 = f - f.mean(0), y - y.mean(0)
+    for spectrum in (Spectrum.of_kernel(g @ g.T, y0, width), Spectrum.of_moments(Moments.of(f, labels, 3))):
+        np.testing.assert_allclose(spectrum.left_out(penalties, f, y), want, rtol=1e-6)
+
+
+def test_rows_that_come_twice_do_not_choose_the_least_penalty() -> None:
+    """Generalised cross-validation does, with nearly as many features as rows, and then held-out rows are far off."""
+    f, y = draw(5, 60, 58, apart=0.4)
+    f[:3], y[:3] = f[3:6], y[3:6]
+    folds = dealt(y)
+    told = {p: score(RidgeProbe(penalties=(p,)), f, y, folds=folds) for p in (1e-6, 0.1, 1.0, 10.0)}
+    assert told[1e-6] < 0 < max(told.values())
+    chosen = score(RidgeProbe(penalties=tuple(told)), f, y, folds=folds)
+    assert chosen > 0.8 * max(told.values())
+    fooled = 0
+    for train, _, spectrum, _ in fold_spectra(f, y, 3, folds):
+        penalties = np.array(tuple(told)) * spectrum.level
+        fooled += spectrum.cross_validated(penalties).argmin() == 0
+        assert spectrum.best(penalties, f[train], targets_of(y, 3)[train]) > penalties[0]
+    assert fooled > 0
 
 
 def test_an_endless_penalty_says_the_mean() -> None:

@@ -1,6 +1,7 @@
 """Ridge probe: how well a linear map of the features predicts rows that it was not fitted on.
 
-Hoerl and Kennard, "Ridge regression", 1970; strength by generalised cross-validation, Golub, Heath and Wahba, 1979.
+Hoerl and Kennard, "Ridge regression", 1970; strength by leaving out rows, Allen, 1974, or where there are many by
+generalised cross-validation, Golub, Heath and Wahba, 1979.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class RidgeProbe:
     Errors: `Unfit` when no row is in a fold.
 
     The losses are what a race compares: smooth, and comparable row by row between sources. R² of class columns is not
-    accuracy. The strength is chosen in each fold's training rows alone, by generalised cross-validation.
+    accuracy. The strength is chosen in each fold's training rows alone: by the exact error on each row left out, or
+    with rows twice the rank by generalised cross-validation, which fewer rows fool where some come twice.
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
