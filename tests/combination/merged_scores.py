@@ -12,7 +12,7 @@ import torch
 import headstart as hs
 from headstart import catalogue
 from headstart.combination.auto import _Contest, _sides
-from headstart.combination.entrants import entrants
+from headstart.combination.entrants import Entrant, entrants
 from headstart.combination.learned import learned_from
 from headstart.combination.live import LiveMerge, alive, task_rows
 from headstart.combination.merging import ROUTING, carried_out, planned
@@ -36,11 +36,11 @@ def right(view: LiveMerge, weights: dict[str, torch.Tensor]) -> float:
     return float(np.mean(found))
 
 
-def merged_scores(tuned: Family, *, trials: int = 15, steps: int = 40, learning_rate: float = 2e-5) -> Scores:
+def merged_scores(tuned: Family, *, trials: int = 15, steps: int = 40, learning_rate: float | None = None) -> Scores:
     """Mean accuracy on test rows, of each method at every setting that `auto` tries; learned from validation rows.
 
     `own` is what the models have each on its task, `base` what the base has with their heads. learning_rate: of the
-    loops of training and merging, in three rounds, the first of which merges the models.
+    loops of training and merging, in three rounds, the first of which merges the models; None leaves loops out.
     """
     models = list(tuned.models.values())
     plan = planned(models, "task_arithmetic", base=tuned.base, heads="separate")
@@ -54,12 +54,11 @@ def merged_scores(tuned: Family, *, trials: int = 15, steps: int = 40, learning_
         found["base"] = [right(unseen, view.shared(np.zeros(size)))]
         found["mean"] = [right(unseen, view.shared(np.full(size, 1 / len(models))))]
         found["own"] = [_own(unseen, size)]
-        loops = entrants(plan, list(catalogue.entries(LOOPS)), labels=True)[0]
-        trained = [replace(one, settings={"rounds": 3, "learning_rate": learning_rate}) for one in loops]
         longer = _Contest(plan, sides, Meter(Budget()), 1, 10 * steps, lambda *_: None)
-        for one in trained:
-            method = catalogue.make(one.kind, one.method, **one.settings)
-            found[one.method].append(right(unseen, contest._weights(view, longer._plan(view, one, method))))
+        for name in catalogue.entries(LOOPS) if learning_rate else ():
+            method = catalogue.make(LOOPS, name, rounds=3, learning_rate=learning_rate)
+            made = longer._plan(view, Entrant(LOOPS, name, {}), method)
+            found[name].append(right(unseen, contest._weights(view, made)))
         for one in entrants(plan, None, labels=True)[0]:
             method = catalogue.make(one.kind, one.method, **one.settings)
             if one.stage == "learned" and any(f.name == "trials" for f in fields(method)):
