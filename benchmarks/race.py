@@ -26,7 +26,7 @@ import argparse
 import multiprocessing
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +129,10 @@ def raced(drawn: Drawn, rule: Rule) -> tuple[races.Raced, int]:
             return {name: np.zeros(rows) for name in names}  # nobody leaves at the end
         return {name: drawn.scored(name, rows)[1] for name in names}
 
-    def leave(losses: Mapping[str, Array], new: Collection[str]) -> Mapping[str, str]:
+    def leave(losses: Mapping[str, Array]) -> Mapping[str, str]:
         if rule.kind == "bernstein":
             return races.bernstein_leavers(losses, tries=len(rungs) * max(len(widths) - 1, 1))
-        return races.leavers(losses, new, z=rule.z, slack=rule.slack)
+        return races.leavers(losses, z=rule.z, slack=rule.slack)
 
     return races.race(widths, drawn.rows, losses_at, leave, models=models), rungs[0]
 

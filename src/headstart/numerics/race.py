@@ -9,7 +9,7 @@ Layers of one model leave together: while one of them runs, the others cost no p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from math import log
@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 FIRST_RUNG = FIRST  # rows; below this, and below the width, a ridge probe's early losses mislead
 FEWEST = 100  # rows in common, for the difference of means to be near normal
 Z = 2.5  # standard errors; this and the slack were chosen by `benchmarks/race.py`
-SLACK = 0.06  # of the leader's loss; what a source would have to be better by, to be worth the passes
+SLACK = 0.03  # of the leader's loss; what a source would have to be better by, to be worth the passes
 
 
 def rungs(rows: int, width: int, first: int = FIRST_RUNG) -> tuple[int, ...]:
@@ -39,7 +39,6 @@ def rungs(rows: int, width: int, first: int = FIRST_RUNG) -> tuple[int, ...]:
 
 def leavers(
     losses: Mapping[str, Array],
-    new: Collection[str] = (),
     *,
     z: float = Z,
     slack: float = SLACK,
@@ -47,13 +46,12 @@ def leavers(
 ) -> dict[str, str]:
     """Who leaves, with the reason, by losses, 0 or more, of all sources on the same rows (NaN: a row was not scored).
 
-    slack: share of the leader's loss by which a source must be able to be better; with 0 ties keep running. new: who is
-    judged for the first time, which is without slack: a source of nearly as many features as rows will still gain.
-    Nobody leaves on fewer than `fewest` rows that all have.
+    slack: share of the leader's loss by which a source must be able to be better; with 0 ties keep running. Nobody
+    leaves on fewer than `fewest` rows that all have.
 
     >>> ahead = np.tile([0.0, 0.2], 64)
     >>> told = {"a": ahead, "b": ahead + 1, "c": ahead + 1e-3 * np.cos(np.arange(128))}
-    >>> list(leavers(told)), list(leavers(told, new=told))
+    >>> list(leavers(told)), list(leavers(told, slack=0))
     (['b', 'c'], ['b'])
     """
     table = _common(losses)
@@ -66,9 +64,8 @@ def leavers(
     for at, name in enumerate(names):
         gap = table[at] - table[leader]
         error = float(gap.std(ddof=1)) / rows**0.5
-        better = 0.0 if name in new else slack
-        if at != leader and gap.mean() + better * means[leader] > z * error:
-            beyond = f"from being {better:.0%} better" if better else "behind"
+        if at != leader and gap.mean() + slack * means[leader] > z * error:
+            beyond = f"from being {slack:.0%} better" if slack else "behind"
             left[name] = (
                 f"loss {means[at]:.3g} a row against {means[leader]:.3g} of `{names[leader]}` on {rows} rows, "
                 f"a gap of {gap.mean():.2g} ± {error:.1g} (more than {z:g} standard errors {beyond})"
@@ -125,7 +122,7 @@ def race(
     widths: Mapping[str, int],
     rows: int,
     losses_at: Callable[[Sequence[str], int], Mapping[str, Array]],
-    leave: Callable[[Mapping[str, Array], Collection[str]], Mapping[str, str]] = leavers,
+    leave: Callable[[Mapping[str, Array]], Mapping[str, str]] = leavers,
     first: int = FIRST_RUNG,
     models: Mapping[str, str] | None = None,
 ) -> Raced:
@@ -135,9 +132,8 @@ def race(
 
     losses_at: (rows,) losses of these names on the first n rows of one draw order that all share. A name that it does
     not return has failed and is out, without a reason here. A single source, or a single rung, is scored on all rows.
-    leave: who leaves, with the reason, by the losses of those that are judged, and of these the names that were not
-    judged before. models: by name, the model whose passes it shares; without it each has passes of its own. Names of
-    one model leave together.
+    leave: who leaves, with the reason, by the losses of those that are judged. models: by name, the model whose passes
+    it shares; without it each has passes of its own. Names of one model leave together.
 
     >>> race({"a": 4, "b": 4}, 256, lambda names, n: {s: np.arange(n) % 2 + (s == "b") for s in names}).rows
     {'a': 256, 'b': 128}
@@ -152,11 +148,10 @@ def race(
             continue  # nobody to compare with
         losses = losses_at(seated, size)
         running = [s for s in running if s not in seated or s in losses]
-        if last:
-            scored.update(dict.fromkeys(losses, size))
-            break
-        behind = leave({s: losses[s] for s in seated if s in losses}, [s for s in losses if not scored[s]])
         scored.update(dict.fromkeys(losses, size))
+        if last:
+            break
+        behind = leave({s: losses[s] for s in seated if s in losses})
         gone = [s for names in _together(running, models) if all(s in behind for s in names) for s in names]
         left.update({s: (size, behind[s]) for s in gone})
         running = [s for s in running if s not in gone]

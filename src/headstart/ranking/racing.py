@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,11 +118,11 @@ def race(
     sizes = races.rungs(len(target.labelled), min(widths.values(), default=0), first)
     frozen = sizes[0] if rule == "bernstein" else None
 
-    def leave(losses: Mapping[str, Array], new: Collection[str]) -> Mapping[str, str]:
+    def leave(losses: Mapping[str, Array]) -> Mapping[str, str]:
         if rule == "bernstein":
             bounded = {name: np.clip(one, 0, MOST_LOSS) / MOST_LOSS for name, one in losses.items()}
             return races.bernstein_leavers(bounded, tries=len(sizes) * max(len(widths) - 1, 1))
-        return races.leavers(losses, new, slack=0.0 if alike else races.SLACK)
+        return races.leavers(losses, slack=0.0 if alike else races.SLACK)
 
     models = {name: trunk_of(source) for name, source in able.items()}
     raced = races.race(widths, len(target.labelled), losses_at, leave, first, models)
