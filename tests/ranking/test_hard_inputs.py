@@ -416,7 +416,7 @@ def test_a_fit_without_an_error_is_without_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [CKA(), Clusterability(draws=2), DDS(), NCTI(), PACTran(priors=(10.0,)), PED(), RSA()]
+    "method", [CKA(), Clusterability(draws=2, least=3), DDS(), NCTI(), PACTran(priors=(10.0,)), PED(), RSA()]
 )
 @settings(max_examples=15)
 @given(

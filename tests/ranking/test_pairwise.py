@@ -29,7 +29,10 @@ from headstart.testing.ranking_estimators import draw, heard
 Array = np.ndarray[Any, Any]
 Answers = list[float | None]
 # rows, width, classes and how far apart, as the laws draw them, and a few beside
-SHAPES = [(60, 8, 3, 2.0), (60, 8, 3, 0.5), (120, 32, 4, 0.7), (30, 16, 3, 1.0), (12, 16, 3, 2.0), (40, 90, 5, 0.4)]
+SHAPES = [
+    (60, 8, 3, 2.0), (60, 8, 3, 0.5), (120, 32, 4, 0.7), (30, 16, 3, 1.0), (12, 16, 3, 2.0), (40, 90, 5, 0.4),
+    (240, 8, 3, 1.0),
+]  # fmt: skip
 
 
 def answers(method: Any) -> Answers:

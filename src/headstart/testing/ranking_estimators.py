@@ -227,7 +227,7 @@ def survives_thin_classes(method: Ranking, seed: int) -> None:
 
 def repeatable(method: Ranking, seed: int) -> None:
     """The same view gives the same bits, and is as it was."""
-    features, labels = draw(seed)
+    features, labels = draw(seed, 240)  # as many rows as any estimator asks for
     view = seen(method, features, labels)
     kept = features.copy(), labels.copy(), view.folds.copy()
     first, again, fresh = method(view), method(view), method(seen(method, features, labels))
