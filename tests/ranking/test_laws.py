@@ -17,7 +17,7 @@ from headstart.ranking.estimators.ridge_probe import RidgeProbe
 from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
 from headstart.ranking.racing import ESTIMATORS as KIND
 from headstart.ranking.racing import PROXIES
-from headstart.testing.ranking_estimators import ALWAYS, CLAIMS, above_noise, draw, seen
+from headstart.testing.ranking_estimators import ALWAYS, CLAIMS, above_noise, draw, falling, score, seen
 
 ANY = Needs(gives=("features",), tasks=("single_label",))
 LAWS = {law.__name__: law for law in ALWAYS} | CLAIMS
@@ -150,6 +150,19 @@ def test_noise_of_uneven_variances_breaks_the_law_too() -> None:
 @pytest.mark.parametrize("name", [n for n, e in catalogue.entries(KIND).items() if "width_safe" in e.claims])
 def test_what_is_safe_for_any_width_is_so_with_many_rows(name: str) -> None:
     above_noise(catalogue.make(KIND, name), 0, 1000)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n, e in catalogue.entries(KIND).items() if "features" in e.needs.gives and "width_safe" not in e.claims],
+)
+def test_what_is_not_safe_for_any_width_refuses_few_rows_with_the_reason(name: str) -> None:
+    """So each estimator that reads features either claims the law above or is among these."""
+    chance, y = np.random.default_rng(0), np.arange(100) % 4
+    for noise in (*(chance.standard_normal((100, w)) for w in (64, 512, 4096)), falling(chance, 100, 384)):
+        with pytest.raises(Unfit, match="100 rows") as told:
+            score(catalogue.make(KIND, name), noise, y, 4)
+        assert "label" in told.value.fix
 
 
 def test_the_default_proxies_are_safe_for_any_width() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from headstart.core import Unfit
+
 from .moments import targets_of
 
 Array = np.ndarray[Any, Any]
@@ -43,11 +45,33 @@ def expected_predictions(theta: Array, labels: Array, classes: int) -> Array:
     >>> expected_predictions(np.array([[6.0, 2.0], [1.0, 3.0]]), np.array([0, 1]), 2).tolist()
     [0.625, 0.625]
     """
-    theta = np.asarray(theta, dtype=np.float64)
-    said = theta.sum(axis=1, keepdims=True)
-    theta = np.divide(theta, said, out=np.full_like(theta, 1 / theta.shape[1]), where=said != 0)
+    theta = _shares(theta)
     joint = targets_of(labels, classes).T @ theta
     mass = joint.sum(axis=0)
     given = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
     likelihood = (theta * given[np.asarray(labels)]).sum(axis=1)
     return np.asarray(np.maximum(likelihood, np.finfo(np.float64).tiny))
+
+
+def four_rows_a_class(theta: Array, where: str) -> None:
+    """Raises `Unfit` where a table of labels by source classes has hardly more rows than classes: it knows them.
+
+    A source class counts by the part that single rows have in it, Σ theta² / Σ theta: 1 where each row is in one class
+    alone, and less for rows spread over many.
+    """
+    shares = _shares(theta)
+    mass = shares.sum(axis=0)
+    used = float(np.divide(np.square(shares).sum(axis=0), mass, out=np.zeros_like(mass), where=mass > 0).sum())
+    if 4 * used > len(shares):
+        raise Unfit(
+            f"{len(shares)} rows in {used:.0f} of the source's classes: so few a class are told apart by any source",
+            where=where,
+            fix="use `nce_cv`, which is judged on held-out rows, or label four rows for each such class",
+        )
+
+
+def _shares(theta: Array) -> Array:
+    """(rows, Z) float64 in rows that add up to 1, alike over all classes where nothing is said of any."""
+    theta = np.asarray(theta, dtype=np.float64)
+    said = theta.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(theta, said, out=np.full_like(theta, 1 / theta.shape[1]), where=said != 0))

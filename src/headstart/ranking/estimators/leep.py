@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Needs, Score, View
-from headstart.numerics.information import expected_predictions
+from headstart.numerics.information import expected_predictions, four_rows_a_class
 from headstart.numerics.several_labels import label_by_label
 
 
@@ -21,11 +21,12 @@ class LEEP:
     Shapes: predictions (N, Z), rows of probabilities; a (C, Z) table; time O(N·C·Z).
     Returns: mean log-likelihood of the labels in nats, at most 0; losses (N,), each row's negative one.
     Several labels a row: the mean over labels, each a class of its own against the rest.
-    Errors: none of its own.
+    Errors: `Unfit` for fewer than four rows for each source class in use: noise over as many classes, if it is sure of
+    them, scores as well as a good source.
 
-    The table is made from the same rows: with about as many source classes as rows it knows them by heart. Some
-    released code leaves the logarithm out, and its figures are not the paper's. A source whose probabilities are too
-    sure scores lower than its classes deserve.
+    The table is made from the same rows: with about as many source classes as rows it knows them by heart. Rows that
+    are spread over many classes use few. Some released code leaves the logarithm out, and its figures are not the
+    paper's. A source whose probabilities are too sure scores lower than its classes deserve.
     """
 
     needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
@@ -38,5 +39,6 @@ class LEEP:
     def __call__(self, view: View) -> Score:
         if view.task == "multi_label":
             return label_by_label(self, view)
+        four_rows_a_class(view.predictions, "`leep`")
         losses = -np.log(expected_predictions(view.predictions, view.labels, view.classes))
         return Score(-float(losses.mean()), losses)

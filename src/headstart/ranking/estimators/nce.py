@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from headstart.core import Needs, Score, View
+from headstart.numerics.information import four_rows_a_class
 from headstart.numerics.several_labels import label_by_label
 
 
@@ -21,10 +22,11 @@ class NCE:
     Shapes: predictions (N, Z), of which the largest counts; a (C, Z) table; time O(N·Z).
     Returns: -H(label | predicted class) in nats, from -log classes to 0; no per-row losses.
     Several labels a row: the mean over labels, each a class of its own against the rest.
-    Errors: none of its own.
+    Errors: `Unfit` for fewer than four rows for each source class in use: noise over as many classes scores as well as
+    a good source.
 
     Needs no more than predicted names, so black boxes will do. A source with about as many classes as there are rows
-    tells every row apart and scores 0; `correction="miller_madow"` takes off what so many cells give by chance.
+    would tell every row apart; `correction="miller_madow"` takes off what many cells give by chance.
     """
 
     needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
@@ -42,6 +44,7 @@ class NCE:
             return label_by_label(self, view)
         said, labels = np.asarray(view.predictions).argmax(axis=1), np.asarray(view.labels)
         rows = len(labels)
+        four_rows_a_class(np.eye(int(said.max()) + 1)[said], "`nce`")
         _, cells = np.unique(np.stack([labels, said]), axis=1, return_counts=True)
         _, columns = np.unique(said, return_counts=True)
         joint, alone = (float(-(n / rows * np.log(n / rows)).sum()) for n in (cells, columns))
