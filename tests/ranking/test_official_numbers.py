@@ -10,6 +10,7 @@ The input is drawn by numpy: `INPUT` below. Each number was printed by the funct
 - lixiaotong97/PED e5af6e7: `PED_Score` with the features themselves as `general_X`, `NLEEP` after `np.random.seed(0)`
 - google-research/pactran_metrics a5e4997: `calculate_pac_gauss`
 - TencentARC/SFDA 3b7edf7: `SFDA_Score`
+- thuml/Transfer-Learning-Library 0.4: `tllib.ranking.transrate`
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from headstart.ranking.estimators.parc import PARC
 from headstart.ranking.estimators.ped import PED
 from headstart.ranking.estimators.rsa import RSA
 from headstart.ranking.estimators.sfda import SFDA
+from headstart.ranking.estimators.transrate import TransRate
 from headstart.testing.ranking_estimators import draw, score
 
 Array = np.ndarray[Any, Any]
@@ -76,6 +78,14 @@ def test_rsa_dds_and_debiased_cka() -> None:
     assert 100 * score(RSA(), f, y, told=REFERENCE) == pytest.approx(41.8236790822, abs=1e-8)
     assert 100 * score(DDS(), f, y, told=REFERENCE) == pytest.approx(52.1556615594, abs=1e-6)  # ours rounds distances
     assert score(CKA(), f, y, told=REFERENCE) == pytest.approx(0.431574185781, abs=1e-10)
+
+
+def test_transrate_differs_since_it_has_a_unit_and_a_null() -> None:
+    """Its distortion is a number and not a share of the variance, and what chance gives is kept."""
+    f, y = INPUT
+    absolute = TransRate(distortion=1e-4 / f.var(axis=0).mean(), permutations=0)
+    assert score(absolute, f, y) == pytest.approx(1.0336886529, abs=1e-9)
+    assert score(TransRate(), WIDE_NOISE, y) < score(TransRate(), f, y) < 187.97872336, "which it gave to the noise"
 
 
 def test_h_score_leep_and_nce() -> None:
