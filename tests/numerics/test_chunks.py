@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from headstart import catalogue
 from headstart.core import Unfit
 from headstart.numerics import chunks, moments
 from headstart.numerics.chunks import Chunks, grouped_error, jackknife, standard_error
 from headstart.numerics.moments import Moments
 from headstart.ranking.estimators.cdnv import CDNV
+from headstart.ranking.estimators.cka import CKA
 from headstart.ranking.estimators.gbc import GBC
 from headstart.ranking.estimators.h_score import HScore
 from headstart.ranking.estimators.logme import LogME
 from headstart.ranking.estimators.nmc import NMC
+from headstart.ranking.estimators.parc import PARC
+from headstart.ranking.estimators.ped import PED
+from headstart.ranking.estimators.sfda import SFDA
 from headstart.ranking.estimators.shrunk_h_score import ShrunkHScore
 from headstart.testing.ranking_estimators import draw, seen
 
@@ -147,6 +153,46 @@ def test_an_error_from_losses_knows_their_groups() -> None:
     assert score.losses is not None
     assert standard_error(method, view, score) == pytest.approx(score.losses.std(ddof=1) / 60**0.5)
     assert standard_error(method, view, score, groups) == grouped_error(score.losses, np.array(groups))
+
+
+@pytest.mark.parametrize("method", [SFDA(), PED()], ids=lambda m: type(m).__name__)
+def test_an_error_of_mean_probabilities_is_that_of_the_rows(method: Any) -> None:
+    """As losses are minus their logarithms; and it is the spread over fresh rows."""
+    chance, heard, told = np.random.default_rng(0), [], []
+    means, y = 0.7 * chance.standard_normal((4, 32)), np.arange(100) % 4
+    for _ in range(30):
+        view = seen(method, means[y] + chance.standard_normal((100, 32)), y, 4)
+        score = method(view)
+        assert score.losses is not None
+        heard.append(score.value)
+        told.append(standard_error(method, view, score))
+        assert told[-1] == pytest.approx(np.exp(-score.losses).std(ddof=1) / 10)
+    assert np.sqrt(np.mean(np.square(told))) == pytest.approx(np.std(heard, ddof=1), rel=0.35)
+
+
+@pytest.mark.parametrize("method", [PARC(rows=60), CKA(rows=60)], ids=lambda m: type(m).__name__)
+def test_of_rows_that_are_not_looked_at_none_is_left_out(method: Any) -> None:
+    """The tenths are of the rows that are looked at, a tenth of each class, and no others take their places."""
+    f, y = draw(2, 150)
+    folds, reference = np.arange(150) // 3 % 5, np.eye(3)[y] + np.random.default_rng(0).standard_normal((150, 3))
+    view = seen(method, f, y, folds=folds, told=reference)
+    order = np.lexsort((folds, y))[np.linspace(0, 149, 60).astype(int)]
+    heard = []
+    for part in range(10):
+        left = np.sort(np.delete(order, np.arange(part, 60, 10)))
+        heard.append(method(seen(method, f[left], y[left], folds=folds[left], told=reference[left])).value)
+    wanted = (9 / 10 * np.square(heard - np.mean(heard)).sum()) ** 0.5
+    assert standard_error(method, view, method(view)) == pytest.approx(wanted, rel=1e-10)
+
+
+def test_which_estimators_have_no_error() -> None:
+    f, y = draw(0, 240)
+    made = {name: entry.load()() for name, entry in catalogue.entries("ranking.estimators").items()}
+    views = {n: seen(m, f, y) for n, m in made.items() if "single_label" in m.needs.tasks}
+    without = [n for n, view in views.items() if standard_error(made[n], view, made[n](view)) is None]
+    assert without == ["clusterability", "ncti"]
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "rank.md").read_text(encoding="utf-8")
+    assert "`clusterability` and `ncti` have\nnone" in page
 
 
 def test_the_bootstrap_covers_and_repeats() -> None:

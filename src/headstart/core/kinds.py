@@ -29,7 +29,7 @@ class Score:
     """What an estimator says. value: higher is better.
 
     losses: (rows,) per-row losses, lower is better, NaN where a row was not scored; or None. Where their mean, negated,
-    is the value or the value less 1, the value's error follows from them.
+    is the value or the value less 1, or the value is the mean of exp(-losses), the value's error follows from them.
     error: standard error of the value over draws of the rows, None where the estimator does not tell.
     """
 

@@ -17,6 +17,7 @@ import numpy as np
 from headstart.core import Ranking, Score, TaskType, Unfit, View
 
 from .moments import Moments, slices
+from .similarity import by_label, looked_at
 
 Array = np.ndarray[Any, Any]
 Statistic = Callable[[Moments], float]
@@ -134,9 +135,12 @@ class Parted(View, Protocol):
 
 
 class Without:
-    """A `core.View` of all rows of another one but those of one part; moments come by subtraction."""
+    """A `core.View` of all rows of another one but those of one part; moments come by subtraction.
 
-    def __init__(self, view: Parted, number: int, left_out: slice) -> None:
+    number: of the part; None for other rows, of which there are no moments.
+    """
+
+    def __init__(self, view: Parted, number: int | None, left_out: slice | Array) -> None:
         self._view, self._number, self._out = view, number, left_out
 
     def _kept(self, rows: Array) -> Array:
@@ -168,10 +172,12 @@ class Without:
 
     @cached_property
     def moments(self) -> Moments:
+        assert self._number is not None
         return self._view.chunks.without(self._number)
 
     @cached_property
     def class_moments(self) -> Moments:
+        assert self._number is not None
         return self._view.class_chunks.without(self._number, gram=False)
 
     @cached_property
@@ -186,29 +192,47 @@ class Without:
 def standard_error(method: Ranking, view: Parted, score: Score, groups: Sequence[str] | None = None) -> float | None:
     """How far a score may be off for want of rows: one standard error over draws of rows as many as these.
 
-    By the losses where the score is their mean; groups: of each row, such as the sentence of a word, whose losses are
-    then not independent. Else, for an estimator that claims `jackknife`, by leaving out one of ten parts at a time; the
-    rows should lie in a random or stratified order. None for all others.
+    By the losses where the score is their mean, or that of the probabilities they are minus the logarithms of; groups:
+    of each row, such as the sentence of a word, whose losses are then not independent. Else, for an estimator that
+    claims `jackknife`, by leaving out one of ten parts at a time, of the rows that it looks at where a setting `rows`
+    bounds them; otherwise the rows should lie in a random or stratified order. None for all others.
     """
     if score.error is not None or score.losses is None:
         told = score.error
     else:
         finite = np.isfinite(score.losses)
         seen = score.losses[finite]
-        plain = len(seen) > 1 and any(abs(score.value + seen.mean() - c) <= 1e-9 * (1 + abs(c)) for c in (0.0, 1.0))
         of = np.arange(len(score.losses)) if groups is None else np.array(groups)
-        told = grouped_error(seen, of[finite]) if plain else None
+        told = next((grouped_error(one, of[finite]) for one in _means_of(score.value, seen)), None)
     if told is not None or "jackknife" not in method.claims:
         return told
-    rows = len(view.folds)
-    parts = cut(rows)
-    if len(parts) < 2:
+    rows, most = len(view.folds), getattr(method, "rows", None)
+    if most is None or rows <= most:
+        parts = cut(rows)
+        left = [Without(view, number, part) for number, part in enumerate(parts)]
+        sizes = [part.stop - part.start for part in parts]
+    else:
+        seen = by_label(view, looked_at(view, most, reference=method.needs.reference))
+        dealt = [seen[number::PARTS] for number in range(min(PARTS, len(seen)))]
+        left = [Without(view, None, np.setdiff1d(np.arange(rows), np.setdiff1d(seen, part))) for part in dealt]
+        sizes = [len(part) for part in dealt]
+    if len(left) < 2:
         return None
     try:
-        without = [method(Without(view, number, one)).value for number, one in enumerate(parts)]
+        without = [method(one).value for one in left]
     except Unfit:  # with a tenth of the rows less, it says nothing
         return None
-    return jackknife(score.value, without, [one.stop - one.start for one in parts])
+    return jackknife(score.value, without, sizes)
+
+
+def _means_of(value: float, losses: Array) -> list[Array]:
+    """The losses, or the probabilities that they are minus the logarithms of, where the value is their mean."""
+    if len(losses) < 2:
+        return []
+    if any(abs(value + losses.mean() - c) <= 1e-9 * (1 + abs(c)) for c in (0.0, 1.0)):
+        return [losses]
+    told = np.exp(-losses)
+    return [told] if abs(value - told.mean()) <= 1e-9 else []
 
 
 def grouped_error(values: Array, groups: Array) -> float | None:

@@ -25,18 +25,30 @@ def evenly(labels: Array, folds: Array, most: int) -> Array:
     return np.sort(np.lexsort((folds, key))[some])
 
 
+def looked_at(view: View, most: int, *, reference: bool = False) -> Array:
+    """Numbers of at most so many rows, by `evenly`; of those alone that have a reference, where one is asked for."""
+    rows = np.arange(len(view.folds))
+    if reference:
+        rows = np.flatnonzero(~np.isnan(np.asarray(view.reference, dtype=np.float64)).any(axis=1))
+    return rows[evenly(np.asarray(view.labels)[rows], np.asarray(view.folds)[rows], most)]
+
+
+def by_label(view: View, rows: Array) -> Array:
+    """These numbers of rows, those of one label, or else of one fold, beside each other."""
+    labels, folds = np.asarray(view.labels)[rows], np.asarray(view.folds)[rows]
+    return rows[np.lexsort((folds, labels) if labels.ndim == 1 else (folds,))]
+
+
 def beside_reference(view: View, most: int) -> tuple[Array, Array]:
     """Features and the reference of at most so many rows that have one. Raises `Unfit` for fewer than four rows."""
-    reference = np.asarray(view.reference, dtype=np.float64)
-    rows = np.flatnonzero(~np.isnan(reference).any(axis=1))
+    rows = looked_at(view, most, reference=True)
     if len(rows) < 4:
         raise Unfit(
             f"{len(rows)} labelled rows have a reference to compare with, and four are the least",
             where="the folds of the target",
             fix="label more rows",
         )
-    rows = rows[evenly(np.asarray(view.labels)[rows], np.asarray(view.folds)[rows], most)]
-    return view.features[rows], reference[rows]
+    return view.features[rows], np.asarray(view.reference, dtype=np.float64)[rows]
 
 
 def centred(features: Array) -> Array:

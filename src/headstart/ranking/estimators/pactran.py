@@ -39,7 +39,7 @@ class PACTran:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal", "width_safe",
-        "falls_with_label_noise", "null_of_shuffled_labels",
+        "falls_with_label_noise", "null_of_shuffled_labels", "jackknife",
     )  # fmt: skip
     cites = "arXiv:2203.05126"
 

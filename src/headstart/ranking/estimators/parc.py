@@ -11,7 +11,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import targets_of
-from headstart.numerics.similarity import evenly, pearson, spearman, standardised
+from headstart.numerics.similarity import looked_at, pearson, spearman, standardised
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class PARC:
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
-        "falls_with_label_noise", "null_of_shuffled_labels",
+        "falls_with_label_noise", "null_of_shuffled_labels", "jackknife",
     )  # fmt: skip
     cites = "arXiv:2106.04261"
 
@@ -45,7 +45,6 @@ class PARC:
             raise Unfit(f"rows is {self.rows}", where="PARC(rows=…)", fix="use 500, the default")
 
     def __call__(self, view: View) -> Score:
-        labels = np.asarray(view.labels)
-        some = evenly(labels, view.folds, self.rows)
+        labels, some = np.asarray(view.labels), looked_at(view, self.rows)
         apart = pearson(standardised(view.features[some]))
         return Score(100 * spearman(apart, pearson(targets_of(labels[some], view.classes))))

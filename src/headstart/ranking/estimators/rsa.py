@@ -31,7 +31,7 @@ class RSA:
     claims = (
         "row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal",
         "width_safe",
-        "falls_with_label_noise", "null_of_shuffled_labels",
+        "falls_with_label_noise", "null_of_shuffled_labels", "jackknife",
     )  # fmt: skip
     cites = "arXiv:1904.11740"
 

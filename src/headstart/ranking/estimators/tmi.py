@@ -34,7 +34,7 @@ class TMI:
     """
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
-    claims = ("row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns")
+    claims = ("row_order", "class_names", "scale", "feature_scale", "translation", "zero_columns", "jackknife")
     cites = "arXiv:2308.05986"
 
     neighbours: int = 3

@@ -37,7 +37,7 @@ class TransRate:
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
         "row_order", "class_names", "rotation", "scale", "translation", "zero_columns", "prefers_signal",
-        "width_safe", "falls_with_label_noise", "null_of_shuffled_labels",
+        "width_safe", "falls_with_label_noise", "null_of_shuffled_labels", "jackknife",
     )  # fmt: skip
     cites = "arXiv:2106.09362"
 
