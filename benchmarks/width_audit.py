@@ -5,15 +5,18 @@
 For each seed and number of rows, 4 classes: an informative encoder of width 32 (class means half a deviation apart),
 and pure noise of widths 64, 512 and 4,096, and of width 384 with variances that fall off as those of encoders do.
 Prints Markdown: for each estimator and number of rows, in how many seeds the signal is ahead of each noise, and whether
-the estimator claims to be `width_safe`; such a claim is also a law that the tests hold it to.
+the estimator claims to be `width_safe`; such a claim is also a law that the tests hold it to. Beside ours stand some as
+they were published.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from published_forms import FORMS
 
 from headstart import catalogue
 from headstart.testing.ranking_estimators import dealt, falling, heard
@@ -32,13 +35,13 @@ def encoders(seed: int, rows: int) -> tuple[list[Any], Any]:
     return [signal, *white, falling(chance, rows, FALLING)], labels
 
 
-def wins(method: Any, drawn: list[tuple[list[Any], Any]]) -> str:
+def wins(told: Callable[[Any, Any], float | None], drawn: list[tuple[list[Any], Any]]) -> str:
     """Seeds in which the signal is ahead of each noise; – where the noise, or the signal itself, is refused."""
-    scores = [[heard(method, f, labels, classes=CLASSES, folds=dealt(labels)) for f in some] for some, labels in drawn]
+    scores = [[told(f, labels) for f in some] for some, labels in drawn]
     cells = []
     for at in range(1, len(scores[0])):
-        told = [one[0] > one[at] for one in scores if one[0] is not None and one[at] is not None]
-        cells.append(str(sum(told)) if told else "–")
+        ahead = [one[0] > one[at] for one in scores if one[0] is not None and one[at] is not None]
+        cells.append(str(sum(ahead)) if ahead else "–")
     return " · ".join(cells)
 
 
@@ -54,8 +57,17 @@ def main() -> None:
         if "features" not in entry.needs.gives or "single_label" not in entry.needs.tasks:
             continue
         method = entry.load()()
-        cells = " | ".join(wins(method, some) for some in drawn)
-        print(f"| `{name}` | {cells} | {'yes' if 'width_safe' in entry.claims else 'no'} |", flush=True)
+
+        def ours(f: Any, y: Any, method: Any = method) -> float | None:
+            return heard(method, f, y, classes=CLASSES, folds=dealt(y))
+
+        rows = [(f"`{name}`", ours, "yes" if "width_safe" in entry.claims else "no")]
+        if name in FORMS:
+            how, form = FORMS[name]
+            rows.append((f"{name}, {how}", form, ""))
+        for title, told, claim in rows:
+            cells = " | ".join(wins(told, some) for some in drawn)
+            print(f"| {title} | {cells} | {claim} |", flush=True)
 
 
 if __name__ == "__main__":
