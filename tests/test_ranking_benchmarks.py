@@ -335,3 +335,21 @@ def test_fused_and_single_predictors_do_on_real_records_what_the_documentation_s
         # printed to two digits; what a solver of another version leaves open is of the same size
         np.testing.assert_allclose(figures_in(" ".join(cells)), written[method], atol=0.02, rtol=0.02, err_msg=method)
     assert {len(figures) for name, figures in written.items() if name in spans} == {3 + 3 + 1 + 3 + 1}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HISTORY.is_dir(), reason="the histories are not beside the repository")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_intervals_of_the_default_model_hold_nine_of_ten_figures_of_targets_that_were_left_out(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over all targets of all tables, by target, with a bootstrap over targets of its own."""
+    fusion = bench("fusion")
+    monkeypatch.setattr(fusion, "entries", lambda kind: ["ridge"])
+    held = [fusion.left_out(pools)[1]["`ridge`"][:, 0] for pools in fusion.tables(HISTORY, tmp_path).values()]
+    by_target = np.concatenate(held)
+    assert len(by_target) == 70
+    drawn = np.random.default_rng(1).choice(by_target, (4000, 70)).mean(axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    assert low < 0.9 < high
+    assert high - low < 0.15  # and it tells something

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from headstart import catalogue, execution
 from headstart.core import METRICS, Budget, Columns, Folds, Rows, Seal, Source, Target, Task
@@ -21,6 +22,7 @@ from headstart.execution.views import drawn
 from headstart.io import artifacts, targets
 from headstart.numerics import moments
 from headstart.numerics.artifacts import Head, Model, Table
+from headstart.ranking.estimators.nmc import NMC
 from headstart.ranking.similarity.attribution_similarity import AttributionSimilarity
 from headstart.ranking.similarity.task2vec import Task2Vec
 from headstart.testing.adaptation_routes import TinyEncoder
@@ -155,6 +157,53 @@ def test_errors_of_scores_take_moments_of_each_row_once(run: Run, monkeypatch: p
     assert set(told["errors"]) == set(told["scores"]) == {"cdnv", "gbc", "logme", "h_score"}
     for name, score in plain["scores"].items():
         assert told["scores"][name] == pytest.approx(score, rel=1e-9)
+
+
+@pytest.mark.parametrize("errors", [False, True])
+def test_who_asks_for_gbc_alone_never_pays_for_a_gram_matrix(
+    run: Run, monkeypatch: pytest.MonkeyPatch, errors: bool
+) -> None:
+    grams: list[bool] = []
+    take = moments._Sums.take
+
+    def watched(sums: Any, features: Any, labels: Any) -> None:
+        take(sums, features, labels)
+        grams.append(sums.gram is not None)
+
+    monkeypatch.setattr(moments._Sums, "take", watched)
+
+    def made(*names: str) -> set[bool]:
+        grams.clear()
+        estimators = [{"name": name} for name in names]
+        given = {"source": source_to_dict(SOURCE), "target": "target", "upto": ROWS, "estimators": estimators}
+        assert set(done(run, "score", {**given, "errors": errors}).value["scores"]) == set(names)
+        return set(grams)
+
+    assert made("gbc") == made("gbc", "cdnv") == {False}
+    assert True in made("logme"), "what would have been seen"
+
+
+def test_estimators_run_with_all_pools_of_threads_at_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BLAS and OpenMP together: pools of several threads that take turns spin against each other."""
+    pools: list[dict[str, int]] = []
+
+    def now() -> dict[str, int]:
+        return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
+
+    score = NMC.__call__
+
+    def watched(method: NMC, view: Any) -> Any:
+        pools.append(now())
+        return score(method, view)
+
+    monkeypatch.setattr(NMC, "__call__", watched)
+    given = {"source": source_to_dict(SOURCE), "target": "target", "upto": ROWS, "estimators": [{"name": "nmc"}]}
+    with threadpool_limits(2):
+        before = now()
+        done(run, "score", given)
+        (inside,), after = pools, now()
+    assert {pool["user_api"] for pool in threadpool_info() if pool["filepath"] in before} >= {"blas", "openmp"}
+    assert {name: (inside[name], after[name]) for name in before} == dict.fromkeys(before, (1, 2))
 
 
 def test_a_likeness_to_a_plain_system_is_scored_with_one_fit_for_all_jobs(run: Run) -> None:
