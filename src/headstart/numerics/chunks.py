@@ -17,7 +17,7 @@ import numpy as np
 from headstart.core import Ranking, Score, TaskType, Unfit, View
 
 from .moments import Moments, slices
-from .similarity import by_label, looked_at
+from .some_rows import by_label, looked_at
 
 Array = np.ndarray[Any, Any]
 Statistic = Callable[[Moments], float]

@@ -11,7 +11,8 @@ import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.moments import targets_of
-from headstart.numerics.similarity import looked_at, pearson, spearman, standardised
+from headstart.numerics.similarity import pearson, spearman, standardised
+from headstart.numerics.some_rows import looked_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

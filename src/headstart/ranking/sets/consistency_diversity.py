@@ -13,7 +13,8 @@ from scipy.linalg import eigh
 
 from headstart.core import Candidate, Needs, SetFunction, Unfit
 from headstart.numerics.moments import Array
-from headstart.numerics.similarity import centred, evenly
+from headstart.numerics.similarity import centred
+from headstart.numerics.some_rows import evenly
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
