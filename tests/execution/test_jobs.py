@@ -16,12 +16,14 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from headstart import catalogue, execution
 from headstart.core import METRICS, Budget, Columns, Folds, Rows, Seal, Source, Target, Task
+from headstart.execution import jobs
 from headstart.execution.run import Run
 from headstart.execution.specs import Job, Outcome, chunks, source_from_dict, source_to_dict
 from headstart.execution.views import drawn
 from headstart.io import artifacts, targets
 from headstart.numerics import moments
 from headstart.numerics.artifacts import Head, Model, Table
+from headstart.ranking import racing
 from headstart.ranking.estimators.nmc import NMC
 from headstart.ranking.similarity.attribution_similarity import AttributionSimilarity
 from headstart.ranking.similarity.task2vec import Task2Vec
@@ -126,6 +128,22 @@ def test_features_fill_the_cache_chunk_by_chunk(run: Run) -> None:
     assert found.value["pace"] > 0
     again = {**given, "stop": ROWS - 1, "cache": "cache"}  # another job, so that it is done
     assert done(run, "features", again).value["pace"] is None  # and reads nothing
+
+
+def test_what_a_process_takes_to_start_is_told_apart(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "slow_library_of_tables.py").write_text("import time\ntime.sleep(0.3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(jobs, "LIBRARIES", {"table": ("slow_library_of_tables",)})
+    given = {"source": source_to_dict(SOURCE), "target": "target", "rows": "labelled", "start": 0, "cache": "cache"}
+    first = done(run, "features", {**given, "stop": ROWS})
+    assert 0.3 <= first.value["started"] < first.seconds
+    again = done(run, "features", {**given, "rows": "test:new", "stop": 7})  # it has its libraries by now
+    assert again.value["started"] < 0.1
+    course = racing._Course()
+    for outcome in (first, again):
+        assert course.ended(SOURCE, outcome, 0.5)
+    wanted = (first.seconds - first.value["started"] + again.seconds - again.value["started"]) / 2
+    assert course.seconds == {SOURCE.identity: pytest.approx(wanted)}
 
 
 def test_scores_are_of_the_first_rows_and_a_failure_costs_the_others_nothing(run: Run) -> None:

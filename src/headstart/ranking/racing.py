@@ -158,9 +158,13 @@ class _Course:
     stopped: dict[str, Stop] = field(default_factory=dict)
 
     def ended(self, source: Source, outcome: Outcome, share: float = 1.0) -> bool:
-        """Notes a job of a source, and what became of it where it did not do all. share: of the job's time."""
+        """Notes a job of a source, and what became of it where it did not do all.
+
+        share: of the job's time, less what its process took to start, which the first source is not to be charged.
+        """
         name = source.identity
-        self.seconds[name] = self.seconds.get(name, 0.0) + share * outcome.seconds
+        took = outcome.seconds - float(outcome.value.get("started", 0.0))
+        self.seconds[name] = self.seconds.get(name, 0.0) + share * took
         if not outcome.ok:
             self.failed[name] = _problem(outcome, source)
             if outcome.error is None and outcome.stopped is not None:
