@@ -65,6 +65,17 @@ def test_a_worker_stays_warm_and_libraries_may_print(tmp_path: Path) -> None:
     assert "a line of a child" in log
 
 
+def test_the_first_job_is_not_charged_for_the_start_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_verbs.py").write_text("import time\ntime.sleep(1)\ndef run(job, room):\n    return {}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with opened(tmp_path / "out", jobs="slow_verbs") as run:
+        (outcome,) = run.do([job("nothing")], "s")
+    assert outcome.ok, outcome.error
+    assert outcome.seconds < 0.5
+
+
 def test_workers_end_with_the_run(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         pid = run.do([job("pid")], "s")[0].value["pid"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -23,7 +23,7 @@ import headstart
 from headstart.core import OverBudget, Problem, problem_from
 
 from .specs import Job, Room, Stop, canonical
-from .worker import attempt, verb_of
+from .worker import attempt
 
 GRACE_SECONDS = 1.0  # between the soft stop and the end of the process group
 POLL_SECONDS = 0.2
@@ -96,15 +96,12 @@ class InProcess:
                 yield End(task, {"step": 0}, stopped=why)
                 continue
             try:
-                said = attempt(self._run, task.job, self._room(task, control))
+                said = attempt(self.module, task.job, self._room(task, control))
             except KeyboardInterrupt:
                 control.interrupt()
                 yield End(task, {"step": 0}, stopped="interrupt")
                 continue
             yield _ended(task, said, control.why())
-
-    def _run(self, job: Job, room: Room) -> Mapping[str, Any]:
-        return verb_of(self.module)(job, room)
 
     def _room(self, task: Task, control: Control) -> Room:
         limit = time.monotonic() + (task.job.limit_seconds or inf)

@@ -65,10 +65,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Cell = tuple[int, int] | None
-AUTO = "transformers.models.auto."
-LIBRARIES = {  # by modality, what sources are read with
-    "text": (f"{AUTO}modeling_auto", f"{AUTO}tokenization_auto"),
-    "image": (f"{AUTO}modeling_auto", f"{AUTO}image_processing_auto"),
+LIBRARIES = {  # by modality, what every source is read with
+    "text": ("transformers.modeling_utils", "transformers.models.auto.tokenization_auto"),
+    "image": ("transformers.modeling_utils", "transformers.models.auto.image_processing_auto"),
 }
 
 

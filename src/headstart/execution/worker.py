@@ -32,11 +32,16 @@ REPORT_SECONDS = 0.2  # between two reports of a job's progress
 TORCH_MEMORY = "DefaultCPUAllocator"  # torch says so in a RuntimeError when memory is refused
 
 
-def attempt(run: Verb, job: Job, room: Room) -> dict[str, Any]:
-    """What became of a job: `value`, `stopped` or `error`, and the seconds it took; never raises an `Exception`."""
+def attempt(module: str, job: Job, room: Room) -> dict[str, Any]:
+    """What became of a job that `run` of a module does: `value`, `stopped` or `error`, and the seconds it took.
+
+    Never raises an `Exception`. The first job of a process is not charged for the module's own import.
+    """
     begun = time.monotonic()
     said: dict[str, Any]
     try:
+        run = verb_of(module)
+        begun = time.monotonic()
         said = {"value": json.loads(canonical(run(job, room)))}
     except Halted as halt:
         said = {"value": json.loads(canonical(halt.value)), "stopped": True}
@@ -140,7 +145,7 @@ def main(parent: int, root: str, memory: int, module: str) -> None:
         folder = Path(task["job"])
         job = Job(**json.loads((folder / "job.json").read_text()))
         room = Room(folder, Path(root), stop.is_set, report)
-        say({"end": attempt(lambda j, r: verb_of(module)(j, r), job, room)})
+        say({"end": attempt(module, job, room)})
 
 
 if __name__ == "__main__":
