@@ -213,3 +213,31 @@ def test_sums_of_doubles_are_of_doubles() -> None:
     one = torch.tensor([1.0, 2.0**-40], dtype=torch.float64)
     out = merged("trimming", Length(), {"w": torch.zeros_like(one)}, [{"w": one * (1 + 2.0**-40)}])["w"]
     assert out[0] == float((one * (1 + 2.0**-40)).sum())
+
+
+def test_a_survey_looks_once_in_a_pass_at_what_it_is_asked_twice() -> None:
+    """And a survey of one tensor does so in the thread that then makes it, whose memory it uses."""
+    seen: list[tuple[int, int]] = []
+
+    class Window:
+        needs = Needs(gives=("weights",), same_base=True)
+        trim = "tensor"
+
+        def __call__(self, survey: Survey) -> Combine:
+            def size(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+                seen.append((threading.get_ident(), context.offset))
+                return (tuned[0] - base).abs()
+
+            outer, inner = survey.largest([size, size], [0.5, 0.1])
+
+            def window(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+                assert threading.get_ident() == seen[0][0]
+                return outer.changes(context, base, tuned[0]) - inner.changes(context, base, tuned[0])
+
+            return window
+
+    one = torch.arange(1, 101.0)
+    out = merged("trimming", Window(), {"w": torch.zeros(100)}, [{"w": one}], tile=40, threads=1)["w"]
+    assert torch.equal(out, torch.where((one > 50) & (one <= 90), one, 0))
+    assert [offset for _, offset in seen] == [0, 40, 80] * 3
+    assert {thread for thread, _ in seen} == {seen[0][0]}

@@ -80,6 +80,23 @@ def trimmed_signs(
     return int(tiles.trimmed_signs(b, models, thresholds, quotas, np.asarray(votes, kind)))
 
 
+def middles(
+    base: torch.Tensor, tuned: Sequence[torch.Tensor], least: Sequence[tuple[float, int]],
+    most: Sequence[tuple[float, int]], factors: Sequence[float],
+) -> torch.Tensor:  # fmt: skip
+    """(models, …): changes times their factors, where they are in the least cut and not in the most; else 0.
+
+    Cuts as for `trimmed_mean`.
+    """
+    b, models, low, low_quotas, kind = _prepared(base, tuned, least)
+    _, _, high, high_quotas, _ = _prepared(base, tuned, most)
+    out = scratch.empty(len(tuned) * len(b), kind).reshape(len(tuned), len(b))
+    times = np.asarray(factors, kind)
+    for k, one in enumerate(models):
+        tiles.between(one, b, low[k], low_quotas[k], high[k], high_quotas[k], times[k], out[k])
+    return torch.from_numpy(out).view(len(tuned), *base.shape)
+
+
 def _prepared(
     base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]]
 ) -> tuple[Array, tuple[Array, ...], Array, Array, Any]:

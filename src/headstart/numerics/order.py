@@ -44,7 +44,7 @@ def order(counted: Counted, wanted: Sequence[tuple[int, int]], functions: int) -
     def first(f: int, v: Array, held: Any) -> None:
         count_high(v, held[f])
 
-    highs: Array = np.sum(counted(first, lambda: np.zeros((functions, HIGH_BINS), np.int64)), axis=0)
+    highs = _summed(counted(first, lambda: np.zeros((functions, HIGH_BINS), np.int64)))
     ends = np.cumsum(highs, axis=1)
     bins = [_bin(ends[f], rank) for f, rank in wanted]
 
@@ -53,7 +53,7 @@ def order(counted: Counted, wanted: Sequence[tuple[int, int]], functions: int) -
             if function == f:
                 count_low(v, bins[at], held[at])
 
-    lows: Array = np.sum(counted(count, lambda: np.zeros((len(wanted), LOW_BINS), np.int64)), axis=0)
+    lows = _summed(counted(count, lambda: np.zeros((len(wanted), LOW_BINS), np.int64)))
     found = []
     for at, (f, rank) in enumerate(wanted):
         before = int(ends[f, bins[at]] - highs[f, bins[at]])
@@ -62,6 +62,13 @@ def order(counted: Counted, wanted: Sequence[tuple[int, int]], functions: int) -
         value = np.uint32((bins[at] << 16) | low).view(np.float32)
         found.append(Order(float(value), before + int(inside[low]), int(lows[at, low])))
     return found
+
+
+def _summed(counts: list[Array]) -> Array:
+    """In the first one's memory."""
+    for other in counts[1:]:
+        counts[0] += other
+    return counts[0]
 
 
 def _bin(ends: Array, rank: int) -> int:

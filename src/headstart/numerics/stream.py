@@ -289,7 +289,7 @@ def _maker(
     if made.kind == "trimming":
         combine = surveyed.get(_key(made)) if made.method.trim == "model" else None
         if combine is None:
-            combine = made.method(_Survey([made], readers, seed, 1, tile))
+            combine = made.method(_Survey([made], readers, seed, 1, tile, None if made.alone(tile) else room))
     else:
         combine = made.method
     return _Maker(made, _combined(source, combine))
@@ -619,10 +619,14 @@ class _Inner:
 class _Survey:
     """Order statistics over all tiles of some tensors, counted in whole numbers, and so exact."""
 
-    def __init__(self, made: Sequence[Made], readers: Sequence[Reads], seed: int, threads: int, tile: int) -> None:
+    def __init__(
+        self, made: Sequence[Made], readers: Sequence[Reads], seed: int, threads: int, tile: int,
+        room: Room | None = None,
+    ) -> None:  # fmt: skip
         self._made = sorted(made, key=lambda m: m.name)
         self._sources = [Tensors(m, readers, seed) for m in self._made]
         self._threads, self._tile = 1 if any(m.alone(tile) for m in made) else threads, tile
+        self._room = room  # of the one thread that makes all passes
 
     @property
     def models(self) -> int:
@@ -650,8 +654,10 @@ class _Survey:
         counts = [round(fraction * total) for fraction in fractions]
         if all(fraction in (0, 1) for fraction in fractions):
             return [ALL if count else NONE for count in counts]
-        found = self._ordered(values, [(f, max(0, total - count)) for f, count in enumerate(counts)])
-        ties = self._ties(values, found)
+        distinct = [v for at, v in enumerate(values) if v not in values[:at]]
+        wanted = [(distinct.index(v), max(0, total - count)) for v, count in zip(values, counts, strict=True)]
+        found = self._ordered(distinct, wanted)
+        ties = self._ties(distinct, [function for function, _ in wanted], found)
         names = [(self._made[number].name, start) for number, start, _ in self._cuts]
         chosen = []
         for f, one in enumerate(found):
@@ -678,12 +684,14 @@ class _Survey:
 
         return order(counted, wanted, len(values))
 
-    def _ties(self, values: Sequence[Combine], found: Sequence[Order]) -> Array:
-        """(functions, tiles): how many values equal the threshold."""
-        ties = np.zeros((len(values), len(self._cuts)), np.int64)
+    def _ties(self, values: Sequence[Combine], functions: Sequence[int], found: Sequence[Order]) -> Array:
+        """(found, tiles): how many values of its function equal the threshold."""
+        ties = np.zeros((len(found), len(self._cuts)), np.int64)
 
         def count(f: int, cut: int, v: Array, _: Any) -> None:
-            ties[f, cut] = tiles.count_equal(v.astype(np.float32, copy=False), np.float32(found[f].value))
+            for at, (function, one) in enumerate(zip(functions, found, strict=True)):
+                if function == f:
+                    ties[at, cut] = tiles.count_equal(v.astype(np.float32, copy=False), np.float32(one.value))
 
         self._pass(values, count, lambda: None)
         return ties
@@ -696,7 +704,7 @@ class _Survey:
         asked = _sizes_of(values)
 
         def work() -> Any:
-            room, mine = Room(), held()
+            room, mine = self._room or Room(), held()
             while True:
                 with lock:
                     cut = next(cuts, None)
@@ -715,6 +723,8 @@ class _Survey:
                         v = function(source.context(start), base, tuned).contiguous().view(-1).numpy()
                         see(f, cut, v, mine)
 
+        if self._room is not None:
+            return [work()]
         with ThreadPoolExecutor(max(1, self._threads)) as pool:
             return [job.result() for job in [pool.submit(work) for _ in range(max(1, self._threads))]]
 

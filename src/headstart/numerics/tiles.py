@@ -236,6 +236,26 @@ def _trim(x: Array, base: Array, threshold: Any, quota: int, weight: Any, out: A
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def between(
+    x: Array, base: Array, least: Any, least_quota: int, most: Any, most_quota: int, weight: Any, out: Array
+) -> None:
+    """out is weight · (x − base) where `largest` would choose it by its size with the least, but not with the most.
+
+    >>> x, out = np.array([1, -3, 2, -2], np.float32), np.empty(4, np.float32)
+    >>> between(x, np.zeros(4, np.float32), 2.0, 1, 2.0, 0, np.float32(1), out); out.tolist()
+    [0.0, 0.0, 2.0, 0.0]
+    """
+    room = np.empty(BLOCK, base.dtype)
+    for start in range(0, base.size, BLOCK):
+        one, b, made = x[start : start + BLOCK], base[start : start + BLOCK], out[start : start + BLOCK]
+        beyond = room[: b.size]
+        least_quota = _trim(one, b, least, least_quota, weight, made)
+        most_quota = _trim(one, b, most, most_quota, weight, beyond)
+        for i in range(b.size):
+            made[i] -= beyond[i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def trimmed_signs(base: Array, models: Any, thresholds: Array, quotas: Array, votes: Array) -> int:
     """The sum over all entries of the sign of the sum of the models' trimmed changes, each times its vote."""
     left, found = quotas.copy(), 0

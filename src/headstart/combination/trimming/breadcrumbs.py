@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from headstart.core import Needs, Survey, TensorContext, Unfit
+from headstart.numerics import scratch
 from headstart.numerics.changes import Combine, SizeOf, enlargements
-from headstart.numerics.consensus import agreeing, elected
+from headstart.numerics.consensus import agreeing, elected, middles
 from headstart.numerics.portions import each
 
 
@@ -63,20 +64,26 @@ class Breadcrumbs:
         below = np.minimum(1, above + each(self.density, survey.models, "density"))
         sizes = [SizeOf(k) for k in models]
         found = survey.largest([*sizes, *sizes], [*above.tolist(), *below.tolist()])
-
-        def window(model: int, context: TensorContext, base: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
-            upto, beyond = found[len(models) + model], found[model]
-            return upto.changes(context, base, one) - beyond.changes(context, base, one)
+        beyond, upto = found[: survey.models], found[survey.models :]
 
         def size(model: int) -> Combine:
-            return lambda context, base, tuned: window(model, context, base, tuned[model]).abs()
+            def of(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+                least, most = upto[model].cut(context), beyond[model].cut(context)
+                return middles(base, [tuned[model]], [least], [most], [1.0])[0].abs_()
+
+            return of
 
         factors = enlargements(survey, [size(k) for k in models]) if self.rescale == "l1" else [1.0] * len(models)
+        times = [w * f for w, f in zip(weights, factors, strict=True)]
 
         def combine(context: TensorContext, base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
-            kept = [weights[k] * factors[k] * window(k, context, base, tuned[k]) for k in models]
+            kept = middles(base, tuned, [c.cut(context) for c in upto], [c.cut(context) for c in beyond], times)
             if self.consensus == "elect":
-                return base + self.scale * agreeing(kept, elected(kept, 1.0), weights, self.average)
-            return base + self.scale * torch.stack(kept).sum(dim=0)
+                changes = list(kept)
+                total = agreeing(changes, elected(changes, 1.0), weights, self.average)
+            else:
+                total = torch.from_numpy(scratch.empty(base.numel(), base.numpy().dtype)).view(base.shape)
+                torch.sum(kept, dim=0, out=total)
+            return total.mul_(self.scale).add_(base)
 
         return combine
