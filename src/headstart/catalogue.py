@@ -271,7 +271,7 @@ def missing(found: Entry) -> str | None:
 
 
 def install_hint(found: Entry) -> str:
-    return "; ".join(f"pip install 'headstart[{extra}]'" for _, extra in found.needs.extras)
+    return "; ".join(f"pip install 'headstart[{extra}]'" for extra in dict.fromkeys(e for _, e in found.needs.extras))
 
 
 def refusal(needs: Needs, sources: Sequence[Source] = (), target: Target | None = None) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -340,6 +342,32 @@ def test_a_recipe_with_ranges_is_searched(shelf: Path, shell: Shell, tmp_path: P
         tmp_path / "out" / "model.safetensors"
     ).read_bytes()
     assert fits(shell("merge", "out/recipe.yaml", "again", "--dry-run", "--json"), "merge-plan")["searched"] is None
+
+
+def test_ctrl_c_in_a_search_writes_the_best_so_far(
+    shelf: Path, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cmaes")
+    rows = [f"the {'cat' if i % 2 else 'dog'} sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    (tmp_path / "recipe.yaml").write_text(
+        f"method: linear\nmodels: [{shelf}/mails, {shelf}/chats]\nsettings: {{weights: [{{search: [0, 1]}}, 0.5]}}\n"
+    )
+
+    def second(trial: str, best: str) -> None:
+        if trial == "trial 2":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("headstart.cli.merging.searching", lambda *_: (second, lambda: None))
+    asked = ["merge", "recipe.yaml", "--target", "rows.csv", "--label", "label", "--out"]
+    said = shell(*asked, "out")
+    assert said.code == 130
+    assert "ended by Ctrl-C, and the best of 2 trials is written now" in " ".join(said.err.split())
+    assert "2 trials, ended by Ctrl-C" in " ".join(said.out.split())
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    said = shell(*asked, "two", "--json")
+    assert said.code == 130
+    assert fits(said, "merge")["searched"]["stopped"] == "interrupt"
 
 
 def test_a_recipe_may_name_a_method_that_reads_rows(shelf: Path, shell: Shell, tmp_path: Path) -> None:

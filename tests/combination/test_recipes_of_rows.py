@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import headstart as hs
-from headstart.combination.merging import merge, merge_recipe, planned_recipe, with_rows
+from headstart.combination.merging import carried_out, merge, merge_recipe, planned_recipe, with_rows
 from headstart.core import Budget, Problem, Refused, Target, Unfit
 from headstart.io import places
+from headstart.io.load_check import checked
 from headstart.numerics.blind_search import minimised
 from tiny_models import WORDS
 from tuned_models import LABELS, Family
@@ -334,6 +336,52 @@ def test_numbers_that_a_method_does_not_take_together_are_told(tuned: Family, pa
     settings = {"density": {"search": [0.6, 1.0]}, "outliers": {"search": [0.5, 1.0]}}
     with pytest.raises(Unfit, match="together at most 1"):
         planned_recipe(write(pair, {**said, "settings": settings}))
+
+
+@pytest.mark.parametrize("name", ["own", "slices"])
+def test_ctrl_c_ends_a_search_with_the_best_so_far(name: str, tuned: Family, pair: Path, tmp_path: Path) -> None:
+    def third(trial: str, best: str) -> None:
+        if trial == "trial 3":
+            signal.raise_signal(signal.SIGINT)
+
+    recipe, rows = write(pair, SEARCHED[name][0]), target(tuned, "animals")
+    plan = with_rows(planned_recipe(recipe), [rows], tell=third)
+    made = carried_out(plan, tmp_path / "out")
+    bounded = merge_recipe(recipe, out=tmp_path / "bounded", targets=[rows], budget=Budget(trials=3))
+    assert weights(made.where) == weights(bounded.where)
+    assert found(made) == {**found(bounded), "stopped": "interrupt"}
+    assert found(bounded)["stopped"] is None
+    assert not list(places.cache_folder().parent.glob("trials-*"))
+
+
+def test_ctrl_c_before_anything_was_tried_finds_nothing(
+    tuned: Family, pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(*_: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("headstart.numerics.learning.judged", first)
+    with pytest.raises(KeyboardInterrupt):
+        with_rows(planned_recipe(write(pair, SEARCHED["own"][0])), [target(tuned, "animals")])
+
+
+def test_of_trials_on_the_disk_the_first_alone_is_held_against_its_class(
+    tuned: Family, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def counted(config: Any, *said: Any) -> Any:
+        seen.append(config["model_type"])
+        return checked(config, *said)
+
+    monkeypatch.setattr("headstart.io.load_check.checked", counted)
+    recipe, rows = write(pair, SEARCHED["slices"][0]), target(tuned, "animals")
+    counts = []
+    for trials in (1, 4):
+        seen.clear()
+        merge_recipe(recipe, out=tmp_path / f"{trials}", targets=[rows], budget=Budget(trials=trials))
+        counts.append(len(seen))
+    assert counts[0] == counts[1] > 0
 
 
 WRONG: list[tuple[type[Problem], dict[str, Any], str]] = [

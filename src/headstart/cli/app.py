@@ -541,7 +541,7 @@ def merge(
     seed: Annotated[Optional[int], typer.Option(help="of methods that draw; 0 without it")] = None,
     overwrite: Overwrite = False,
     json: Json = False,
-) -> None:
+) -> int:
     """Merge models into one, by a method, a recipe, or what does best on rows.
 
     `headstart methods combination` lists the methods. auto tries those that fit, and keeps what does best on the rows
@@ -575,14 +575,14 @@ def merge(
                 models, target or [], read, out, methods, budget, machine=json, heads=heads.value if heads else None,
                 load=load, check=not no_check, **rules,
             )  # fmt: skip
-            return
+            return 0
         merging.auto(
             models, target or [], read, out, methods, budget,
             started=show.process_start(), machine=json,
             heads=heads.value if heads else None, shard_bytes=most, overwrite=overwrite, load=load,
             check=not no_check, **rules,
         )  # fmt: skip
-        return
+        return 0
     if method.endswith((".yaml", ".yml")):
         ruled = heads or (unmatched, vocabulary) != (UnmatchedRule.REFUSE, VocabularyRule.REFUSE)
         if len(models) > 1 or (models and out is not None) or base or settings or dtype or ruled:
@@ -603,7 +603,7 @@ def merge(
         place = out.expanduser().absolute() if out else None
         merging.unread(plan, targets)
         merging.plan(compared(plan), forecast(plan, place, load=load, tasks=tasks_of(plan, targets)), machine=json)
-        return
+        return 0
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
@@ -615,6 +615,7 @@ def merge(
             plan = with_rows(plan, targets, budget=budget, started=show.process_start(), tell=tell)
         finally:
             close()
+        merging.ended(plan)
     told, close = merging.reading()
     try:
         plan = with_rows(plan, targets, told=told)
@@ -627,7 +628,7 @@ def merge(
         )
     finally:
         close()
-    merging.merged(made, machine=json)
+    return merging.merged(made, machine=json)
 
 
 @app.command()

@@ -64,9 +64,10 @@ def plan(found: Plan, cost: Forecast, *, machine: bool) -> None:
         warn(warning)
 
 
-def merged(made: Merged, *, machine: bool) -> None:
-    """What was made; its last line says where."""
+def merged(made: Merged, *, machine: bool) -> int:
+    """What was made; its last line says where. Gives 130 where Ctrl-C ended a search for it."""
     plan = made.plan
+    code = 130 if plan.learned.get("searched", {}).get("stopped") else 0
     if machine:
         emit(
             {
@@ -82,7 +83,7 @@ def merged(made: Merged, *, machine: bool) -> None:
                 "warnings": list(plan.warnings),
             }
         )
-        return
+        return code
     draw(table(*HEADS, rows=[(r["tensors"], r["how"], r["rule"]) for r in made.receipt.facts["tensors"]]))
     loaded = made.receipt.facts["loaded"]
     draw(*(map(_loaded, loaded) if loaded else map(_checked, made.receipt.facts["checked"])))
@@ -91,6 +92,7 @@ def merged(made: Merged, *, machine: bool) -> None:
     for warning in plan.warnings:
         warn(warning)
     saved(f"saved `{made.where}` ({size(made.receipt.facts['bytes'])}, {made.receipt.seconds:.1f} s)")
+    return code
 
 
 def _searched(said: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -98,6 +100,7 @@ def _searched(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     trials, sign = [t for t in said["trials"] if "loss" in t], METRICS[said["metric"]].sign
     best, first = min(trials, key=lambda t: t["loss"]), trials[0]
     count = f"{len(said['trials'])} trial{'s' if len(said['trials']) > 1 else ''}"
+    count += ", ended by Ctrl-C" if said["stopped"] else ""
     return [
         *((name, number(value)) for name, value in said["values"].items()),
         ("loss", f"{best['loss']:.4g}, at the start {first['loss']:.4g}; {count}"),
@@ -158,6 +161,15 @@ def searching(budget: Budget, started: float) -> tuple[Callable[[str, str], None
         progress.advance(f"{trial}, {best}")
 
     return tell, progress.close
+
+
+def ended(plan: Plan) -> None:
+    """A note where Ctrl-C ended a search; what it has found by then is written."""
+    said = plan.learned["searched"]
+    if said["stopped"]:
+        count = len(said["trials"])
+        tried = f"best of {count} trials" if count > 1 else "start, which alone was tried,"
+        note(f"the search was ended by Ctrl-C, and the {tried} is written now; a second Ctrl-C stops that")
 
 
 def auto(

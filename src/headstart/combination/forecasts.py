@@ -146,7 +146,8 @@ def _tried(plan: Plan, tasks: Sequence[TaskRows], weights: Forecast) -> Forecast
     spent = []
     for trials in (1, 1, 2):
         began = time.perf_counter()
-        found(plan, tasks, Meter(Budget(trials=trials)))
+        if found(plan, tasks, Meter(Budget(trials=trials))).learned["searched"]["stopped"]:
+            raise KeyboardInterrupt
         spent.append(time.perf_counter() - began)
     step = max(0.0, spent[2] - spent[1])
     return dataclasses.replace(weights, peak_bytes=max(weights.peak_bytes, _peak_so_far()), step=step)

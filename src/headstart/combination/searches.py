@@ -9,14 +9,14 @@ trial is written to a temporary folder in the cache, and read from there.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from headstart import catalogue
 from headstart.core import Refused, Unfit
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def found(plan: Plan, tasks: Sequence[TaskRows], meter: Meter, tell: Tell = lamb
     """The plan with the best numbers that were tried, the start among them.
 
     tasks: rows to search by. meter: its minutes and trials bound the search; the next trial begins where twice the time
-    of the longest is left, so that the result can be written.
+    of the longest is left, so that the result can be written. Ctrl-C ends it too, after the first trial, as is told.
     """
     from headstart.numerics.blind_search import minimised
 
@@ -72,7 +72,7 @@ def found(plan: Plan, tasks: Sequence[TaskRows], meter: Meter, tell: Tell = lamb
         raise none_named(search)
     _check_packages()
     trials: list[dict[str, Any]] = []
-    longest = [0.0]
+    longest, stopped = [0.0], None
     with _judge(plan, tasks) as judge:
 
         def cost(shares: dict[str, float]) -> float:
@@ -87,7 +87,7 @@ def found(plan: Plan, tasks: Sequence[TaskRows], meter: Meter, tell: Tell = lamb
                 return inf
             trials.append({"values": values, "loss": loss, "score": score})
             longest[0] = max(longest[0], meter.session() - began)
-            tell(f"trial {len(trials)}", f"best loss {min(t.get('loss', inf) for t in trials):.4g}")
+            tell(f"trial {len(trials)}", f"best loss {min(map(_loss, trials)):.4g}")
             return loss
 
         def more() -> bool:
@@ -95,14 +95,25 @@ def found(plan: Plan, tasks: Sequence[TaskRows], meter: Meter, tell: Tell = lamb
 
         bound = meter.budget.trials is not None or meter.remaining() < inf
         space, middle = {r.name: (0.0, 1.0) for r in search.ranges}, {r.name: 0.5 for r in search.ranges}
-        shares, _ = minimised(cost, space, middle, None if bound else TRIALS - 1, plan.seed, more)
-    best = {r.name: r.at(shares[r.name]) for r in search.ranges}
+        try:
+            minimised(cost, space, middle, None if bound else TRIALS - 1, plan.seed, more)
+        except KeyboardInterrupt:
+            if not trials:
+                raise
+            stopped = "interrupt"
+    best = min(trials, key=_loss)["values"]
     facts = {
         "ranges": [{"name": r.name, "low": r.low, "high": r.high, "start": r.start} for r in search.ranges],
-        "values": best, "made_in": made_in(plan), "metric": tasks[0].metric, "trials": trials,
+        "values": best, "made_in": made_in(plan), "metric": tasks[0].metric, "trials": trials, "stopped": stopped,
     }  # fmt: skip
     learned = {"searched": facts, "tasks": [t.fingerprint for t in tasks]}
     return _told(search.planned(best), learned, search.text(best))
+
+
+def _loss(trial: Mapping[str, Any]) -> float:
+    """Of a trial; infinite where it was refused, or is no number."""
+    loss = float(trial.get("loss", inf))
+    return inf if isnan(loss) else loss
 
 
 def _told(plan: Plan, learned: Mapping[str, Any], text: str) -> Plan:
@@ -161,7 +172,8 @@ def _judged_on_disk(plan: Plan, tasks: Sequence[TaskRows], folder: Path) -> tupl
     from .live import alive
     from .merging import carried_out, planned
 
-    made = carried_out(plan, folder / "trial", overwrite=True).where
+    trial = folder / "trial"
+    made = carried_out(plan, trial, overwrite=True, check=not trial.exists()).where  # the others have the same tensors
     of = list(plan.apart).index
     each = []
     for place in plan.apart or [""]:
@@ -175,10 +187,10 @@ def _judged_on_disk(plan: Plan, tasks: Sequence[TaskRows], folder: Path) -> tupl
 
 
 def _check_packages() -> None:
-    for package in ("cmaes", "optuna"):
-        if importlib.util.find_spec(package) is None:
-            raise Refused(
-                f"a search for numbers of a recipe needs the package `{package}`",
-                where="merge of a recipe with ranges",
-                fix="pip install 'headstart[search]'",
-            )
+    same = catalogue.entry("combination.learning", "evolve")
+    if reason := catalogue.missing(same):
+        raise Refused(
+            f"numbers of a recipe are searched as `evolve` does, and {reason}",
+            where="merge of a recipe with ranges",
+            fix=catalogue.install_hint(same),
+        )
