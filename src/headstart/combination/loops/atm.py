@@ -30,7 +30,8 @@ class Atm:
 
     Rows of the tasks are never pooled. With one full-batch step of `sgd` each, a round is a step of multi-task learning
     on the mean loss. It refines a merge by rows that are few: these are learned from, so that figures on them say
-    nothing. Heads stay as they are, and the optimiser begins anew in every round.
+    nothing. Every entry of a copy of the body is trained, in memory: no coefficients, and no model's own weights. Heads
+    stay as they are, and the optimiser begins anew in every round.
     """
 
     needs = Needs(gives=("weights", "gradients"), same_base=True)

@@ -33,8 +33,8 @@ class ColdFusion:
     A ridge probe, fitted on features of the other rows and scored on those held back, judges bodies by R², on average
     over the tasks. Contributions enter the mean from the best to the worst, all of them as long as it is not worse, by
     more than `slack` standard errors, than the best of these means; so what spoils the body is left out. A mean that is
-    at all worse than the body does not replace it. The paper averages whatever comes. With `start="models"` the models
-    are the contributors of the first round.
+    at all worse than the body does not replace it. The paper averages whatever comes. A contributor trains every entry
+    of a copy of the body, in memory. With `start="models"` the models are the contributors of the first round.
     """
 
     needs = Needs(gives=("weights", "gradients", "features"), same_base=True)

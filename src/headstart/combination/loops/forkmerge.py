@@ -29,8 +29,8 @@ class ForkMerge:
     The best branch has the coefficient 1; each next one 0, .2, … or 1 times the mean of those before it, whichever is
     best, of equals the least; together they sum to one. So a merge is never worse on the rows held back than its best
     branch. These rows choose often: verify on others. The paper's code ranks many auxiliaries by a first epoch and
-    forks few branches of several; here each has a branch of its own. With `start="models"` the models are the
-    branches of the first round.
+    forks few branches of several; here each has a branch of its own. In a branch every entry of a copy of the body is
+    trained, in memory. With `start="models"` the models are the branches of the first round.
     """
 
     needs = Needs(gives=("weights", "gradients"), same_base=True)
