@@ -50,7 +50,7 @@ def test_the_guide_names_methods_that_there_are() -> None:
 def test_a_claim_of_a_method_without_such_a_setting_fails() -> None:
     """`scale_zero` is about a setting; a method that has none cannot keep it by chance."""
     method = catalogue.make("combination.merging", "uniform_soup")
-    (law,) = [one for one in laws("combination.merging", catalogue.make("combination.merging", "sce")) if
+    (law,) = [one for one in laws("combination.merging", catalogue.make("combination.merging", "consensus_ta")) if
               getattr(one, "__name__", "") == "scale_zero"]  # fmt: skip
     with pytest.raises(AssertionError, match="has no setting"):
         law(method, 0)

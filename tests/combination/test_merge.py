@@ -403,11 +403,13 @@ class Counting:
 STREAMED = [n for kind in ("merging", "trimming", "weighting") for n in catalogue.entries(f"combination.{kind}")]
 
 
-@pytest.mark.parametrize("method", STREAMED)
-def test_the_forecast_of_bytes_holds(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "settings"), [*((m, {}) for m in STREAMED), ("sce", {"density": 0.5})])
+def test_the_forecast_of_bytes_holds(
+    method: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=(90, 50), b=(50,))) for i in range(3)]
     most = catalogue.entry(kind_of(method), method).needs.most
-    plan = planned(folders[1:][:most], method, base=folders[0])
+    plan = planned(folders[1:][:most], method, base=folders[0], settings=settings)
     cost = forecasts.forecast(plan, tmp_path / "out")
     monkeypatch.setattr(adapted, "Checkpoint", Counting)
     Counting.count = 0

@@ -97,6 +97,14 @@ def middles(
     return torch.from_numpy(out).view(len(tuned), *base.shape)
 
 
+def spread(base: torch.Tensor, tuned: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Variance (…) of the models' changes of each entry."""
+    b = _flat(base)
+    out = scratch.empty(len(b), b.dtype)
+    tiles.spreads(b, tuple(_flat(t) for t in tuned), out)
+    return torch.from_numpy(out).view(base.shape)
+
+
 def _prepared(
     base: torch.Tensor, tuned: Sequence[torch.Tensor], cuts: Sequence[tuple[float, int]]
 ) -> tuple[Array, tuple[Array, ...], Array, Array, Any]:

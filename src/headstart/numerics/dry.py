@@ -12,7 +12,7 @@ import torch
 from headstart.core import TensorContext
 
 from .changes import Combine
-from .stream import Made, Part, _key
+from .stream import Made, Part
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +41,7 @@ class _DryInner:
 
 @dataclass(slots=True)
 class _DrySurvey:
-    """Answers that choose nothing; counts passes as the survey of the stream makes them."""
+    """Answers that choose nothing, of values that are 1; counts passes as the survey of the stream makes them."""
 
     models: int
     entries: int
@@ -57,7 +57,7 @@ class _DrySurvey:
 
     def sums(self, values: Sequence[Combine]) -> Array:
         self.passes += 1
-        return np.zeros(len(values))
+        return np.full(len(values), float(self.entries))
 
 
 class _Nothing:
@@ -76,11 +76,10 @@ class _Nothing:
 
 def bytes_read(made: Sequence[Made], widths: dict[str, int]) -> int:
     """Bytes that making these tensors reads, all passes together. widths: bytes of an entry by type."""
-    surveys: dict[Any, int] = {}
-    return sum(_of_one(one, widths, surveys) for one in made)
+    return sum(_of_one(one, widths) for one in made)
 
 
-def _of_one(made: Made, widths: dict[str, int], surveys: dict[Any, int]) -> int:
+def _of_one(made: Made, widths: dict[str, int]) -> int:
     each = [_of_part(made, p, widths) for p in made.tuned]
     tuned = sum(each)
     base = _of_part(made, made.base, widths) if made.base is not None else 0
@@ -89,11 +88,9 @@ def _of_one(made: Made, widths: dict[str, int], surveys: dict[Any, int]) -> int:
     if made.kind == "merging":
         return base + tuned
     if made.kind == "trimming":
-        if _key(made) not in surveys:
-            survey = _DrySurvey(len(made.tuned), made.size)
-            made.method(survey)
-            surveys[_key(made)] = survey.passes
-        return (base + tuned) * (1 + surveys[_key(made)])
+        survey = _DrySurvey(len(made.tuned), made.size)
+        made.method(survey)
+        return (base + tuned) * (1 + survey.passes)
     inner = _DryInner(len(made.tuned), made.shape[0] if len(made.shape) > 1 else 1)
     said = made.method(TensorContext(name=made.name, shape=made.shape), inner)
     used: Array = np.asarray(np.atleast_2d(said.values).any(axis=0))

@@ -256,6 +256,24 @@ def between(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def spreads(base: Array, models: Any, out: Array) -> None:
+    """out is the variance of the models' changes, entry by entry, by Welford's sums in float64.
+
+    >>> one, two, out = np.array([1, 5], np.float32), np.array([3, 5], np.float32), np.empty(2, np.float32)
+    >>> spreads(np.zeros(2, np.float32), (one, two), out); out.tolist()
+    [1.0, 0.0]
+    """
+    for i in range(out.size):
+        mean, squares = 0.0, 0.0
+        for k in range(len(models)):
+            change = np.float64(models[k][i] - base[i])
+            before = change - mean
+            mean += before / (k + 1)
+            squares += before * (change - mean)
+        out[i] = squares / len(models)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def trimmed_signs(base: Array, models: Any, thresholds: Array, quotas: Array, votes: Array) -> int:
     """The sum over all entries of the sign of the sum of the models' trimmed changes, each times its vote."""
     left, found = quotas.copy(), 0

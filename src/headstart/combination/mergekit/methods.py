@@ -160,9 +160,9 @@ def _breadcrumbs(elect: bool) -> Callable[[Resolved], tuple[Kind, Any]]:
 
 
 def _sce(r: Resolved) -> tuple[Kind, Any]:
-    from headstart.combination.merging.sce import Sce
+    from headstart.combination.trimming.sce import Sce
 
-    return "merging", Sce(density=r.shared["select_topk"])
+    return "trimming", Sce(density=r.shared["select_topk"])
 
 
 def _model_stock(r: Resolved) -> tuple[Kind, Any]:

@@ -7,14 +7,14 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from headstart.combination.merging.sce import Sce
-from headstart.testing.combination_merging import any_context
+from headstart.combination.trimming.sce import Sce
+from headstart.testing.merges import merged as made
 from models_on_a_grid import doubles, families, holds
 
 
 def run(method: Sce, *changes: list[float]) -> list[float]:
-    tuned = [torch.tensor(c) for c in changes]
-    return method(any_context((len(changes[0]),)), torch.zeros(len(changes[0])), tuned).tolist()
+    tuned = [{"w": torch.tensor(c)} for c in changes]
+    return made("trimming", method, {"w": torch.zeros(len(changes[0]))}, tuned)["w"].tolist()
 
 
 def test_models_weigh_by_their_energy() -> None:
@@ -53,4 +53,4 @@ def test_against_its_formula(family: list[torch.Tensor], density: float) -> None
     agrees = changes * np.sign(changes.sum(axis=0)) > 0
     heard = (share * agrees).sum(axis=0)
     wanted = base + 0.8 * (share * changes * agrees).sum(axis=0) / np.where(heard > 0, heard, 1)
-    holds("merging", Sce(density=density, scale=0.8), family, wanted, roundings=16)
+    holds("trimming", Sce(density=density, scale=0.8), family, wanted, roundings=16)
