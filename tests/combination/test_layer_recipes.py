@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from headstart.combination.merging import merge_recipe, planned_recipe
+from headstart.combination.merging import merge, merge_recipe, planned_recipe
 from headstart.core import Problem, Refused, Unfit
 
 LAYERS = 6
+IN, OUT = "model.embed_tokens.weight", "lm_head.weight"
 WORDS = torch.arange(12).view(2, 6)
 
 
@@ -36,6 +38,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(number)
         LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False)).save_pretrained(folder / name)
     LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True)).save_pretrained(folder / "tied")
+    shutil.copytree(folder / "tied", folder / "tied-other")
+    said = json.loads((folder / "tied-other" / "config.json").read_text())
+    (folder / "tied-other" / "config.json").write_text(json.dumps({**said, "architectures": ["OtherForCausalLM"]}))
     types = [["full_attention", "sliding_attention"][i % 2] for i in range(LAYERS)]
     Qwen2ForCausalLM(Qwen2Config(**shape, layer_types=types, use_sliding_window=True)).save_pretrained(folder / "mixed")
     for name, labels in (("mails", ["a", "b", "c"]), ("chats", ["x", "y"])):
@@ -156,6 +161,56 @@ def test_how_deep_a_layer_lies_is_said_of_the_whole_stack(shelf: Path) -> None:
     assert depths["lm_head.weight"] is None
 
 
+SLICED = {"slices": [{"model": "tied", "layers": [0, 2]}, {"model": "math", "layers": [2, 6]}]}
+CUT = [{"sources": [{"model": m, "layer_range": [i, i + 3]}]} for m, i in (("math", 0), ("tied", 3))]
+MIXED: dict[str, tuple[Any, str, str]] = {  # whose input and whose output embedding the result has
+    "first": (SLICED, "tied", "math"),
+    "last": ({"slices": [{**s, "layers": [0, 3]} for s in reversed(SLICED["slices"])]}, "math", "tied"),
+    "mergekit": ({"merge_method": "passthrough", "slices": CUT}, "math", "tied"),
+    "mergekit, reversed": ({"merge_method": "passthrough", "slices": CUT[::-1]}, "tied", "math"),
+}
+
+
+@pytest.mark.parametrize("name", list(MIXED))
+def test_ends_of_which_one_has_a_tied_embedding_give_two(name: str, shelf: Path, tmp_path: Path) -> None:
+    said, first, last = MIXED[name]
+    out = run(shelf, said, tmp_path / "out")
+    ins, outs = weights(shelf / first), weights(shelf / last)
+    assert torch.equal(weights(out)[IN], ins[IN])
+    assert torch.equal(weights(out)[OUT], outs.get(OUT, outs[IN]))
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    model, told = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True, local_files_only=True)
+    assert not told["missing_keys"]
+    assert torch.equal(model.lm_head.weight, weights(out)[OUT])
+    facts = json.loads((out / "merge.json").read_text())["facts"]
+    (group,) = [g for g in facts["fates"] if OUT in g["tensors"]]
+    assert group["renamed"].get(last, {}).get(OUT, OUT) == (IN if last == "tied" else OUT)
+    lost = {(r["model"], r["tensor"]) for r in facts["lost"]}
+    assert lost & {("tied", IN), ("math", IN), ("math", OUT)} == (
+        {("math", IN)} if first == "tied" else {("math", OUT)}
+    )
+
+
+@pytest.mark.parametrize("order", [("tied", "math"), ("math", "tied")])
+@pytest.mark.parametrize("method", ["linear", "slerp", "task_arithmetic"])
+def test_a_document_of_mergekit_merges_tied_and_untied_embeddings_as_the_command_does(
+    method: str, order: tuple[str, str], shelf: Path, tmp_path: Path
+) -> None:
+    base = {"linear": None, "slerp": order[0], "task_arithmetic": "base"}[method]
+    models = [{"model": m, "parameters": {"weight": 1.0} if method != "slerp" else {}} for m in order]
+    said: dict[str, Any] = {"merge_method": method, "models": models}
+    said |= {"base_model": base} if base else {}
+    said |= {"parameters": {"t": 0.5}} if method == "slerp" else {}
+    document = run(shelf, said, tmp_path / "document")
+    settings = {"slerp": {"t": 0.5}, "task_arithmetic": {"scale": 1.0}}.get(method, {})
+    named = {"base": shelf / "base"} if method == "task_arithmetic" else {}
+    command = merge([shelf / m for m in order], method, out=tmp_path / "command", settings=settings, **named).where
+    assert weights(document).keys() == weights(command).keys() >= {IN, OUT}
+    for tensor, wanted in weights(command).items():
+        torch.testing.assert_close(weights(document)[tensor], wanted)
+    assert json.loads((document / "config.json").read_text())["tie_word_embeddings"] is False
+
+
 ONE = {"model": "math", "layers": [0, 2]}
 SLIPS: list[tuple[type[Problem], Any, str]] = [
     (Unfit, {"slices": [{"model": "math", "layers": [4, 7]}]}, "`math` has no layer 6"),
@@ -170,7 +225,7 @@ SLIPS: list[tuple[type[Problem], Any, str]] = [
     (Unfit, {"swap": {"outer": "german", "inner": "math", "bottom": 4, "top": 3}}, "more than the 6"),
     (Unfit, {"swap": {"outer": "german", "inner": "math", "botom": 4, "top": 3}}, "did you mean `bottom`?"),
     (Refused, {"slices": [{"models": ["math", "german"], "layers": [0, 6], "method": "ties"}]}, "no base is given"),
-    (Refused, {"slices": [ONE, {"model": "tied", "layers": [2, 6]}]}, "one embedding for input and output"),
+    (Refused, {"slices": [ONE, {"model": "tied-other", "layers": [2, 6]}]}, "one embedding for input and output"),
     (Refused, {"slices": [{"model": "nobody", "layers": [0, 6]}]}, "there is no folder `nobody`"),
     (Refused, {"slices": [{"models": ["math", "mails"], "layers": [0, 2]}]}, "is not in `mails`"),
 ]

@@ -18,7 +18,7 @@ from .plans import Choice, Fate, Plan, Planner, check
 from .recipes import LayerRecipe, LayerSlice, Swap
 from .references import Folders
 from .slices import LAYER, Slice, Source, config_of, layers_of
-from .stacking import stacked
+from .stacking import apart, stacked
 from .tokens import Asked, agreed
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def plan_of(said: LayerRecipe, place: Path, *, seed: int) -> Plan:
     base = folders.of(said.base) if said.base is not None else None
     parts = said.slices if said.swap is None else _swapped(said.swap, folders)
     methods = [_method_of(part) for part in parts]
-    slices = [_slice(p, m, folders, base, said.dtype) for p, (_, m) in zip(parts, methods, strict=True)]
+    named = [_slice(p, m, folders, base, said.dtype) for p, (_, m) in zip(parts, methods, strict=True)]
+    slices = apart(named)
 
     def way(number: int, sources: Sequence[Source], *_: int) -> Planner:
         part, root = parts[number], slices[number].base is not None
@@ -44,9 +45,9 @@ def plan_of(said: LayerRecipe, place: Path, *, seed: int) -> Plan:
         )
 
     models = folders.all()
-    spoken = agreed(models, Asked(slices[0].sources[0][0], "refuse", base))
+    spoken = agreed(models, Asked(named[0].sources[0][0], "refuse", base))
     stack = stacked(slices, way)
-    donor = next(f for f in folders.all() if f.name == stack.donor.name)
+    donor = next(f for one in slices for f, _, _ in one.sources if f.name == stack.donor.name)
     nowhere = Fate("dropped", "in no slice")
     lost = left_out(stack.made, stack.folders, folders.all(), stack.lost, nowhere)
     return Plan(

@@ -84,7 +84,8 @@ def source(
     cut = {new: dataclasses.replace(folder.tensors[old], name=new) for new, old in names.items()}
     changes = {new: folder.changes[old] for new, old in names.items() if old in folder.changes}
     labels = folder.labels if ends[1] else None  # a head is of the last
-    stored = {new: old for new, old in names.items() if new != old}
+    own = {new: folder.stored.get(old, old) for new, old in names.items()}
+    stored = {new: old for new, old in own.items() if new != old}
     part = dataclasses.replace(folder, tensors=cut, changes=changes, labels=labels, stored=stored)
     return Source(part, parameters, names)
 

@@ -84,13 +84,37 @@ def joined(stacks: Sequence[Stack]) -> Stack:
     return first
 
 
+def apart(slices: Sequence[Slice]) -> list[Slice]:
+    """The slices as they are where embeddings are tied at both ends, or at none; else those of models that tie them
+    have two, as in a merge of such models.
+    """
+    from headstart.io.tied import untied
+
+    last = _models(slices[-1])
+    if len({f.tied for f in (_models(slices[0])[0], *last) if f.config}) < 2:
+        return list(slices)
+    ends = {f.name: f for f in (*_models(slices[0]), *last)}
+    two = dict(zip(ends, untied([*ends.values()]), strict=True))
+    return [
+        dataclasses.replace(
+            one, sources=[(f if f is one.base else two.get(f.name, f), p, r) for f, p, r in one.sources]
+        )
+        for one in slices
+    ]
+
+
+def _models(one: Slice) -> list[ModelFolder]:
+    """Of a slice, without its base, where there are others."""
+    return [f for f, _, _ in one.sources if f is not one.base] or [f for f, _, _ in one.sources]
+
+
 def _check_ends(slices: Sequence[Slice]) -> None:
     """The input embedding is the first model's and the output embedding the last one's: both are stored, or neither."""
-    first, last = slices[0].sources[0][0], slices[-1].sources[0][0]
+    first, last = _models(slices[0])[0], _models(slices[-1])[0]
     if first.config and last.config and first.tied != last.tied:
         tied, other = (first, last) if first.tied else (last, first)
         raise Refused(
             f"`{tied.name}` has one embedding for input and output, and `{other.name}` has two",
             where="recipe, the first and the last slice",
-            fix="take the first and the last slice of one model",
+            fix="take the first and the last slice of models of one architecture",
         )

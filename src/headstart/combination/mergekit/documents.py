@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from headstart.combination.accounts import left_out
 from headstart.combination.plans import Fate, Plan, Planner, check_dtype
 from headstart.combination.references import Folders
 from headstart.combination.slices import LAYER, Holds, Slice, Source, config_of, config_of_module, layers_of
-from headstart.combination.stacking import Stack, Way, joined, stacked
+from headstart.combination.stacking import Stack, Way, apart, joined, stacked
 from headstart.core import Refused, Unfit
 
 from .methods import SPECS, Resolved, Spec
@@ -54,8 +54,7 @@ def plan_of(
     spoken = words(document, folders, base)
     stacks = [stacked(m.slices, _way(document, m.parameters, spec, m.slices, dtype, spoken), m.holds) for m in modules]
     stack = joined(stacks)
-    originals = {f.name: f for f in folders.all()}
-    donor = originals[stack.donor.name]
+    donor = next(f for m in modules for one in m.slices for f, _, _ in one.sources if f.name == stack.donor.name)
     _check_whole(donor, modules)
     lost = left_out(stack.made, stack.folders, folders.all(), stack.lost, Fate("dropped", "in no slice"))
     unread = ("`input_model_parameters` is read over, as mergekit does: settings of a model are its `parameters`",)
@@ -75,6 +74,8 @@ def _modules(document: recipes.Mergekit, folders: Folders, base: ModelFolder | N
     """Each holds the tensors whose names begin with its own, or with it after `model.`; `default` holds the rest."""
     said: Mapping[str, recipes.Module | recipes.Mergekit] = document.modules or {"default": document}
     sliced = {name: _slices(module, folders, base) for name, module in said.items()}
+    if len(said) == 1:  # of several modules one has the embeddings, and its configuration is of all
+        sliced = {name: _apart(document, slices) for name, slices in sliced.items()}
     begins = {name: _begin(name, slices[0].sources[0][0]) for name, slices in sliced.items()}
 
     def holds(name: str) -> Holds:
@@ -93,6 +94,14 @@ def _modules(document: recipes.Mergekit, folders: Folders, base: ModelFolder | N
             if one.holds is not None and not any(map(one.holds, folder.tensors)):
                 raise Refused(f"`{folder.name}` has no module `{one.name}`", where="recipe, `modules`", fix=CALL)
     return modules
+
+
+def _apart(document: recipes.Mergekit, slices: Sequence[Slice]) -> list[Slice]:
+    """`apart`, where a base that is merged like the others counts as one of them."""
+    if SPECS[document.merge_method].base != "ignored":
+        return apart(slices)
+    found = apart([replace(one, base=None) for one in slices])
+    return [replace(new, base=one.base) for new, one in zip(found, slices, strict=True)]
 
 
 def _begin(name: str, folder: ModelFolder) -> str:
