@@ -421,12 +421,12 @@ def test_the_forecast_of_bytes_holds(
 
 
 PEAK = """
-    import sys
+    import json, sys
     from pathlib import Path
     from headstart.combination import forecasts
     from headstart.combination.merging import carried_out, planned
-    out, method, told, *folders = sys.argv[1:]
-    plan = planned(folders[1:], method, base=folders[0])
+    out, method, settings, told, *folders = sys.argv[1:]
+    plan = planned(folders[1:], method, base=folders[0], settings=json.loads(settings))
     if told == "forecast":
         print(forecasts.forecast(plan, Path(out)).peak_bytes)
     else:
@@ -436,14 +436,28 @@ PEAK = """
 """
 
 
+LARGE: list[tuple[str, dict[str, Any]]] = [
+    *((m, {}) for m in ("linear", "ties", "dare", "della", "tsv_m", "iso_c", "iso_cts", "knots", "arcee_fusion")),
+    *((m, {}) for m in ("slerp", "model_stock", "karcher", "breadcrumbs", "pcb", "ram", "consensus_ta", "magmax")),
+    ("opcm", {}),
+    ("sce", {"density": 0.5}),
+    ("wudi", {"steps": 2}),
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(6000, 1500), (3000, 3000)])
-@pytest.mark.parametrize("method", ["linear", "ties", "dare", "sce", "della", "tsv_m", "iso_c", "iso_cts", "knots"])
-def test_the_forecast_of_memory_holds_within_a_tenth(method: str, shape: tuple[int, int], tmp_path: Path) -> None:
-    folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=shape, b=(700, 700))) for i in range(4)]
+@pytest.mark.parametrize(("method", "settings"), LARGE, ids=[name for name, _ in LARGE])
+def test_the_forecast_of_memory_holds_within_a_tenth(
+    method: str, settings: dict[str, Any], shape: tuple[int, int], tmp_path: Path
+) -> None:
+    """Of merges in tiles most of it is Python and torch, as it is of any model's."""
+    most = catalogue.entry(kind_of(method), method).needs.most or 3
+    folders = [write(tmp_path / f"m{i}", weights(i, torch.bfloat16, a=shape, b=(700, 700))) for i in range(1 + most)]
+    said = [str(tmp_path / "out"), method, json.dumps(settings)]
     peaks = {}
     for told in ("forecast", "run"):
-        words = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path / "out"), method, told, *map(str, folders)]
+        words = [sys.executable, "-c", textwrap.dedent(PEAK), *said, told, *map(str, folders)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         peaks[told] = int(done.stdout.strip().splitlines()[-1])
     assert 0.9 < peaks["forecast"] / peaks["run"] < 1.1, peaks

@@ -5,7 +5,7 @@ A method says with `compares` what of its models counts: their "weights", or the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import combinations
@@ -75,19 +75,20 @@ def _cosines(plan: Plan, made: Sequence[Made], of: str) -> tuple[Any, int]:
     with ExitStack() as stack:
         readers = [stack.enter_context(reader(f)) for f in plan.folders]
         for one in made:
-            found = _read(one, readers, of, _count(one, made))
-            inner += found @ found.T
-            entries += found.shape[1]
+            for found in _read(one, readers, of, _count(one, made)):
+                inner += found @ found.T
+                entries += found.shape[1]
     lengths = np.sqrt(inner.diagonal())
     scale = np.where(lengths > 0, lengths, 1)
     return np.clip(inner / np.outer(scale, scale), -1, 1), entries
 
 
-def _read(made: Made, readers: Sequence[Reads], of: str, count: int) -> Any:
-    """(models, count) float64: the first entries of the models' weights or changes."""
-    from headstart.numerics.stream import Room, Tensors
+def _read(made: Made, readers: Sequence[Reads], of: str, count: int) -> Iterator[Any]:
+    """(models, entries) float64, piece by piece: the first entries of the models' weights or changes."""
+    from headstart.numerics.stream import PIECE, Room, Tensors
 
     tensors, room = Tensors(made, readers), Room()
-    found = [tensors.floats(p, 0, count, room, k, np.float64).copy() for k, p in enumerate(made.tuned)]
-    base = tensors.floats(made.base, 0, count, room, "base", np.float64) if of == "changes" else 0.0
-    return np.stack(found) - base
+    for start in range(0, count, PIECE):
+        stop = min(start + PIECE, count)
+        found = np.stack([tensors.floats(p, start, stop, room, "one", np.float64).copy() for p in made.tuned])
+        yield found - tensors.floats(made.base, start, stop, room, "base", np.float64) if of == "changes" else found
