@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import textwrap
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import torch
 import headstart as hs
 from headstart import catalogue
 from headstart.combination import forecasts
+from headstart.combination.auto import foresee
 from headstart.combination.learned import learned_from
 from headstart.combination.live import LiveMerge
-from headstart.combination.merging import carried_out, kind_of, planned, tasks_of, with_rows
+from headstart.combination.merging import carried_out, kind_of, planned, planned_choice, tasks_of, with_rows
 from headstart.combination.rehearsal import Heaviest
 from headstart.core import Target
 from headstart.io.stored_heads import Whole
@@ -103,6 +104,11 @@ LARGE = {
     "lorahub": {"trials": 4},  # no gradients
     "twin_merge": {"steps": 10, "keep": 0.05},  # parts of low rank
     "emr": {"steps": 10},  # masks
+    "surgery": {"steps": 10},  # states of rows
+    "tint": {"steps": 10},  # parts that are learned
+    "wemoe": {"steps": 2, "router_steps": 3},  # experts inside
+    "learned_soup": {"steps": 4},  # a gradient for each model
+    "atm": {"rounds": 1, "steps": 3},  # copies that are trained
 }  # fmt: skip
 PEAK = """
     import sys, json
@@ -153,6 +159,53 @@ def test_the_forecast_of_memory_holds_within_a_tenth(method: str, large: Path) -
     peaks = {}
     for told in ("forecast", "run"):
         words = [sys.executable, "-c", textwrap.dedent(PEAK), str(large), method, json.dumps(LARGE[method]), told]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        peaks[told] = int(done.stdout.strip().splitlines()[-1])
+    assert 0.9 < peaks["forecast"] / peaks["run"] < 1.1, peaks
+
+
+def test_what_a_choice_holds_does_not_grow_with_the_square_of_the_vocabulary(
+    tuned: Family, targets: dict[str, Target]
+) -> None:
+    """Embeddings of words are no layer with inputs."""
+    plan, rows = planned_choice(list(tuned.models.values()), targets, base=tuned.base)
+    entrants = foresee(plan, rows, methods=["regmean"]).entrants
+    (table,) = (m for m in plan.made if m.name.endswith("word_embeddings.weight"))
+    large = replace(table, shape=(1_000_000, table.shape[1]))
+    wide = replace(plan, made=tuple(large if m is table else m for m in plan.made))
+    more = forecasts.held_in_choice(wide, entrants) - forecasts.held_in_choice(plan, entrants)
+    assert 4 * large.size < more < 20 * 4 * large.size
+
+
+CHOICE = """
+    import sys
+    from pathlib import Path
+    import headstart as hs
+    from headstart.combination.auto import choose, foresee
+    from headstart.combination.forecasts import held_in_choice
+    from headstart.combination.merging import carried_out, planned_choice
+    place, method, told = Path(sys.argv[1]), *sys.argv[2:]
+    targets = {n: hs.read_target(place / f"{n}-short.csv", label="label", name=n) for n in ("one", "two")}
+    plan, rows = planned_choice([place / "one", place / "two"], targets, base=place / "base")
+    if told == "forecast":
+        print(held_in_choice(plan, foresee(plan, rows, methods=[method]).entrants))
+    else:
+        carried_out(choose(plan, rows, methods=[method], steps=3, seeds=1).plan, place / "chosen", overwrite=True)
+        lines = Path("/proc/self/status").read_text().splitlines()
+        print(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["task_arithmetic", "regmean", "fisher"])
+def test_the_forecast_of_what_a_choice_holds_is_within_a_tenth(method: str, large: Path) -> None:
+    """On short rows, for what a batch takes comes on top of it."""
+    for name in LABELS:
+        rows = [line for line in (large / f"{name}.csv").read_text().splitlines() if len(line.split()) < 20]
+        (large / f"{name}-short.csv").write_text("\n".join(rows))
+    peaks = {}
+    for told in ("forecast", "run"):
+        words = [sys.executable, "-c", textwrap.dedent(CHOICE), str(large), method, told]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         peaks[told] = int(done.stdout.strip().splitlines()[-1])
     assert 0.9 < peaks["forecast"] / peaks["run"] < 1.1, peaks

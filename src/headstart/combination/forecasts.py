@@ -16,6 +16,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.io.tensor_names import is_input
+
 from .layouts import bytes_on_disk, largest, largest_part, storage
 from .learned import ROWS, learned_from, needs_none
 from .likeness import bytes_to_compare
@@ -89,18 +91,21 @@ def held_in_choice(plan: Plan, entrants: Sequence[Entrant], threads: int | None 
 
     count, merged = len(plan.models), [m for m in plan.made if m.method is not None and m.dtype in FLOATS]
     weights = 4 * sum(m.size for m in merged)
-    squares = {  # of a layer's inputs and of gradients of its outputs, in float64
-        side: 8 * sum(m.shape[side] ** 2 for m in merged if len(m.shape) == 2) for side in (0, 1)
-    }
-    seen = {"squares": weights, "inputs": max(squares.values()), "gradients": max(squares.values())}
+    layers = [m.shape for m in merged if len(m.shape) == 2 and not is_input(m.name)]
+    squares = [8 * sum(shape[side] ** 2 for shape in layers) for side in (0, 1)]  # of inputs and of gradients, float64
+    seen = {"squares": weights, **dict.fromkeys(("inputs", "merged_inputs", "gradients"), max(squares))}
     methods = [catalogue.make(e.kind, e.method, **e.settings) for e in entrants]
     asks = {tuple(m.asks) for e, m in zip(entrants, methods, strict=True) if e.kind == "combination.matching"}
     passes = sum(count * seen[a] for ask in asks for a in ask if a in seen)
+    if any("inputs" in a for ask in asks for a in ask):  # matrices of every model and of all, and what takes them apart
+        passes += (count + 5) * 8 * max((max(shape) ** 2 for shape in layers), default=0)
     learn = [
         m for e, m in zip(entrants, methods, strict=True) if e.kind in ("combination.learning", "combination.loops")
     ]
     gates = sum(count * weights for m in learn if "gradients" in m.needs.gives)  # of each entry at most
-    step = 4 * (count + 1) * weights if gates else weights  # a gradient and what Adam keeps, beside what is learned
+    backward = any("inputs" not in a for ask in asks for a in ask)
+    alone = weights if learn or backward else 0  # a gradient, or what is learned
+    step = 4 * (count + 1) * weights if gates else alone  # a gradient and what Adam keeps, beside what is learned
     changes = min((1 + count) * weights, HELD_BYTES + (1 + count) * max((4 * m.size for m in merged), default=0))
     room = room_bytes(plan.made, threads or cores())
     return int(psutil.Process().memory_info().rss) + 3 * weights + changes + passes + gates + step + room

@@ -115,7 +115,7 @@ class _Watch:
             if "inputs" in self._asks:
                 x = self._counted(args[0].detach())
                 product = (x.T @ x).double()
-                self._inputs[name] = self._inputs[name] + product if name in self._inputs else product
+                self._inputs[name] = self._inputs[name].add_(product) if name in self._inputs else product
                 self._tokens[name] = self._tokens.get(name, 0) + len(x)
             if "gradients" in self._asks:
                 self._outputs.append((name, out))
@@ -141,19 +141,20 @@ class _Watch:
             if g is not None:
                 g = self._counted(g)
                 product = share * (g.T @ g).double()
-                self._gradients[name] = self._gradients[name] + product if name in self._gradients else product
+                self._gradients[name] = self._gradients[name].add_(product) if name in self._gradients else product
 
     def next(self, rows: int) -> None:
         self._outputs.clear()
         self._rows += rows
 
     def found(self) -> dict[str, Passes]:
+        """The sums become means where they lie; asked once."""
         rows = max(1, self._rows)
         return {
             n: Passes(
-                squares=self._squares[n] / rows if n in self._squares else None,
-                inputs=self._inputs[n] / self._tokens[n] if n in self._inputs else None,
-                gradients=self._gradients[n] / rows if n in self._gradients else None,
+                squares=self._squares[n].div_(rows) if n in self._squares else None,
+                inputs=self._inputs[n].div_(self._tokens[n]) if n in self._inputs else None,
+                gradients=self._gradients[n].div_(rows) if n in self._gradients else None,
                 transposed=n in self._sites and self._sites[n][1],
             )
             for n in self.weights
