@@ -108,7 +108,9 @@ LARGE = {
     "tint": {"steps": 10},  # parts that are learned
     "wemoe": {"steps": 2, "router_steps": 3},  # experts inside
     "learned_soup": {"steps": 4},  # a gradient for each model
+    "greedy_soup": {},  # merges, one after the other
     "atm": {"rounds": 1, "steps": 3},  # copies that are trained
+    "forkmerge": {"rounds": 1, "steps": 3},  # all of them kept
 }  # fmt: skip
 PEAK = """
     import sys, json
