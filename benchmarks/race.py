@@ -68,9 +68,7 @@ FULL = Rule(kind="none")
 DEFAULT = Rule(kind="paired")
 BERNSTEIN = Rule(kind="bernstein")
 COMBINING = Rule(kind="paired", slack=0.0)  # of sets and of `solve`, where equals may be worth having
-PAIRED = tuple(
-    Rule(kind="paired", z=z, slack=slack) for slack in (0.0, 0.01, 0.02, 0.03, 0.05) for z in (2.0, 3.0, 4.0)
-)
+PAIRED = tuple(Rule(kind="paired", z=z, slack=slack) for slack in (0.0, 0.02, 0.03, 0.05) for z in (2.0, 2.5, 3.0, 4.0))
 RULES = (FULL, *PAIRED, BERNSTEIN)
 
 
@@ -330,7 +328,9 @@ def column(seeds: Seeds, rule: str, what: str) -> Array:
 def chosen(seeds: Seeds) -> str:
     """The cheapest paired rule whose mean regret is within 0.1 points of full scoring; the safest where none is."""
     full = 100 * column(seeds, FULL.name, "regret").mean()
-    added = {r.name: 100 * column(seeds, r.name, "regret").mean() - full for r in PAIRED}
+    told = next(iter(next(iter(seeds.values())).values()))
+    paired = [r.name for r in PAIRED if r.name in told]
+    added = {name: 100 * column(seeds, name, "regret").mean() - full for name in paired}
     able = [name for name, points in added.items() if points <= POINTS]
     if not able:
         return min(added, key=lambda name: added[name])

@@ -14,6 +14,8 @@ import torch
 from headstart.core import Needs, TensorContext, Unfit
 from headstart.numerics.singular import is_matrix
 
+ROUNDING = 1e-13  # of the largest number that a gradient is a difference of
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wudi:
@@ -71,8 +73,13 @@ class Wudi:
         return base + (self.scale * self._moved(total, wanted, inputs)).to(base.dtype)
 
     def _moved(self, merged: torch.Tensor, wanted: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """In float64: Adam divides by the gradient's size, and rounding must not become a direction."""
-        merged.grad = torch.empty_like(merged)
+        """In float64: Adam divides by the gradient's size, and rounding must not become a direction.
+
+        Where nothing interferes the gradient is rounding alone, and Adam's steps would grow from it.
+        """
+        merged.grad = torch.addmm(wanted, merged, inputs, beta=-2, alpha=2)
+        if float(merged.grad.abs().max()) <= ROUNDING * float(wanted.abs().max()):
+            return merged
         optimiser = torch.optim.Adam([merged], lr=self.learning_rate, foreach=False)
         for _ in range(self.steps):
             torch.addmm(wanted, merged, inputs, beta=-2, alpha=2, out=merged.grad)
