@@ -32,6 +32,7 @@ Array = np.ndarray[Any, Any]
 Kind = Literal["merging", "weighting", "trimming"]
 
 TILE = 1 << 18  # entries
+MANY = 16  # copies of a tile; 0.5 GB is what a merge in tiles may take
 PIECE = 1 << 15  # entries of a tile that are widened at a time
 SUM_BLOCK = 1 << 13  # entries whose products are one partial sum: fixed, for sums depend on where they are cut
 RAW = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # bfloat16 by its bits
@@ -113,10 +114,13 @@ class Made:
         return self.row * max(1, SUM_BLOCK // self.row)
 
     def step(self, tile: int) -> int:
-        """Entries of a tile: about as many as asked for, or all that cannot be cut."""
+        """Entries of a tile: about as many as asked for, half where many copies are held, or all that cannot be cut."""
         if self.whole:
             return max(1, self.size)
-        return self.block * max(1, tile // self.block) if self.in_rows else tile
+        if self.in_rows:
+            return self.block * max(1, tile // self.block)
+        many = self.kind != "weighting" and self.method is not None and self.method.needs.copies > MANY
+        return max(1, tile // 2) if many else tile
 
     def alone(self, tile: int) -> bool:
         """Whether its tiles are made one at a time: they are what memory is needed for."""
