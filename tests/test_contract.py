@@ -17,7 +17,7 @@ CASES = [pytest.param(law, m, id=f"{k}.{type(m).__name__}-{law.__name__}") for k
 
 
 @pytest.mark.parametrize(("law", "method"), CASES)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_law(law: Any, method: Any, seed: int) -> None:
     law(method, seed=seed)
