@@ -81,7 +81,7 @@ def test_rows_that_come_twice_do_not_choose_the_least_penalty() -> None:
     for train, _, spectrum, _ in fold_spectra(f, y, 3, folds):
         penalties = np.array(tuple(told)) * spectrum.level
         fooled += spectrum.cross_validated(penalties).argmin() == 0
-        assert spectrum.best(penalties, f[train], targets_of(y, 3)[train]) > penalties[0]
+        assert spectrum.best(penalties, f, targets_of(y, 3), train) > penalties[0]
     assert fooled > 0
 
 

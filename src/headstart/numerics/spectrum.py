@@ -134,14 +134,17 @@ class Spectrum:
             found.append(np.square(error).sum())
         return np.array(found)
 
-    def best(self, penalties: Array, features: Array, targets: Array) -> float:
-        """Of these penalties that of the least error on rows that are left out; the arguments are as for `left_out`.
+    def best(self, penalties: Array, features: Array, targets: Array, train: Array) -> float:
+        """Of these penalties that of the least error on rows that are left out.
 
+        features (rows, D), targets (rows, K): of which this was made of the rows `train`; they are read only if needed.
         Where rows are twice the rank, by generalised cross-validation, which needs no rows. With fewer it is fooled:
         rows that come twice with one label leave freedom without errors, and so the least penalty looks best.
         """
-        sure = self.rows >= 2 * len(self.values)
-        errors = self.cross_validated(penalties) if sure else self.left_out(penalties, features, targets)
+        if self.rows >= 2 * len(self.values):
+            errors = self.cross_validated(penalties)
+        else:
+            errors = self.left_out(penalties, features[train], targets[train])
         return float(penalties[errors.argmin()])
 
     def coefficients(self, penalty: float) -> Array:
@@ -336,7 +339,7 @@ def ridge_cells(
     """
     y = targets_of(labels, classes)
     for train, valid, spectrum, along in fold_spectra(features, labels, classes, folds, moments):
-        penalty = spectrum.best(np.array(penalties) * spectrum.level, features[train], y[train])
+        penalty = spectrum.best(np.array(penalties) * spectrum.level, features, y, train)
         yield train, valid, y[train].mean(axis=0) + along @ spectrum.coefficients(penalty)
 
 

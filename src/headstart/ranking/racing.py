@@ -204,7 +204,7 @@ def _losses(
 
     frozen: so many of them fit the heads, for all rungs, and only the rows after them have losses. lower: by trunk,
     the arithmetic that was found fastest and the rows that it was used on, which is noted here; None for float32. All
-    rows are always in float32, for what is told of them, and have no losses: nobody leaves any more.
+    rows are always in float32, for what is told of them, and have no losses: models no longer leave.
     """
     import numpy as np
 
@@ -212,9 +212,7 @@ def _losses(
 
     share = run.meter.remaining() / 2
     limit = share if share < float("inf") else None
-    together: dict[str, list[Source]] = {}
-    for source in sources:
-        together.setdefault(trunk_of(source), []).append(source)
+    together = _by_trunk(sources)
     last = rows == len(part.target.labelled)
     may = None if last else lower
     asked = {trunk: "float32" if may is None else may.get(trunk, ("fastest", 0))[0] for trunk in together}
@@ -272,10 +270,7 @@ def _behind_their_own(part: Part, sources: Sequence[Source], run: Run, course: _
     """Who leaves on all rows, with the reason: layers and poolings that are behind another of the same model."""
     from headstart.numerics.race import leavers
 
-    together: dict[str, list[Source]] = {}
-    for source in sources:
-        if source.identity not in course.failed:
-            together.setdefault(trunk_of(source), []).append(source)
+    together = _by_trunk([source for source in sources if source.identity not in course.failed])
     several = [source for taps in together.values() if len(taps) > 1 for source in taps]
     losses = _judged(part, several, len(part.target.labelled), run, course)
     gone: dict[str, str] = {}
@@ -304,6 +299,14 @@ def trunk_of(source: Source) -> str:
     """Identity of the source whose layer or pooling this is, or its own."""
     tap = source.facts.get("tap")
     return str(tap["of"]) if tap else source.identity
+
+
+def _by_trunk(sources: Sequence[Source]) -> dict[str, list[Source]]:
+    """Layers and poolings beside each other, in order."""
+    together: dict[str, list[Source]] = {}
+    for source in sources:
+        together.setdefault(trunk_of(source), []).append(source)
+    return together
 
 
 def _score(

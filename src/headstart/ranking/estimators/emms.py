@@ -65,7 +65,7 @@ class EMMS:
         losses, naive = np.full(rows, np.nan), np.full(rows, np.nan)
         for train, valid, spectrum, along in fold_spectra(view.features, flat, many * columns, view.folds):
             penalties = np.array(self.penalties) * spectrum.level
-            penalty = spectrum.best(penalties, view.features[train], flat[train])
+            penalty = spectrum.best(penalties, view.features, flat, train)
             mean = flat[train].mean(axis=0)
             weights = self._weights((flat[train] - mean).reshape(-1, many, columns), spectrum, penalty)
             told = (along @ spectrum.coefficients(penalty)).reshape(-1, many, columns)
