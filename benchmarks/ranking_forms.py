@@ -49,6 +49,7 @@ def ours(names: str) -> Made:
         }
         methods = [catalogue.entry("ranking.estimators", n).load()(**given.get(n, {})) for n in names.split("+")]
         view = seen(methods[0], features, labels, int(labels.max()) + 1)
+        compiled(features, labels)
 
         def call(f: Array, y: Array) -> list[float]:
             fresh = replace(view, given=f, known=y, kept={})
@@ -57,6 +58,18 @@ def ours(names: str) -> Made:
         return call
 
     return made
+
+
+def compiled(features: Array, labels: Array) -> None:
+    """Loads the kernels that so many features are summed up by, and compiles what is not yet on the disk."""
+    from headstart.numerics.moments import Moments, pays_to_compile
+
+    if pays_to_compile(features):
+        from headstart.numerics.sums import fourth
+
+        for gram in (True, False):
+            Moments.of(features[:64], labels[:64], int(labels.max()) + 1, gram=gram, many=True)
+        fourth(features[:64], *np.ones((2, features.shape[1])))
 
 
 def gram(features: Array, labels: Array) -> Call:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.covariance import LedoitWolf, ledoit_wolf_shrinkage
 
 from headstart.core import Unfit
-from headstart.numerics.moments import SINGLE_ROWS, Moments, product, targets_of
+from headstart.numerics.moments import SINGLE_ROWS, Moments, pays_to_compile, product, targets_of
 from headstart.numerics.shrinkage import Shrunk
 
 Array = np.ndarray[Any, Any]
@@ -92,6 +92,38 @@ def test_panels_and_strips_are_only_for_speed(
     for name in names:
         want = getattr(whole, name)
         np.testing.assert_allclose(getattr(cut, name), want, rtol=1e-12, atol=1e-12 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("gram", [True, False])
+@pytest.mark.parametrize("form", ["float64", "float32", "read_only", "strided"])
+def test_compiled_kernels_are_only_for_speed(form: str, gram: bool, single: bool) -> None:
+    x, y = drawn(2500, 6, 40)
+    y[y == 7] = 8  # a class without rows
+    x += 1000.0
+    x = x[:, ::2] if form == "strided" else x.astype("f4" if form == "float32" else "f8")
+    x.flags.writeable = form != "read_only"
+    one, other = (Moments.of(x, y, 40, gram=gram, single=single, many=many) for many in (False, True))
+    for name in ("total", "squares", "counts", "energy", "sums", "lengths", *(["gram"] if gram else [])):
+        want = getattr(one, name)
+        np.testing.assert_allclose(getattr(other, name), want, rtol=1e-12, atol=1e-12 * np.abs(want).max())
+
+
+def test_what_kernels_do_not_cover_goes_the_other_way() -> None:
+    x, y = drawn()
+    several = (x[:, :3] > 0).astype(np.int8)
+    for labels, classes, what in [
+        (y, 3, {"second": True}),
+        (y, 3, {"norms": True}),
+        (several, 3, {}),
+        (x[:, 0], 0, {}),
+    ]:
+        one, other = (Moments.of(x, labels, classes, many=many, **what) for many in (False, True))
+        assert all((a == b).all() for a, b in zip(one.arrays().values(), other.arrays().values(), strict=True))
+    assert not pays_to_compile(np.empty((1 << 12, 1 << 11), dtype=np.float16))
+    assert pays_to_compile(np.empty((1 << 12, 1 << 11), dtype=np.float32))
+    with pytest.raises(IndexError):
+        Moments.of(x, y, 2, many=True)
 
 
 def test_batches_are_blocks() -> None:

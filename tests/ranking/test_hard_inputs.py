@@ -364,15 +364,19 @@ TWO_ROWS = ("h_score", "neural_collapse", "tmi", "effective_rank")  # for each d
 @pytest.mark.parametrize("classes", [2, 7, 100])
 @pytest.mark.parametrize("name", CASES)
 @settings(max_examples=2)
-@given(seed=st.integers(0, 2**20), single=st.booleans(), spoilt=st.booleans(), power=st.integers(-6, 6))
-@example(seed=0, single=True, spoilt=False, power=-6)
-@example(seed=1, single=False, spoilt=True, power=6)
-@example(seed=11, single=True, spoilt=True, power=0)
-def test_equals_brute_force(
-    name: str, classes: int, width: float, seed: int, single: bool, spoilt: bool, power: int
-) -> None:
-    f, y = hard(seed, classes, width, single=single, spoilt=spoilt, power=power)
-    equals(name, *CASES[name], f, y, classes, "single_label")
+@given(
+    seed=st.integers(0, 2**20), single=st.booleans(), spoilt=st.booleans(), power=st.integers(-6, 6),
+    compiled=st.booleans(),
+)  # fmt: skip
+@example(seed=0, single=True, spoilt=False, power=-6, compiled=True)
+@example(seed=1, single=False, spoilt=True, power=6, compiled=False)
+@example(seed=11, single=True, spoilt=True, power=0, compiled=True)
+def test_equals_brute_force(name: str, classes: int, width: float, seed: int, compiled: bool, **more: Any) -> None:
+    f, y = hard(seed, classes, width, **more)
+    with pytest.MonkeyPatch.context() as patch:
+        if compiled:
+            patch.setattr("headstart.numerics.moments.MANY_CELLS", 1)
+        equals(name, *CASES[name], f, y, classes, "single_label")
 
 
 @pytest.mark.parametrize("width", SHAPES.values(), ids=SHAPES)

@@ -16,7 +16,7 @@ import numpy as np
 
 from headstart.core import Ranking, Score, TaskType, Unfit, View
 
-from .moments import Moments, slices
+from .moments import Moments, pays_to_compile, slices
 from .some_rows import by_label, looked_at
 
 Array = np.ndarray[Any, Any]
@@ -78,12 +78,15 @@ class Chunks:
         parts = tuple(cut(len(features), number))
         held = len(parts) * _bytes(features.shape[1], labels, classes, **what) <= KEPT_BYTES
         first = parts[0] if held else slice(len(features))
-        near = Moments.of(features[first], labels[first], classes, **what)
+        many = pays_to_compile(features)
+        near = Moments.of(features[first], labels[first], classes, many=many, **what)
 
         def count(rows: slice) -> Moments:
             """About one shift, so that the sums of parts are sums of their entries."""
             batch = features[rows], labels[rows]
-            return Moments.from_batches([batch], classes, shift=near.shift, target_shift=near.target_shift, **what)
+            return Moments.from_batches(
+                [batch], classes, many=many, shift=near.shift, target_shift=near.target_shift, **what
+            )
 
         if not held:
             return cls(near, parts, (), count)

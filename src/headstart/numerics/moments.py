@@ -22,6 +22,7 @@ from .shrinkage import ledoit_wolf, squared
 Array = np.ndarray[Any, Any]
 PANEL_ROWS = 1024  # rows that one symmetric product takes
 STRIP_CELLS = 98304  # cells of float64 that stay in a core's cache while all sums but that product are taken of them
+MANY_CELLS = 1 << 23  # from which on compiled kernels pay
 FEW_CLASSES = 16  # up to which rows are put in order of class, so that each class is one sum; else row after row
 SINGLE_ROWS = 512  # rows of a product in float32; its error grows with them
 SINGLE_RANGE = 1e-12, 1e12  # of the largest number in a block, so that no square leaves float32
@@ -41,6 +42,11 @@ def targets_of(labels: Array, classes: int) -> Array:
     hot = np.zeros((len(given), classes))
     hot[np.arange(len(given)), given.astype(np.int64)] = 1.0
     return hot
+
+
+def pays_to_compile(features: Array) -> bool:
+    """Whether a pass over all of these is long enough for the compiled kernels of `sums`, and of a type they take."""
+    return features.size >= MANY_CELLS and features.dtype.char in "fd"
 
 
 def product(left: Array, right: Array, *, single: bool = False) -> Array:
@@ -109,16 +115,19 @@ class Moments:
         second: bool = False,
         norms: bool = False,
         single: bool = False,
+        many: bool | None = None,
     ) -> Moments:
         """Of features (rows, width) of any float type, read in blocks of rows; classes 0 means regression.
 
-        single: multiply the Gram matrix in float32, with the bound that `product` states.
+        single: multiply the Gram matrix in float32, with the bound that `product` states. many: as `from_batches` takes
+        it; None goes by these features.
 
         >>> Moments.of(np.array([[1.0], [3.0]]), np.array([0, 1]), 2).mean.tolist()
         [2.0]
         """
         batches = ((features[s], labels[s]) for s in slices(len(features), block))
-        return cls.from_batches(batches, classes, gram=gram, second=second, norms=norms, single=single)
+        many = pays_to_compile(features) if many is None else many
+        return cls.from_batches(batches, classes, gram=gram, second=second, norms=norms, single=single, many=many)
 
     @classmethod
     def from_batches(
@@ -130,12 +139,14 @@ class Moments:
         second: bool = False,
         norms: bool = False,
         single: bool = False,
+        many: bool = False,
         shift: Array | None = None,
         target_shift: Array | None = None,
     ) -> Moments:
         """Of (features, labels) pairs; only what is asked is accumulated. Raises `Unfit` when there are no rows.
 
-        shift, target_shift: what the rows are taken less of; by default the first batch's means.
+        many: whether so many rows are to come that compiled kernels pay. shift, target_shift: what the rows are taken
+        less of; by default the first batch's means.
         """
         if second and not classes:
             raise Unfit(
@@ -153,7 +164,9 @@ class Moments:
                 y = targets_of(labels, classes)
                 target_shift = np.zeros(y.shape[1]) if classes else y.mean(axis=0)
             if sums is None:
-                sums = _Sums(classes, shift, target_shift, gram=gram, second=second, norms=norms, single=single)
+                sums = _Sums(
+                    classes, shift, target_shift, gram=gram, second=second, norms=norms, single=single, many=many
+                )
             for s in slices(len(features), PANEL_ROWS):
                 sums.take(features[s], labels[s])
         if sums is None:
@@ -423,10 +436,11 @@ class _Sums:
     """The sums of `Moments`, while rows are still coming."""
 
     def __init__(
-        self, classes: int, shift: Array, target_shift: Array, *, gram: bool, second: bool, norms: bool, single: bool
-    ) -> None:
+        self, classes: int, shift: Array, target_shift: Array, *,
+        gram: bool, second: bool, norms: bool, single: bool, many: bool,
+    ) -> None:  # fmt: skip
         width, columns = len(shift), len(target_shift)
-        self.classes, self.shift, self.target_shift, self.single = classes, shift, target_shift, single
+        self.classes, self.shift, self.target_shift, self.single, self.many = classes, shift, target_shift, single, many
         self.rows, self.fourth, self.each_once = 0, 0.0, False
         self.total, self.squares, self.counts = np.zeros(width), np.zeros(width), np.zeros(columns)
         self.energy, self.sums = np.zeros(columns), np.zeros((columns, width))
@@ -437,7 +451,7 @@ class _Sums:
         self.panel = np.empty((0, width))
 
     def take(self, features: Array, labels: Array) -> None:
-        """Rows, not more than `PANEL_ROWS`; strip by strip where a strip serves for more than one sum."""
+        """Rows, not more than `PANEL_ROWS`."""
         y = targets_of(labels, self.classes)
         # with one class a row, what is summed by class need not be summed once more over all
         self.each_once = bool(self.classes) and np.ndim(labels) == 1 and not self.target_shift.any()
@@ -445,11 +459,40 @@ class _Sums:
         self.rows += len(y)
         self.counts += y.sum(axis=0)
         self.energy += (y * y).sum(axis=0)
-        width = len(self.shift)
-        strip = min(max(STRIP_CELLS // max(width, 1), 32), PANEL_ROWS)
-        held = len(features) if self.gram is not None else min(strip, len(features))
-        if len(self.panel) < held:
-            self.panel = np.empty((held, width))
+        if self.many and self.each_once and self.second is None and self.cubes is None:
+            self._in_one_sweep(features, np.asarray(labels, dtype=np.int64))
+        else:
+            self._by_strips(features, labels, y)
+        if self.gram is not None:
+            u = self.panel[: len(features)]
+            if self.single:
+                self.gram += product(u, u, single=True)
+            else:
+                self.gram = dsyrk(1.0, u.T, beta=1.0, c=self.gram, overwrite_c=True)  # the upper half, in place
+
+    def _in_one_sweep(self, features: Array, labels: Array) -> None:
+        """Sums and lengths by class; with a Gram matrix the panel it is made of, else the squares."""
+        from .sums import centred, squared
+
+        assert self.lengths is not None  # as there are classes
+        if self.gram is None:
+            squared(features, labels, self.shift, self.sums, self.lengths, self.squares)
+            return
+        self._hold(len(features))
+        centred(features, labels, self.shift, self.sums, self.lengths, self.panel)
+        if self.single:
+            u = self.panel[: len(features)]
+            self.squares += np.einsum("nd,nd->d", u, u)
+
+    def _hold(self, rows: int) -> None:
+        """Room for so many."""
+        if len(self.panel) < rows:
+            self.panel = np.empty((rows, len(self.shift)))
+
+    def _by_strips(self, features: Array, labels: Array, y: Array) -> None:
+        """All sums of a strip while it lies in the cache."""
+        strip = min(max(STRIP_CELLS // max(len(self.shift), 1), 32), PANEL_ROWS)
+        self._hold(len(features) if self.gram is not None else min(strip, len(features)))
         for s in slices(len(features), strip):
             u = self.panel[s] if self.gram is not None else self.panel[: s.stop - s.start]
             rows, known, targets = features[s], labels[s], y[s]
@@ -459,12 +502,6 @@ class _Sums:
             u[...] = rows
             u -= self.shift  # a copy, then in place: half the time of a subtraction that casts
             self._add(u, targets, known if self.each_once else None)
-        if self.gram is not None:
-            u = self.panel[: len(features)]
-            if self.single:
-                self.gram += product(u, u, single=True)
-            else:
-                self.gram = dsyrk(1.0, u.T, beta=1.0, c=self.gram, overwrite_c=True)  # the upper half, in place
 
     def _add(self, u: Array, y: Array, labels: Array | None) -> None:
         """All but the Gram matrix, of u (rows, D) and targets (rows, K).

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from headstart.core import Needs, Score, View
-from headstart.numerics.moments import STRIP_CELLS, Array, slices
+from headstart.numerics.moments import STRIP_CELLS, Array, pays_to_compile, slices
 from headstart.numerics.shrinkage import Shrunk
 
 
@@ -51,20 +51,20 @@ class ShrunkHScore:
         features, rows = view.features, len(view.features)
         by_width = rows >= features.shape[1]
         moments = view.moments if by_width else view.class_moments
-        inverse = moments.inverse_deviation()
-        alive = np.flatnonzero(inverse)
+        every = moments.inverse_deviation()
+        alive = np.flatnonzero(every)
         if not len(alive):
             return Score(0.0)
-        mean, inverse = moments.mean[alive], inverse[alive]
+        inverse = every[alive]
         if by_width:
             covariance = moments.centred_gram
             if len(alive) < len(covariance):
                 covariance = covariance[np.ix_(alive, alive)]
             covariance *= inverse[:, None]
             covariance *= inverse / rows
-            shrunk = Shrunk.of_covariance(covariance, _fourth(features, alive, mean, inverse), rows)
+            shrunk = Shrunk.of_covariance(covariance, _fourth(features, moments.mean, every), rows)
         else:
-            shrunk = Shrunk.of_rows((features[:, alive] - mean) * inverse)
+            shrunk = Shrunk.of_rows((features[:, alive] - moments.mean[alive]) * inverse)
         values = view.task == "regression"
         counts = moments.centred_energy if values else moments.counts
         least = rows * np.square(1e-9 * moments.target_mean) if values else 0.0  # below, a deviation may be rounding
@@ -82,12 +82,15 @@ class ShrunkHScore:
         return Score(value)
 
 
-def _fourth(features: Array, alive: Array, mean: Array, inverse: Array) -> float:
-    """The sum over rows of |standardised row|⁴, of the dimensions that vary; a strip in a core's cache at a time."""
+def _fourth(features: Array, mean: Array, inverse: Array) -> float:
+    """The sum over rows of |standardised row|⁴, a strip in a core's cache at a time; what does not vary adds 0."""
+    if pays_to_compile(features):
+        from headstart.numerics.sums import fourth
+
+        return float(fourth(features, mean, inverse))
     total = 0.0
-    for s in slices(len(features), max(STRIP_CELLS // len(alive), 32)):
-        u = features[s] if len(alive) == features.shape[1] else features[s, alive]
-        u = np.array(u, dtype=np.float64)
+    for s in slices(len(features), max(STRIP_CELLS // len(mean), 32)):
+        u = np.array(features[s], dtype=np.float64)
         u -= mean
         u *= inverse
         lengths = np.vecdot(u, u)
