@@ -45,8 +45,8 @@ def targets_of(labels: Array, classes: int) -> Array:
 
 
 def pays_to_compile(features: Array) -> bool:
-    """Whether a pass over all of these is long enough for the compiled kernels of `sums`, and of a type they take."""
-    return features.size >= MANY_CELLS and features.dtype.char in "fd"
+    """Whether a pass over all of these is long enough for the kernels of `sums`, and they lie as these need."""
+    return features.size >= MANY_CELLS and features.dtype.char in "fd" and bool(features.flags.c_contiguous)
 
 
 def product(left: Array, right: Array, *, single: bool = False) -> Array:

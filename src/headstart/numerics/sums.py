@@ -1,8 +1,8 @@
 """Kernels over features: what a pass sums up of a row, in one sweep where numpy takes six.
 
 Compiled when they are first used; importing them loads numba, which takes a quarter of a second, so only passes over
-`MANY_CELLS` or more do. Features are float32 or float64, all sums float64, labels whole numbers below the classes. A
-row's own sum may be added up in any order; the rows follow one another.
+`MANY_CELLS` or more do. Features are float32 or float64 and lie row after row, all sums are float64, and labels whole
+numbers below the classes. A row's own sum may be added up in any order; the rows follow one another.
 """
 
 from __future__ import annotations
