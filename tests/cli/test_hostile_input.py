@@ -20,6 +20,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 import headstart as hs
+import tiny_models
 from cli.conftest import Shell, houses, table, tickets
 
 NASTY = (
@@ -294,6 +295,37 @@ def test_hostile_strings_in_every_field_stay_text(shell: Shell, nasty: tuple[Pat
         NASTY[0],
         NASTY[1] + "\x1b[0m",
     )
+
+
+def test_a_model_of_numbers_that_are_none_costs_the_others_nothing(
+    shell: Shell, ticket_file: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    for seed, name in enumerate(("good", "spoilt")):
+        tiny_models.save_model(tmp_path / "shelf" / name, "bert", num_hidden_layers=1, seed=seed)
+    file = tmp_path / "shelf" / "spoilt" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[max(name for name in tensors if name.endswith("output.dense.weight"))][0, 0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    for more in ((), ("--layers", "all"), ("--sets", 2)):
+        said = shell("rank", ticket_file, "--sources", tmp_path / "shelf", "--method", "nmc", *more)
+        assert said.code == 0
+        assert "`good` looks best" in said.out or "`good@" in said.out
+        assert "`spoilt` was not ranked: its features are not finite numbers on" in said.err
+
+
+def test_a_class_that_no_fold_scores_is_told(shell: Shell, models: Path, tmp_path: Path) -> None:
+    words = tiny_models.WORDS
+    rows = [(f"{words[i % 20]} {i}", "ab"[i % 2] if i else "c") for i in range(31)]
+    said = shell("rank", table(tmp_path / "thin.csv", ("text", "label"), rows), "--sources", models, "--method", "nmc")
+    assert "it saw 30 labelled rows, each predicted by a probe that had not seen it; no row of `c` was" in said.err
+    assert "warning: no row of `c` was predicted, which has one row or group alone; the scores are of" in said.err
+    tags = [{0: "B-ONE", 1: "B-TWO"}.get(at, "B-X") for at in range(24)]
+    sentences = [f"{words[at]} {tag}\n{words[at % 5]} O\n" for at, tag in enumerate(tags)]
+    (tmp_path / "thin.conll").write_text("\n".join(sentences))
+    said = shell("rank", tmp_path / "thin.conll", "--sources", models, "--method", "nmc")
+    assert "2 of 24 rows were not predicted: each has a label that no other row or group has" in said.err
 
 
 def test_hostile_names_in_records_stay_text(shell: Shell, tmp_path: Path) -> None:

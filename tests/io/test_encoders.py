@@ -66,6 +66,28 @@ def test_a_checkpoint_with_a_head_gives_the_first_token(shelf: Shelf) -> None:
     np.testing.assert_allclose(features_of(folder, rows), bare_loop(folder, rows, "cls"), **SAME)
 
 
+def spoilt(folder: Path, to: Path, value: float) -> Path:
+    """A copy of a model, one of whose weights is no number."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(folder, to)
+    file = to / "model.safetensors"
+    tensors = load_file(file)
+    name = max(n for n in tensors if n.endswith("output.dense.weight"))
+    tensors[name][0, 0] = value
+    save_file(tensors, file, metadata={"format": "pt"})
+    return to
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_unreadable(shelf: Shelf, tmp_path: Path, value: float) -> None:
+    folder = spoilt(shelf("bert"), tmp_path / "spoilt", value)
+    with pytest.raises(Unreadable, match="not finite numbers on 3 of 3 rows"):
+        features_of(folder, texts(3))
+    with pytest.raises(Unreadable, match="not finite numbers on 3 of 3 words"):
+        features_of(folder, pa.table({"tokens": [[WORDS[0], WORDS[1]], [WORDS[2]]]}))
+
+
 @pytest.mark.parametrize("model", IMAGE_TYPES)
 def test_image_features_equal_transformers_with_the_official_processor(
     shelf: Shelf, tmp_path: Path, model: str

@@ -230,6 +230,12 @@ def test_missing_parts_are_named(shelf: Shelf, tmp_path: Path) -> None:
         assert word in only_problem(folder).what
 
 
+def test_a_configuration_that_says_nothing_is_not_one_that_lacks(shelf: Shelf, tmp_path: Path) -> None:
+    folder = copied(shelf("bert"), tmp_path / "model")
+    (folder / "config.json").write_text("{}")
+    assert only_problem(folder).what == "`config.json` is empty"
+
+
 def test_a_folder_without_permission_is_listed(shelf: Shelf, tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("the superuser may read everything")

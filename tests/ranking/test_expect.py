@@ -236,6 +236,8 @@ def test_a_score_is_put_in_words() -> None:
     behind = told(Certainty(0.1, "b", Measured(-0.1, -0.3, 0.05, 20), 80), score)[1]
     assert "0.100 behind `b` (-0.050 to 0.300)" in behind
     assert "about 80 labelled rows would, read in 8.0 s" in better
+    hardly = told(Certainty(0.5, "b", Measured(0.00021, -0.041, 0.042, 300), 3_539_964), score)[2]
+    assert "about 3,600,000 labelled rows would, read in 98 hours" in hardly, "digits that nobody knows"
     assert "tell the two apart" in told(Certainty(1.0, "b", Measured(0.1, 0.05, 0.3, 20)), score)[2]
     assert "equal so far" in told(Certainty(0.5, "b", Measured(0.0, -0.1, 0.1, 20)), score)[2]
     assert "add sources" in told(Certainty(1.0), score)[2]

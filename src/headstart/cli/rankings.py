@@ -18,7 +18,7 @@ from headstart.cli.printing import (
     warn,
 )
 from headstart.core import Measured, Problem, Receipt, Source, Target, Unfit, called
-from headstart.ranking.certainty import GOES_ON, STOPS, brief, words
+from headstart.ranking.certainty import GOES_ON, STOPS, brief, unjudged, words
 from headstart.ranking.racing import trunk_of
 
 from .show import SHOWN, counted, error_of, short, unread
@@ -143,6 +143,9 @@ def ranking(
         for reason, of in reasons.items():
             some = ", ".join(f"`{name}`" for name in of[:SHOWN]) + (" …" if len(of) > SHOWN else "")
             warn(f"`{method}` says nothing of {some}: {reason}")
+    unseen = unjudged(target)
+    if scored and unseen:
+        warn(f"{unseen}; the scores are of the others: label more rows of the rare ones")
     for source in ranked:
         if source.receipt is not None and source.receipt.facts["lost_words"]:
             warn(f"of `{names[source.id]}`, {source.receipt.warnings[-1]}")
@@ -190,9 +193,15 @@ def _alone(one: Mapping[str, Any], name: str) -> str:
 
 
 def _give_or_take(one: Mapping[str, Any], name: str) -> str:
-    """A proxy with its standard error, where it tells one."""
+    """A proxy with its standard error, where it tells one, to one digit.
+
+    >>> one = {"proxies": {"gbc": -19.41, "logme": 0.2, "cka": 2.0}, "errors": {"gbc": 12.3, "logme": 0.0345}}
+    >>> [_give_or_take(one, name) for name in ("gbc", "logme", "cka")]
+    ['-19.41 ±12', '0.200 ±0.03', '2.000']
+    """
     error = one["errors"].get(name)
-    return number(one["proxies"].get(name)) + (f" ±{error:.1g}" if error is not None else "")
+    digits = "" if error is None else f" ±{error:.0f}" if error >= 9.5 else f" ±{error:.1g}"
+    return number(one["proxies"].get(name)) + digits
 
 
 def _tell_expected(scored: Sequence[Mapping[str, Any]], title: str, names: Mapping[str, str]) -> None:

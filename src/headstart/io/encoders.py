@@ -87,7 +87,22 @@ class OpenedSource:
     ) -> list[Array]:
         """Features by several layers and poolings of this source (see `layers.taps`), from one pass over the rows."""
         recipes = [self.recipe if tap.identity == self.source.identity else recipe_of(tap)[0] for tap in taps]
-        return features_of(self.loaded(dtype), inputs, recipes, threads=threads, progress=progress)
+        found = features_of(self.loaded(dtype), inputs, recipes, threads=threads, progress=progress)
+        self._check_numbers(found, words="tokens" in inputs.column_names)
+        return found
+
+    def _check_numbers(self, found: Sequence[Array], *, words: bool) -> None:
+        """Raises `Unreadable` for features that are no numbers; but words that are not seen have none."""
+        for features in found:
+            bare = ~np.isfinite(features).any(axis=1)
+            spoilt = ~np.isfinite(features).all(axis=1) & ~(bare & (words and not bare.all()))
+            if spoilt.any():
+                raise Unreadable(
+                    f"its features are not finite numbers on {int(spoilt.sum()):,} of {len(features):,} "
+                    f"{'words' if words else 'rows'}",
+                    where=f"source `{self.source.where}`",
+                    fix="its weights are damaged or overflow: copy it again from its origin, or leave it out",
+                )
 
     def loaded(self, dtype: Dtype = "float32") -> Loaded:
         """What computes the features; in memory from here on, until `close`."""

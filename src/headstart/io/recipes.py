@@ -132,7 +132,7 @@ def _checkpoint(where: Path, model: Path, **stated: Any) -> Recipe:
     config = read_json(model, "config.json", root=where)
     if not config:
         raise Unreadable(
-            "there is no `config.json`",
+            "`config.json` is empty" if (model / "config.json").exists() else "there is no `config.json`",
             where=f"source `{where}`",
             fix="copy the whole folder that `save_pretrained` wrote, with its configuration and tokenizer or processor",
         )

@@ -62,6 +62,21 @@ def _rows_to_tell(gap: Measured) -> int | None:
     return ceil(gap.rows * ((gap.value - end) / gap.value) ** 2)
 
 
+def unjudged(target: Target) -> str:
+    """Of which classes or rows no figure tells anything, as no fold scores them; empty where there are none."""
+    folds, labels = target.folds.of, target.labelled.labels
+    scored = {row for of in folds for row, fold in enumerate(of) if fold >= 0}
+    if labels is not None and target.task.type == "single_label":
+        judged = {int(labels[row]) for row in scored}
+        lacking = [target.task.classes[c] for c in sorted({int(c) for c in labels} - judged)]
+        names = ", ".join(f"`{name}`" for name in lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        return f"no row of {names} was predicted, which has one row or group alone" if lacking else ""
+    rows, kept = len(target.labelled), len(scored)
+    if target.folds.kind == "split" or kept == rows:
+        return ""
+    return f"{rows - kept:,} of {rows:,} rows were not predicted: each has a label that no other row or group has"
+
+
 def _last_loss(loss: Mapping[str, Any] | None) -> str:
     if loss is None:
         return "the race had not judged it"
@@ -82,8 +97,9 @@ def words(source: Source, target: Target) -> tuple[str, str, str]:
     if score is None:
         return f"it saw {seen}, and left", str(facts["dropped"]), "`--race none` scores it on all rows"
     title, sure = target.metric.title, facts["certainty"]
+    unseen = unjudged(target)
     held = f"{score.rows:,} labelled rows, each predicted by a probe that had not seen it"
-    saw = f"it saw {held}; {seconds:.1f} s"
+    saw = f"it saw {held}{f'; {unseen}' if unseen else ''}; {seconds:.1f} s"
     said = f"{title} of its probe {score.value:.3f}, {score.low:.3f} to {score.high:.3f} in 95 %"
     more = "what training adds, `headstart adapt` shows, or `--expect` from past runs"
     best = facts.get("predicted")
@@ -117,13 +133,25 @@ def brief(source: Source) -> tuple[Measured, str]:
 def _needed(receipt: Receipt) -> str:
     """What it takes to tell a source from its rival."""
     rows, pace = receipt.facts["certainty"]["rows"], receipt.facts["pace"]
-    cost = "" if pace is None else f", read in {_seconds(pace * rows)} s"  # not known where nothing was read
-    return f"about {rows:,} labelled rows would{cost}"
+    cost = "" if pace is None else f", read in {_time(pace * rows)}"  # not known where nothing was read
+    return f"about {_about(rows):,} labelled rows would{cost}"
 
 
-def _seconds(spent: float) -> str:
+def _about(rows: int) -> int:
+    """With two digits, as more of them are not known, and no fewer than there are.
+
+    >>> _about(80), _about(493), _about(3539964)
+    (80, 500, 3600000)
     """
-    >>> _seconds(0.123), _seconds(1.94), _seconds(1234.5)
-    ('0.1', '1.9', '1,234')
+    step: int = 10 ** max(len(str(rows)) - 2, 0)
+    return -(-rows // step) * step
+
+
+def _time(spent: float) -> str:
     """
-    return f"{spent:,.0f}" if spent >= 10 else f"{spent:.1f}"
+    >>> _time(0.123), _time(1.94), _time(234.5), _time(1234.5), _time(35972)
+    ('0.1 s', '1.9 s', '234 s', '21 minutes', '10 hours')
+    """
+    if spent < 600:
+        return f"{spent:.0f} s" if spent >= 10 else f"{spent:.1f} s"
+    return f"{spent / 60:.0f} minutes" if spent < 7200 else f"{spent / 3600:,.0f} hours"
