@@ -66,17 +66,25 @@ def test_a_checkpoint_with_a_head_gives_the_first_token(shelf: Shelf) -> None:
     np.testing.assert_allclose(features_of(folder, rows), bare_loop(folder, rows, "cls"), **SAME)
 
 
-def spoilt(folder: Path, to: Path, value: float) -> Path:
+def spoilt(folder: Path, to: Path, value: float, ends: str = "output.dense.weight") -> Path:
     """A copy of a model, one of whose weights is no number."""
     from safetensors.numpy import load_file, save_file
 
     shutil.copytree(folder, to)
     file = to / "model.safetensors"
     tensors = load_file(file)
-    name = max(n for n in tensors if n.endswith("output.dense.weight"))
+    name = max(n for n in tensors if n.endswith(ends))
     tensors[name][0, 0] = value
     save_file(tensors, file, metadata={"format": "pt"})
     return to
+
+
+def test_a_head_that_says_no_numbers_is_unreadable_and_leaves_the_features(shelf: Shelf, tmp_path: Path) -> None:
+    folder = spoilt(shelf("bert", head=True), tmp_path / "spoilt", np.nan, "classifier.weight")
+    with sources.opened(source_of(folder)) as here:
+        assert np.isfinite(here.features(texts(3))).all()
+        with pytest.raises(Unreadable, match="its predictions are not finite numbers on 3 of 3 rows"):
+            here.predictions(texts(3))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -91,14 +91,14 @@ class OpenedSource:
         self._check_numbers(found, words="tokens" in inputs.column_names)
         return found
 
-    def _check_numbers(self, found: Sequence[Array], *, words: bool) -> None:
-        """Raises `Unreadable` for features that are no numbers; but words that are not seen have none."""
-        for features in found:
-            bare = ~np.isfinite(features).any(axis=1)
-            spoilt = ~np.isfinite(features).all(axis=1) & ~(bare & (words and not bare.all()))
+    def _check_numbers(self, found: Sequence[Array], *, words: bool, what: str = "features") -> None:
+        """Raises `Unreadable` for what is no number; but words that are not seen have none."""
+        for table in found:
+            bare = ~np.isfinite(table).any(axis=1)
+            spoilt = ~np.isfinite(table).all(axis=1) & ~(bare & (words and not bare.all()))
             if spoilt.any():
                 raise Unreadable(
-                    f"its features are not finite numbers on {int(spoilt.sum()):,} of {len(features):,} "
+                    f"its {what} are not finite numbers on {int(spoilt.sum()):,} of {len(table):,} "
                     f"{'words' if words else 'rows'}",
                     where=f"source `{self.source.where}`",
                     fix="its weights are damaged or overflow: copy it again from its origin, or leave it out",
@@ -126,11 +126,14 @@ class OpenedSource:
         if self.member is not None:
             from .members import predicted
 
-            return predicted(self.member, self.features(inputs, threads=threads))
-        from .stored_heads import predictions
+            said = predicted(self.member, self.features(inputs, threads=threads))
+        else:
+            from .stored_heads import predictions
 
-        with capped(threads):
-            return predictions(self.recipe, inputs)
+            with capped(threads):
+                said = predictions(self.recipe, inputs)
+        self._check_numbers([said], words="tokens" in inputs.column_names, what="predictions")
+        return said
 
     def _check_head(self, inputs: pa.Table) -> None:
         """Raises `Refused` where there is no head, or one of words for whole rows, or the other way."""
