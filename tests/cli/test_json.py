@@ -541,7 +541,8 @@ def test_rank_with_sets(shell: Shell, models: Path, ticket_file: Path, tmp_path:
     told = shell(*asked, "--exhaustive")
     assert "set by ensemble_selection" in told.out
     assert "`e_leep` cannot judge `one`" in told.err
-    assert "no source adds to `other`" in told.out
+    assert by_head["best"]["name"] == "one"
+    assert "no source adds to `other`\nover `one`, whose probe is best: " in told.out
 
 
 def test_rank_with_sets_and_what_sources_learned_from(

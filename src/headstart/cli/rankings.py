@@ -419,6 +419,8 @@ def _tell_set(found: Gathered, title: str, names: Mapping[str, str]) -> None:
     assert best is not None
     if len(found.members) == 1:
         line(f"no source adds to `{names[found.members[0].id]}`")
+        if found.members[0].identity != best.identity:  # the method's own scale may put another first than the probe
+            line(f"over `{names[best.id]}`, whose probe is best: {number(gain['value'])} ({interval(gain)})")
         return
     line(f"their probes averaged: {title} {number(score['value'])} ({interval(score)})")
     line(f"over `{names[best.id]}` alone: {number(gain['value'])} ({interval(gain)}), {found.verdict}")
