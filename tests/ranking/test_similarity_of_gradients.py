@@ -18,7 +18,8 @@ from headstart.core import Needs, TaskType, Unfit
 from headstart.io import sources
 from headstart.numerics.artifacts import Head
 from headstart.numerics.attribution import places
-from headstart.numerics.row_gradients import first_seen, matrices, row_gradients, task_head
+from headstart.numerics.inner import first_seen
+from headstart.numerics.row_gradients import matrices, row_gradients, task_head
 from headstart.ranking.similarity.attribution_similarity import AttributionSimilarity
 from headstart.ranking.similarity.gradient_similarity import GradientSimilarity
 from headstart.ranking.similarity.mask_overlap import MaskOverlap

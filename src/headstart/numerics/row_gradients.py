@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from headstart.core import Encoder, TaskSample, Unfit
 
 from .artifacts import Head, Link
+from .inner import first_seen
 from .linear import logistic_path, ridge_path
 from .two_samples import some
 
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Array = np.ndarray[Any, Any]
-
-
-def first_seen(labels: Array) -> Array:
-    """(rows,) class numbers without gaps, in the order of first appearance: what classes are called changes nothing.
-
-    >>> first_seen(np.array([7, 2, 7, 0])).tolist()
-    [0, 1, 0, 2]
-    """
-    _, first, codes = np.unique(np.asarray(labels), return_index=True, return_inverse=True)
-    return np.asarray(first.argsort().argsort()[codes])
 
 
 def task_head(sample: TaskSample, name: str, rows: int, seed: int, strength: float) -> tuple[Array, Array, Head]:

@@ -21,18 +21,18 @@ class Agreement:
     """Accuracy of the source's predicted class, renamed to the label that it most often stands beside.
 
     Shapes: predictions (N, Z), of which the largest counts; a (C, Z) table for each fold; time O(N·Z).
-    Returns: share of held-out rows that are right; losses (N,) 0 or 1, NaN for rows in no fold.
+    Returns: share of held-out rows that are right; losses (N,) from 0 to 1, NaN for rows in no fold.
     Several labels a row: the mean over labels, each a class of its own against the rest.
     Errors: `Unfit` when no row is in a fold.
 
     The mapping is learned without the rows it is judged on, so many source classes gain nothing by knowing single rows.
-    Ties, and classes that training did not see, go to the commonest label, and of equals to the first. It is what the
+    Ties, and classes that training did not see, go to the commonest label, and to equals in equal parts. It is what the
     source would get right as it is, with no training but a list of names.
     """
 
     needs = Needs(gives=("predictions",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
-        "row_order", "prefers_signal",
+        "row_order", "class_names", "prefers_signal",
         "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "doi:10.1016/S0022-0000(03)00038-2"
@@ -48,6 +48,7 @@ class Agreement:
             table = np.zeros((view.classes, predictions.shape[1]))
             np.add.at(table.T, said[train], hot[train])
             shares = hot[train].mean(axis=0)
-            meaning = (table + 0.5 * shares[:, None]).argmax(axis=0)  # ties and unseen classes go to the commonest
-            losses[valid] = meaning[said[valid]] != labels[valid]
+            weight = table + 0.5 * shares[:, None]  # ties and unseen classes go to the commonest
+            meant = weight == weight.max(axis=0)  # several where they are equally common
+            losses[valid] = 1 - (meant / meant.sum(axis=0))[labels[valid], said[valid]]
         return Score(1 - float(np.nanmean(losses)), losses)

@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.artifacts import Link
+from headstart.numerics.inner import first_seen
 from headstart.numerics.linear import chosen, standard
 from headstart.numerics.moments import Array
 
@@ -36,7 +37,7 @@ class CodeLength:
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "regression", "tagging"))
     claims = (
-        "scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe",
         "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:2003.12298"
@@ -62,8 +63,10 @@ class CodeLength:
         features = (features[:, varies] - centre[varies]) / scale[varies]
         if view.task == "regression":
             losses = self._of_numbers(features, labels)
-        else:
-            losses = self._of_classes(features, labels, view.classes, several=view.task == "multi_label")
+        elif view.task == "multi_label":
+            losses = self._of_classes(features, labels, view.classes, several=True)
+        else:  # numbered as they come, since inner folds are dealt class by class, and names are no order
+            losses = self._of_classes(features, first_seen(labels), view.classes, several=False)
         return Score(-float(losses.mean()), losses)
 
     def _of_classes(self, features: Array, labels: Array, classes: int, *, several: bool) -> Array:

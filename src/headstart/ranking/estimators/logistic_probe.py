@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.core import Needs, Score, Unfit, View
 from headstart.numerics.held_out import cells
+from headstart.numerics.inner import first_seen
 from headstart.numerics.linear import chosen
 
 
@@ -31,7 +32,7 @@ class LogisticProbe:
 
     needs = Needs(gives=("features",), tasks=("single_label", "multi_label", "tagging"))
     claims = (
-        "scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe",
+        "class_names", "scale", "feature_scale", "translation", "zero_columns", "prefers_signal", "width_safe",
         "falls_with_label_noise", "null_of_shuffled_labels",
     )  # fmt: skip
     cites = "arXiv:1610.01644"
@@ -48,8 +49,9 @@ class LogisticProbe:
             )
 
     def __call__(self, view: View) -> Score:
-        features, labels = view.features, np.asarray(view.labels)
-        several = view.task == "multi_label"
+        features, several = view.features, view.task == "multi_label"
+        # inner folds are dealt class by class: in the order in which classes come, and not in that of their names
+        labels = np.asarray(view.labels) if several else first_seen(np.asarray(view.labels))
         losses = np.full(len(labels), np.nan)
         for train, valid in cells(view.folds):
             probe = chosen(

@@ -14,7 +14,8 @@ import numpy as np
 
 from headstart.core import Needs, TaskSample, Unfit
 from headstart.numerics.data_maps import Array, data_map, on_shared
-from headstart.numerics.row_gradients import cosine, first_seen
+from headstart.numerics.inner import first_seen
+from headstart.numerics.row_gradients import cosine
 from headstart.numerics.two_samples import require_one
 
 
