@@ -252,6 +252,13 @@ def test_a_head_of_several_layers_is_kept(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(base, made), logits(base, one), atol=1e-5, rtol=1e-5)
 
 
+def test_an_adapter_that_is_read_is_not_replaced(base: Path, tmp_path: Path) -> None:
+    one = adapter(base, tmp_path / "adapters" / "one")
+    with pytest.raises(Refused, match="is read, and lies in the folder"):
+        adapters.merge_adapters([one], out=tmp_path / "adapters", overwrite=True)
+    assert one.is_dir()
+
+
 def test_a_merged_adapter_tells_what_it_was_made_of(base: Path, tmp_path: Path) -> None:
     two = [adapter(base, tmp_path / f"a{seed}", seed) for seed in range(2)]
     made = adapters.merge_adapters(two, heads="average", weights=[0.6, 0.4], out=tmp_path / "out")

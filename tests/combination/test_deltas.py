@@ -180,6 +180,14 @@ def test_what_a_delta_has_forgotten_is_not_taken_back(
         assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_is_read_is_not_replaced(shelf: Path, tmp_path: Path) -> None:
+    deltas.diff(shelf / "base", shelf / "mails", out=tmp_path / "d")
+    for made, source in ((deltas.apply, "base"), (deltas.revert, "mails")):
+        with pytest.raises(Refused, match="is read, and lies in the folder"):
+            made(tmp_path / "d", shelf / source, out=shelf, overwrite=True)
+    assert (shelf / "base" / "model.safetensors").is_file()
+
+
 def test_another_base_is_refused(shelf: Path, tmp_path: Path) -> None:
     deltas.diff(shelf / "base", shelf / "mails", out=tmp_path / "d.safetensors")
     other = save_model(tmp_path / "other", "bert", seed=7)

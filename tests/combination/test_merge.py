@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -375,6 +376,16 @@ def test_replacing_a_folder_is_asked_for(pair: tuple[Path, Path], tmp_path: Path
     merge(pair, out=tmp_path / "out")
     merge(pair, "slerp", out=tmp_path / "out", overwrite=True)
     assert json.loads((tmp_path / "out" / RECEIPT).read_text())["method"] == "slerp"
+
+
+def test_what_is_read_is_never_replaced(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    models = [Path(shutil.copytree(p, tmp_path / "models" / name)) for p, name in zip(pair, "ab", strict=True)]
+    (tmp_path / "link").symlink_to(tmp_path / "models")
+    for out in (models[0], tmp_path / "models", tmp_path / "link"):
+        with pytest.raises(Refused, match="is read, and lies in the folder that --overwrite would replace"):
+            merge(models, out=out, overwrite=True)
+    assert all((m / "model.safetensors").is_file() for m in models)
+    assert merge(models, out=tmp_path / "models" / "c", overwrite=True).where.is_dir()
 
 
 CHECKPOINT = shards.Checkpoint

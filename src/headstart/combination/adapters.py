@@ -42,7 +42,7 @@ def merge_adapters(
     adapters with them are refused. Raises `Refused` then, and `Unfit` for other numbers of weights than adapters.
     `merge.json` tells what it was made of.
     """
-    from headstart.io import peft_folders
+    from headstart.io import atomic, peft_folders
     from headstart.numerics.portions import each
 
     if heads not in HEADS:
@@ -67,6 +67,8 @@ def merge_adapters(
             for place, one in zip(places, read, strict=True)
         }
     place = Path(out).expanduser().absolute()
+    atomic.refuse_occupied(place, overwrite=overwrite)
+    atomic.refuse_own_source(place, [Path(one).expanduser() for one in adapters])
     receipt = _receipt(adapters, read, list(made), {"weights": shares, "rank": rank, "heads": heads}, cache)
     peft_folders.write_all(made, place, {RECEIPT: receipt.json() + "\n"}, overwrite=overwrite)
     return place

@@ -447,6 +447,8 @@ def _folder(
     from headstart.io.lineage import CHANGED
 
     place = out.expanduser().absolute()
+    atomic.refuse_occupied(place, overwrite=overwrite)
+    atomic.refuse_own_source(place, [model.where])
     layout = [s if s.folder else replace(s, folder=model.main) for s in shards.laid_out(planned, shards.SHARD_BYTES)]
     with atomic.new_folder(place, overwrite=overwrite) as staging:
         with shards.ShardWriter(staging, layout) as writer:

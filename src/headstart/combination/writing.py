@@ -58,6 +58,7 @@ def write(
     check_loadable(plan, check=check, load=load)
     layout = files_of(plan, shard_bytes)
     atomic.refuse_occupied(out, overwrite=overwrite)
+    atomic.refuse_own_source(out, read_in(plan))
     with atomic.writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     identity = fingerprint(plan)
@@ -97,6 +98,11 @@ def write(
             shutil.rmtree(staging, ignore_errors=True)
             raise
     return receipt
+
+
+def read_in(plan: Plan) -> list[Path]:
+    """The folders of the models, and of adapters on them."""
+    return [place for f in plan.folders for place in (f.where, f.adapter) if place is not None]
 
 
 def fingerprint(plan: Plan) -> str:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -138,6 +138,17 @@ def refuse_occupied(place: Path, *, overwrite: bool = False) -> None:
         _put_back(place)
     if not overwrite and place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise occupied(place)
+
+
+def refuse_own_source(place: Path, sources: Iterable[Path]) -> None:
+    """Raises `Refused` when something that is read lies in the folder that would be replaced: it would be gone."""
+    for source in sources:
+        if source.resolve().is_relative_to(place.resolve()):
+            raise Refused(
+                f"`{source.name}` is read, and lies in the folder that --overwrite would replace",
+                where=f"`{place}`",
+                fix="choose another folder: what is read is never changed or removed",
+            )
 
 
 def occupied(place: Path) -> Refused:

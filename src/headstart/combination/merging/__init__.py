@@ -197,14 +197,15 @@ def merge_auto(
     Raises `Refused` where the models do not fit together or there are too few rows to choose by.
     """
     from headstart.combination.auto import choose
-    from headstart.combination.writing import check_loadable
-    from headstart.io.atomic import refuse_occupied
+    from headstart.combination.writing import check_loadable, read_in
+    from headstart.io.atomic import refuse_occupied, refuse_own_source
 
     place = Path(out).expanduser().absolute()
     refuse_occupied(place, overwrite=overwrite)
     plan, named = planned_choice(
         models, targets, base=base, heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype, seed=seed
     )
+    refuse_own_source(place, read_in(plan))
     check_loadable(plan, check=check, load=load)
     chosen = choose(
         plan, named, methods=methods, budget=budget, started=started, seeds=seeds, tell=tell or (lambda *_: None)
