@@ -222,6 +222,11 @@ def test_auto_prints_what_came_of_the_choice(shelf: Path, shell: Shell, tmp_path
     said = shell(*words, "--out", tmp_path / "two")
     assert said.code == 0
     assert "6 merges were tried" in said.out
+    assert said.out.startswith("macro-F1 on rows that no choice has seen, with 95 % intervals")
+    assert "were not" not in said.out
+    few = shell(*words, "--trials", "2", "--out", tmp_path / "three")
+    assert "2 merges were tried" in few.out
+    assert ", and 4 more were not: the budget was spent" in " ".join(few.out.split())
     assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'two'}`: {document['winner']}; `")
 
 

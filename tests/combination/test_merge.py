@@ -228,8 +228,8 @@ def test_it_refuses_in_words(pair: tuple[Path, Path], tmp_path: Path) -> None:
     (adapter / "adapter_config.json").write_text("{}")
     cases: list[tuple[type[Problem], str, Callable[[], Any]]] = [
         (Refused, "works on what fine-tunes changed, and no base", lambda: planned([a, b], "ties")),
-        (Refused, "`slerp` merges 2 models, and these are 1", lambda: planned([a], "slerp")),
-        (Refused, "these are 0", lambda: planned([])),
+        (Refused, "`slerp` takes 2 models, not 1", lambda: planned([a], "slerp")),
+        (Refused, "models, not 0", lambda: planned([])),
         (Refused, r"shape 30 × 20 in `a` and 3 × 3 in `other`", lambda: planned([a, other])),
         (Refused, "their vocabularies differ", lambda: planned([small, large])),
         (Refused, "this is an adapter", lambda: planned([a, adapter])),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headstart.core import Budget, Target
 
 HEADS = (">tensors", "what", "rule")
+TOLD_FROM = 0.05  # of the bytes that are written, before anything is said of the time that is left
 NAMED = 5  # modules that are named; the others are counted
 
 
@@ -134,12 +135,7 @@ def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
     from headstart.execution.progress import Progress
 
     begun, share = time.monotonic(), [0.0]
-
-    def left() -> float:
-        spent = time.monotonic() - begun
-        return spent / share[0] - spent if share[0] else float("inf")
-
-    progress = Progress(left)
+    progress = Progress(lambda: _remaining(time.monotonic() - begun, share[0]))
     progress.stage("merge")
 
     def report(done: int, total: int) -> bool:
@@ -148,6 +144,15 @@ def reporter() -> tuple[Callable[[int, int], bool], Callable[[], None]]:
         return True
 
     return report, progress.close
+
+
+def _remaining(spent: float, share: float) -> float:
+    """Seconds that are left; unknown at first, as a pass over all models may come before the first bytes.
+
+    >>> _remaining(14.0, 0.00002), _remaining(60.0, 0.25)
+    (inf, 180.0)
+    """
+    return spent / share - spent if share >= TOLD_FROM else float("inf")
 
 
 def searching(budget: Budget, started: float) -> tuple[Callable[[str, str], None], Callable[[], None]]:
@@ -277,9 +282,12 @@ def chosen(made: Merged, *, machine: bool) -> None:
     heads = [t["task"] for t in facts["tasks"]] + (["mean", "of own\nmodels'"] if several else [])
     heads += ["models\nkept", "passes\na row"]
     tried = sum(bool(c["scores"]) for c in facts["candidates"])
+    missed = sum(c["left"].startswith("was not tried") for c in facts["candidates"])
+    more = f", and {missed} more were not: the budget was spent" if missed else ""
     draw(
+        f"{METRICS[facts['metric']].title} on rows that no choice has seen, with 95 % intervals", "",
         table("system", *(f">{h}" for h in heads), rows=rows), "",
-        f"{tried} merges were tried in {facts['seconds']:.0f} s; {sentence(facts)}",
+        f"{tried} merges were tried in {facts['seconds']:.0f} s{more}; {sentence(facts)}",
     )  # fmt: skip
     for warning in made.plan.warnings:
         warn(warning)

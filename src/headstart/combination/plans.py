@@ -154,7 +154,7 @@ def check(
     if len(models) < fewest or (most is not None and len(models) > most):
         wanted = f"{fewest}" if fewest == most else f"{fewest} or more" if most is None else f"{fewest} to {most}"
         raise Refused(
-            f"`{name}` merges {wanted} models, and these are {len(models)}",
+            f"`{name}` takes {wanted} model{'' if wanted == '1' else 's'}, not {len(models)}",
             where=f"merge of {', '.join(f'`{m.name}`' for m in models) or 'nothing'}",
             fix="name the models after the method; the base goes to --base",
         )

@@ -208,7 +208,9 @@ def _planner(
     if len(tuned) < fewest or (most is not None and len(tuned) > most):
         wanted = str(fewest) if fewest == most else f"{fewest} or more"
         raise Refused(
-            f"`{name}` merges {wanted} models, and these are {len(tuned)}", where="recipe", fix="change `models`"
+            f"`{name}` takes {wanted} model{'' if wanted == '1' else 's'}, not {len(tuned)}",
+            where="recipe",
+            fix="change `models`",
         )
     ordered = [*([root] if root else []), *tuned]
 
