@@ -388,6 +388,16 @@ def test_what_is_read_is_never_replaced(pair: tuple[Path, Path], tmp_path: Path)
     assert merge(models, out=tmp_path / "models" / "c", overwrite=True).where.is_dir()
 
 
+def test_numbers_that_cannot_be_decomposed_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    odd = weights(3)
+    name = next(n for n, t in odd.items() if t.dim() == 2)
+    odd[name][0, 0] = float("nan")
+    base = write(tmp_path / "base", weights(0))
+    with pytest.raises(Unfit, match=f"`{name}` of a model holds numbers that are not finite"):
+        merge([pair[0], write(tmp_path / "odd", odd)], "iso_c", base=base, out=tmp_path / "out")
+    assert left_behind(tmp_path) == []
+
+
 CHECKPOINT = shards.Checkpoint
 
 

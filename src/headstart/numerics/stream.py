@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from headstart.core import Coefficients, TensorContext
+from headstart.core import Coefficients, TensorContext, Unfit
 
 from . import scratch, tiles
 from .changes import Combine, SizeOf
@@ -454,7 +454,16 @@ def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], A
     def make(start: int, stop: int, room: Room) -> Array:
         base, tuned, odd = source.torch(start, stop, room)
         with scratch.tile():
-            out = combine(source.context(start), base, tuned).contiguous()
+            try:
+                out = combine(source.context(start), base, tuned).contiguous()
+            except RuntimeError as error:  # of LAPACK, that it did not converge
+                if all(bool(one.isfinite().all()) for one in (base, *tuned)):
+                    raise
+                raise Unfit(
+                    f"`{made.name}` of a model holds numbers that are not finite, and cannot be decomposed",
+                    where="merge",
+                    fix="look for NaN and infinities in the models' weights, and take sound ones",
+                ) from error
             tiles.settle(base.view(-1).numpy(), out.view(-1).numpy())
             if odd is not None:
                 kept = torch.from_numpy(source.floats(made.base, start, stop, room, "kept", base.numpy().dtype))
