@@ -99,11 +99,18 @@ SIZES = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 10,
 LARGE = {
     "fisher": {},  # passes, backward
     "regmean": {},  # passes, forward
+    "regmean_pp": {},  # the same, layer after layer
+    "mats": {"steps": 3},  # solved step by step
     "adamerging": {"steps": 8},  # gradients in shares
     "concrete": {"steps": 4},  # gradients in every entry
+    "graft": {"steps": 4},  # the same, of a part
+    "atlas": {"epochs": 0, "least_steps": 4},  # blocks of the changes
     "lorahub": {"trials": 4},  # no gradients
+    "evolve": {"trials": 4},  # the same, of any method
     "twin_merge": {"steps": 10, "keep": 0.05},  # parts of low rank
     "emr": {"steps": 10},  # masks
+    "tall_mask": {"steps": 10},
+    "onebit_merge": {"steps": 10},
     "surgery": {"steps": 10},  # states of rows
     "tint": {"steps": 10},  # parts that are learned
     "wemoe": {"steps": 2, "router_steps": 3},  # experts inside
@@ -111,6 +118,7 @@ LARGE = {
     "greedy_soup": {},  # merges, one after the other
     "atm": {"rounds": 1, "steps": 3},  # copies that are trained
     "forkmerge": {"rounds": 1, "steps": 3},  # all of them kept
+    "cold_fusion": {"rounds": 1, "steps": 3},
 }  # fmt: skip
 PEAK = """
     import sys, json

@@ -76,6 +76,27 @@ def test_the_factor_widens_about_the_middle() -> None:
     assert one.high == 1.0  # never outside the metric's range
 
 
+@pytest.mark.parametrize("rows", [1, 2, 30])
+@pytest.mark.parametrize("right", [False, True])
+def test_where_all_rows_are_alike_the_interval_is_that_of_a_share(rows: int, right: bool) -> None:
+    y = np.arange(rows) % 2
+    (one,) = scored("accuracy", y, [np.eye(2)[y if right else 1 - y]], names(rows))
+    exact = stats.binomtest(rows * right, rows).proportion_ci(0.95, "exact")
+    assert (one.low, one.high) == pytest.approx((exact.low, exact.high))
+    (wide,) = scored("accuracy", y, [np.eye(2)[y if right else 1 - y]], names(rows), factor=1.1)
+    assert wide.high - wide.low == pytest.approx(min(1.0, 1.1 * (one.high - one.low)))
+    (few,) = scored("accuracy", y, [np.eye(2)[y if right else 1 - y]], ["one document"] * rows)
+    assert few.high - few.low == pytest.approx(0.975)  # one group says next to nothing
+
+
+def test_what_always_says_one_class_has_an_interval() -> None:
+    y = np.arange(60) % 3
+    (one,) = scored("macro_f1", y, [np.eye(3)[np.zeros(60, dtype=int)]], names(60))
+    assert one.low < one.value - 0.005 < one.value + 0.02 < one.high
+    far = scored("rmse", y.astype(float), [y + 1.0], names(60))  # no end above, and none of the rows is nearer
+    assert (far[0].value, far[0].high) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("name", [m for m in METRICS if m != "span_f1"])
 @pytest.mark.parametrize("rows", [1, 2, 9])
 def test_ties_one_group_and_one_row_are_finite(name: str, rows: int) -> None:

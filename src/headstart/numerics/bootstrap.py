@@ -98,6 +98,15 @@ def outer_factor(k: int) -> float:
     return float(np.sqrt(1 + 1 / (k - 1)))
 
 
+def unseen(groups: int, level: float = LEVEL) -> float:
+    """How large a share of groups can be otherwise where all that were seen are alike, by Clopper and Pearson, 1934.
+
+    >>> round(unseen(10), 4)
+    0.3085
+    """
+    return float(1 - ((1 - level) / 2) ** (1 / groups))
+
+
 def scored(
     name: str,
     labels: Array,
@@ -111,15 +120,23 @@ def scored(
 ) -> list[Measured]:
     """The metric of each table with its interval, which never leaves the range of the metric.
 
-    >>> scored("accuracy", np.array([0, 1]), [np.array([[1.0, 0.0], [0.0, 1.0]])], ["a", "b"])
-    [Measured(value=1.0, low=1.0, high=1.0, rows=2)]
+    Where no draw differs, as where all rows are right, the rows say nothing of their spread. The interval then reaches
+    towards each finite end of the metric's range by the share of groups that can be otherwise, unseen.
+
+    >>> (one,) = scored("accuracy", np.array([0, 1]), [np.array([[1.0, 0.0], [0.0, 1.0]])], ["a", "b"])
+    >>> one.value, round(one.low, 3), one.high
+    (1.0, 0.158, 1.0)
     """
     least, most = bounds(name)
     all_draws = resampled(name, labels, tables, groups, draws=draws, seed=seed, classes=classes)
+    share = min(1.0, factor * unseen(len(set(groups))))
     found = []
     for table, values in zip(tables, all_draws, strict=True):
         low, high = interval(values, factor=factor)
         here = float(measure(name, labels, table, classes)(np.ones((1, len(labels))))[0])
+        if low == high:
+            low -= share * (low - least) if np.isfinite(least) else 0.0
+            high += share * (most - high) if np.isfinite(most) else 0.0
         found.append(Measured(here, max(least, low), min(most, high), len(labels)))
     return found
 
