@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from headstart.core import Source
+from headstart.core import Source, Unreadable
 from headstart.io import fingerprints, sources
 
 Shelf = Callable[..., Path]
@@ -141,7 +141,7 @@ def test_unchanged_files_are_hashed_once_and_changed_ones_again(
     folder, cache = copied(shelf("bert"), tmp_path / "model"), tmp_path / "cache"
     read: list[Path] = []
     real = fingerprints._read
-    monkeypatch.setattr(fingerprints, "_read", lambda file, tensors: read.append(file) or real(file, tensors))
+    monkeypatch.setattr(fingerprints, "_read", lambda tensors: read.append(tensors[0].file) or real(tensors))
     file = folder / "model.safetensors"
     os.utime(file, ns=(10**18, 10**18))  # long ago
     first = source_of(folder, cache=cache)
@@ -177,7 +177,7 @@ def test_adding_to_the_bank_reads_the_weights_once(
     os.utime(folder / "model.safetensors", ns=(10**18, 10**18))  # long ago
     read: list[Path] = []
     real = fingerprints._read
-    monkeypatch.setattr(fingerprints, "_read", lambda file, tensors: read.append(file) or real(file, tensors))
+    monkeypatch.setattr(fingerprints, "_read", lambda tensors: read.append(tensors[0].file) or real(tensors))
     with Inventory(tmp_path / "bank.sqlite") as bank:
         bank.add(folder)
         assert len(read) == 1
@@ -199,3 +199,18 @@ def test_a_damaged_cache_is_an_empty_one(shelf: Shelf, tmp_path: Path) -> None:
     for path in cache.glob("**/*.json"):
         path.write_text("{")
     assert source_of(folder, cache=cache) == first
+
+
+def test_pieces_are_only_for_memory_and_a_file_cut_short_is_told(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(shelf("bert"), tmp_path / "model")
+    file = folder / "model.safetensors"
+    first = source_of(folder), fingerprints.of_file(file)
+    monkeypatch.setattr(fingerprints, "CHUNK", 997)
+    assert (source_of(folder), fingerprints.of_file(file)) == first
+    known = fingerprints.entries([file])
+    monkeypatch.setattr(fingerprints, "entries", lambda _: known)
+    os.truncate(file, file.stat().st_size - 5)
+    with pytest.raises(Unreadable, match="became shorter while it was read"):
+        fingerprints.of_file(file)

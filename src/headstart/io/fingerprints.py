@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,10 @@ from typing import Any
 from .recipes import IMAGE, TEXT, Recipe
 from .safe_files import inside, read_json, write_json
 from .safetensors_files import Entry, entries, weight_files
+from .shards import Checkpoint
 
 VERSION = 1
-CHUNK = 1 << 24
+CHUNK = 1 << 22
 BUFFERS = ("position_ids", "token_type_ids", "num_batches_tracked", "relative_position_index")
 # keys of a configuration that do not change what an encoder in float32 puts out
 SILENT = frozenset({
@@ -146,20 +146,23 @@ def _digests(found: Sequence[Entry], cache: Path | None) -> dict[tuple[Path, str
     for file, tensors in by_file.items():
         known = _known(file, cache)
         if not all(t.name in known for t in tensors):
-            known = _read(file, tensors)
+            known = _read(tensors)
             _keep(file, known, cache)
         digests |= {(file, t.name): known[t.name] for t in tensors}
     return digests
 
 
-def _read(file: Path, tensors: Sequence[Entry]) -> dict[str, str]:
+def _read(tensors: Sequence[Entry]) -> dict[str, str]:
     """By tensors side by side: hashing holds no lock, and is what takes the time."""
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    with Checkpoint({t.name: t for t in tensors}) as reader:
 
         def digest(tensor: Entry) -> str:
-            sha = hashlib.sha256()
-            for start in range(tensor.start, tensor.end, CHUNK):
-                sha.update(mapped[start : min(start + CHUNK, tensor.end)])
+            sha, size = hashlib.sha256(), tensor.end - tensor.start
+            room = memoryview(bytearray(min(CHUNK, size)))
+            for start in range(0, size, CHUNK):
+                piece = room[: min(CHUNK, size - start)]
+                reader.read(tensor.name, start, piece)
+                sha.update(piece)
             return sha.hexdigest()
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
