@@ -388,6 +388,32 @@ def test_what_is_read_is_never_replaced(pair: tuple[Path, Path], tmp_path: Path)
     assert merge(models, out=tmp_path / "models" / "c", overwrite=True).where.is_dir()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "slerp"])
+def test_numbers_that_are_not_finite_are_told_with_whose_they_are(
+    method: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    odd, folders = weights(3, dtype), [write(tmp_path / n, weights(i, dtype)) for i, n in enumerate(("base", "good"))]
+    odd["one.weight"][29, 19] = float("nan")
+    folders.append(write(tmp_path / "odd", odd))
+    bases = {"base": folders[0]} if method == "task_arithmetic" else {}
+    made = merge(folders[1:], method, out=tmp_path / "out", **bases)
+    (note,) = made.receipt.warnings
+    assert note == "1 of 2 tensors hold numbers that are not finite, such as `one.weight`: it is so in `odd`"
+    fine = merge([folders[1], folders[1]], method, out=tmp_path / "fine", **bases)
+    assert fine.receipt.warnings == ()
+
+
+def test_numbers_that_a_merge_makes_infinite_are_told_also_by_the_call_that_goes_on(tmp_path: Path) -> None:
+    large = {n: torch.full((50,), 6e4).half() for n in ("a", "b", "c")}
+    folders = [write(tmp_path / n, large) for n in ("one", "two")]
+    said: dict[str, Any] = {"settings": {"weights": [1, 1], "normalize": False}, "out": tmp_path / "out", "threads": 1}
+    with pytest.raises(Stopped):
+        merge(folders, report=lambda done, _: done < 200, **said)
+    (note,) = merge(folders, **said).receipt.warnings
+    assert note.startswith("3 of 3 tensors hold numbers that are not finite, such as `a`: it is so in no model")
+
+
 def test_numbers_that_cannot_be_decomposed_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
     odd = weights(3)
     name = next(n for n, t in odd.items() if t.dim() == 2)

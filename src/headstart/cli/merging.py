@@ -81,7 +81,7 @@ def merged(made: Merged, *, machine: bool) -> int:
                 "checked": made.receipt.facts["checked"],
                 "loaded": made.receipt.facts["loaded"],
                 "searched": plan.learned.get("searched"),
-                "warnings": list(plan.warnings),
+                "warnings": list(made.receipt.warnings),
             }
         )
         return code
@@ -90,7 +90,7 @@ def merged(made: Merged, *, machine: bool) -> int:
     draw(*(map(_loaded, loaded) if loaded else map(_checked, made.receipt.facts["checked"])))
     if "searched" in plan.learned:
         draw("", facts(_searched(plan.learned["searched"])))
-    for warning in plan.warnings:
+    for warning in made.receipt.warnings:
         warn(warning)
     saved(f"saved `{made.where}` ({size(made.receipt.facts['bytes'])}, {made.receipt.seconds:.1f} s)")
     return code
@@ -289,7 +289,7 @@ def chosen(made: Merged, *, machine: bool) -> None:
         table("system", *(f">{h}" for h in heads), rows=rows), "",
         f"{tried} merges were tried in {facts['seconds']:.0f} s{more}; {sentence(facts)}",
     )  # fmt: skip
-    for warning in made.plan.warnings:
+    for warning in made.receipt.warnings:
         warn(warning)
     saved(f"saved `{made.where}`: {facts['winner']}; `{made.where / 'report.html'}` shows what was tried")
 

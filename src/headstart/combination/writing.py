@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.io.atomic import Twin
     from headstart.io.model_folders import ModelFolder
     from headstart.io.shards import Shard
-    from headstart.numerics.stream import Made, Part
+    from headstart.numerics.stream import Made, Part, Reads
 
 LOCK = ".lock"
 RECEIPT = "merge.json"
@@ -78,13 +78,17 @@ def write(
                     return report is None or report(told[0], total)
 
                 crew = threads or cores()
-                stream.run(plan.made, readers, writer, done=writer.done, seed=plan.seed, threads=crew, report=tell)
+                odd = _odd(plan, staging, layout, writer.done)  # what an earlier call wrote
+                odd |= stream.run(
+                    plan.made, readers, writer, done=writer.done, seed=plan.seed, threads=crew, report=tell
+                )
+                notes = _not_finite(plan, readers, odd)
                 writer.complete()
             _verify(staging, plan)
             _files(plan, staging)
             fits = _checked(plan, staging) if check else []
             loaded = _loaded(plan, staging) if load else []
-            receipt = _receipt(plan, identity, crew, time.perf_counter() - began, how, fits, loaded)
+            receipt = _receipt(plan, identity, crew, time.perf_counter() - began, how, fits, loaded, notes)
             with atomic.writing(staging):
                 (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
             with atomic.writing(staging):
@@ -247,6 +251,48 @@ def _verify(staging: Path, plan: Plan) -> None:
             )
 
 
+def _odd(plan: Plan, staging: Path, layout: Sequence[Shard], done: Collection[str]) -> set[str]:
+    """Those tensors on the disk that hold numbers which are not finite."""
+    from headstart.io.safetensors_files import Entry
+    from headstart.io.shards import Checkpoint
+
+    places = {n: (staging / s.path, at) for s in layout for n, at in s.places.items()}
+    written = [(m, *places[m.name]) for m in plan.made if m.name in done]
+    with Checkpoint(
+        {m.name: Entry(m.name, m.dtype, m.shape, file, at, at + m.bytes) for m, file, at in written}
+    ) as own:
+        return {m.name for m, _, _ in written if not _finite(own, m.name, m.dtype, m.bytes)}
+
+
+def _not_finite(plan: Plan, readers: Sequence[Reads], odd: Collection[str]) -> list[str]:
+    """What to say of tensors with such numbers, and whose they are."""
+    first = next((m for m in plan.made if m.name in odd), None)
+    if first is None:
+        return []
+    whose = []
+    for part in (first.base, *first.tuned):
+        if part is not None:
+            entry = plan.folders[part.model].tensors[part.name]
+            if not _finite(readers[part.model], part.name, part.dtype, entry.end - entry.start):
+                whose.append(f"`{plan.folders[part.model].name}`")
+    why = f"it is so in {', '.join(whose)}" if whose else "it is so in no model, the merge made them"
+    return [f"{len(odd)} of {len(plan.made)} tensors hold numbers that are not finite, such as `{first.name}`: {why}"]
+
+
+def _finite(reader: Reads, name: str, dtype: str, size: int) -> bool:
+    import numpy as np
+
+    from headstart.numerics.stream import TILE, all_finite
+
+    room = np.empty(min(size, TILE), dtype=np.uint8)
+    for start in range(0, size, TILE):
+        piece = room[: min(TILE, size - start)]
+        reader.read(name, start, piece)
+        if not all_finite(piece, dtype):
+            return False
+    return True
+
+
 def _protect(out: Path, layout: Sequence[Shard], how: Twin) -> None:
     """A file that several models share is for reading: whoever saves into one of their folders must replace it."""
     for shard in layout:
@@ -305,7 +351,7 @@ def _loaded(plan: Plan, staging: Path) -> list[dict[str, Any]]:
 
 def _receipt(
     plan: Plan, identity: str, threads: int, seconds: float, how: Twin, fits: Sequence[Mapping[str, Any]],
-    loaded: Sequence[Mapping[str, Any]],
+    loaded: Sequence[Mapping[str, Any]], notes: Sequence[str],
 ) -> Receipt:  # fmt: skip
     import numba
     import torch
@@ -320,7 +366,7 @@ def _receipt(
         threads=threads,
         versions={"headstart": __version__, "torch": torch.__version__, "numba": numba.__version__},
         seconds=round(seconds, 3),
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *notes),
         facts={
             "base": plan.base.address if plan.base else None,
             "base_weights": weights_of(plan.base) if plan.base else None,

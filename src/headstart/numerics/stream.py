@@ -36,6 +36,7 @@ MANY = 16  # copies of a tile; 0.5 GB is what a merge in tiles may take
 PIECE = 1 << 15  # entries of a tile that are widened at a time
 SUM_BLOCK = 1 << 13  # entries whose products are one partial sum: fixed, for sums depend on where they are cut
 RAW = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # bfloat16 by its bits
+HALVES = {"F16": np.uint16(0x7C00), "BF16": np.uint16(0x7F80)}  # the bits of infinity
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -164,17 +165,34 @@ def run(
     threads: int = 2,
     tile: int = TILE,
     report: Callable[[int], bool] = lambda _: True,
-) -> None:
-    """Makes all tensors but those in `done`. report: is told of bytes as they are written, and may say False to stop.
+) -> set[str]:
+    """Makes all tensors but those in `done`; tells which of them hold numbers that are not finite.
 
-    Raises `Stopped` then, and whatever a reader, a writer or a method raises.
+    report: is told of bytes as they are written, and may say False to stop. Raises `Stopped` then, and whatever a
+    reader, a writer or a method raises.
     """
     surveyed = {
         key: group[0].method(_Survey(group, readers, seed, threads, tile))
         for key, group in _together([m for m in made if m.kind == "trimming" and m.method is not None and m.size])
     }
     left = [m for m in made if m.name not in done]
-    _Crew(left, readers, writer, surveyed, seed, tile, report).work(threads)
+    crew = _Crew(left, readers, writer, surveyed, seed, tile, report)
+    crew.work(threads)
+    return crew.odd
+
+
+def all_finite(data: Array, dtype: str) -> bool:
+    """Whether all numbers are, of bytes as they are written; what is no floating-point number is.
+
+    >>> all_finite(np.array([0x3FC0, 0x7F80], np.uint16), "BF16"), all_finite(np.array([7], np.uint8), "U8")
+    (False, True)
+    """
+    if dtype not in RAW:
+        return True
+    flat = data.reshape(-1).view(np.uint8)
+    if dtype in HALVES:
+        return bool(tiles.finite_bits(flat.view(np.uint16), HALVES[dtype]))
+    return bool(tiles.finite(flat.view(RAW[dtype])))
 
 
 def _together(made: Sequence[Made]) -> Iterator[tuple[Any, list[Made]]]:
@@ -204,6 +222,7 @@ class _Crew:
         self._changed = Condition()
         self._alone = Lock()
         self._failed: BaseException | None = None
+        self.odd: set[str] = set()  # tensors with numbers that are not finite
 
     def work(self, threads: int) -> None:
         with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -265,7 +284,10 @@ class _Crew:
         else:
             data = maker.make(start, stop, room)
         self._writer.write(made.name, start * made.width, data)
+        odd = not all_finite(data, made.dtype)
         with self._changed:
+            if odd:
+                self.odd.add(made.name)
             maker.left -= 1
             last = maker.left == 0
             if not self._report((stop - start) * made.width):
@@ -554,7 +576,8 @@ def _sum(
     if made.dtype == "BF16":
         tiles.narrow(total, out)
     else:
-        np.copyto(out, total, casting="same_kind")
+        with np.errstate(over="ignore"):  # what becomes infinite is told with the tensor's name
+            np.copyto(out, total, casting="same_kind")
 
 
 class _Inner:

@@ -323,6 +323,24 @@ def trimmed_mean(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def finite_bits(raw: Array, ones: Any) -> bool:
+    """Whether every number is one, of 16 bits as uint16; ones: the bits of infinity.
+
+    >>> finite_bits(np.array([0x3FC0, 0xFF80], np.uint16), np.uint16(0x7F80))
+    False
+    """
+    for start in range(0, raw.size, BLOCK):
+        top = np.uint16(0)
+        part = raw[start : start + BLOCK]
+        for i in range(part.size):
+            size = np.uint16(part[i] & np.uint16(0x7FFF))
+            top = size if size > top else top
+        if top >= ones:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def finite(x: Array) -> bool:
     """Whether every number is one.
 
