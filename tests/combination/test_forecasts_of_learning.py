@@ -104,7 +104,7 @@ LARGE = {
     "adamerging": {"steps": 8},  # gradients in shares
     "concrete": {"steps": 4},  # gradients in every entry
     "graft": {"steps": 4},  # the same, of a part
-    "atlas": {"epochs": 0, "least_steps": 4},  # blocks of the changes
+    "atlas": {"epochs": 0, "least_steps": 12},  # shares of each tensor
     "lorahub": {"trials": 4},  # no gradients
     "evolve": {"trials": 4},  # the same, of any method
     "twin_merge": {"steps": 10, "keep": 0.05},  # parts of low rank
