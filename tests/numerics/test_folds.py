@@ -189,6 +189,21 @@ def test_links_run_through_other_rows() -> None:
     assert group_names(None, ["3", "1"]) == ("3", "1")
 
 
+def test_rows_of_several_labels_and_of_tags_are_all_scored() -> None:
+    """A label of one row cannot be learned without it, and the row has others."""
+    tags = np.empty(12, dtype=object)
+    tags[:] = [["O", "B-a", f"B-{i}"] for i in range(12)]
+    labels = np.hstack([np.ones((12, 1)), np.eye(12)]).astype(np.int8)
+    names = [f"g{i}" for i in range(12)]
+    for given_labels in (tags, labels):
+        folds = folds_for(given_labels, names)
+        assert folds.k == 5
+        assert all(sorted(set(of)) == [0, 1, 2, 3, 4] for of in folds.of)
+        assert -1 not in outer_folds(given_labels, names)
+    alone = folds_for(np.array([0] * 6 + [1] * 5 + [2]), names)
+    assert all(of[-1] == -1 and min(of[:-1]) == 0 for of in alone.of)
+
+
 def test_the_rarest_label_is_the_stratum() -> None:
     tags = np.empty(3, dtype=object)
     tags[:] = [["O", "B-x"], ["O", "O"], ["B-x", "B-y"]]

@@ -124,6 +124,15 @@ def _rarest_tag(labels: Array) -> Array:
     return np.array([min((number[t] for t in tags), default=-1) for tags in rows], dtype=np.int64)
 
 
+def one_class(labels: Array) -> bool:
+    """Whether a row has one class and nothing else: of one that stands alone nothing can be learned by others.
+
+    >>> one_class(np.array([1, 0])), one_class(np.array([[1, 0]], dtype=np.int8)), one_class(np.array([0.5]))
+    (True, False, False)
+    """
+    return labels.ndim == 1 and labels.dtype.kind in "iub"
+
+
 def deal(strata: Sequence[int], groups: Sequence[str], k: int, salt: str, *, classes: bool = True) -> list[int]:
     """The fold of each row: groups in hash order, within their majority stratum, to the smallest fold.
 
@@ -167,7 +176,7 @@ def folds_for(labels: Array, groups: Sequence[str], seed: int = 0, *, split: boo
     split: whether so many rows are split; False deals folds whatever their number.
     With fewer than 5 groups to score there are as many folds as groups; `k` is 0 where nothing can be scored.
     """
-    strata, classes = strata_of(labels).tolist(), labels.dtype.kind != "f"
+    strata, classes = strata_of(labels).tolist(), one_class(labels)
     if split and len(labels) >= SPLIT_FROM:
         of = deal(strata, groups, FOLDS, f"headstart validation {seed}", classes=classes)
         if 0 in of and any(f != 0 for f in of):
@@ -181,14 +190,12 @@ def outer_folds(labels: Array, groups: Sequence[str], seed: int = 0, k: int = FO
     """The outer fold that tests each labelled row; -1 for rows that are trained on in all of them."""
     k = scored_folds(labels, groups, k)
     salt = f"headstart outer folds {seed}"
-    return (
-        deal(strata_of(labels).tolist(), groups, k, salt, classes=labels.dtype.kind != "f") if k else [-1] * len(groups)
-    )
+    return deal(strata_of(labels).tolist(), groups, k, salt, classes=one_class(labels)) if k else [-1] * len(groups)
 
 
 def scored_folds(labels: Array, groups: Sequence[str], k: int = FOLDS) -> int:
     """How many folds can be filled, at most `k`; 0 with fewer than two groups to score."""
-    once = deal(strata_of(labels).tolist(), groups, 1, "", classes=labels.dtype.kind != "f")
+    once = deal(strata_of(labels).tolist(), groups, 1, "", classes=one_class(labels))
     found = len({group for group, fold in zip(groups, once, strict=True) if fold == 0})
     return min(k, found) if found > 1 else 0
 

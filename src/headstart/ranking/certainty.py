@@ -63,18 +63,14 @@ def _rows_to_tell(gap: Measured) -> int | None:
 
 
 def unjudged(target: Target) -> str:
-    """Of which classes or rows no figure tells anything, as no fold scores them; empty where there are none."""
-    folds, labels = target.folds.of, target.labelled.labels
-    scored = {row for of in folds for row, fold in enumerate(of) if fold >= 0}
-    if labels is not None and target.task.type == "single_label":
-        judged = {int(labels[row]) for row in scored}
-        lacking = [target.task.classes[c] for c in sorted({int(c) for c in labels} - judged)]
-        names = ", ".join(f"`{name}`" for name in lacking[:3]) + (", …" if len(lacking) > 3 else "")
-        return f"no row of {names} was predicted, which has one row or group alone" if lacking else ""
-    rows, kept = len(target.labelled), len(scored)
-    if target.folds.kind == "split" or kept == rows:
+    """Of which classes no figure tells anything, as no fold scores them; empty where there are none."""
+    labels = target.labelled.labels
+    if labels is None or target.task.type != "single_label":
         return ""
-    return f"{rows - kept:,} of {rows:,} rows were not predicted: each has a label that no other row or group has"
+    judged = {int(labels[row]) for of in target.folds.of for row, fold in enumerate(of) if fold >= 0}
+    lacking = [target.task.classes[c] for c in sorted({int(c) for c in labels} - judged)]
+    names = ", ".join(f"`{name}`" for name in lacking[:3]) + (", …" if len(lacking) > 3 else "")
+    return f"no row of {names} was predicted, which has one row or group alone" if lacking else ""
 
 
 def _last_loss(loss: Mapping[str, Any] | None) -> str:
