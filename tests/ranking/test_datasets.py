@@ -97,6 +97,49 @@ def test_how_far_it_is_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest
     assert seen == [("compare", 3), ("draw half the rows", 2)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Starting:
+    """A divergence that is in no catalogue, and whose first call in a process loads what all need."""
+
+    needs = Needs(gives=("features",))
+    claims = ()
+    cites = "none"
+
+    started: list[float]
+
+    def __call__(self, source: TaskSample, target: TaskSample) -> float:
+        if not self.started:
+            self.started.append(1000.0)
+        return float(len(source))
+
+
+def test_the_first_data_set_is_not_charged_for_what_loads(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.execution.meter import Meter
+
+    loading: list[float] = []
+    monkeypatch.setattr(Meter, "session", lambda self: sum(loading))
+    found = ranked(read_target(texts(tmp_path / "target.csv", "films")), folder, method=Starting(started=loading))
+    assert loading == [1000.0]
+    assert [one.seconds for one in found] == [0.0, 0.0, 0.0]
+
+
+def test_the_first_task_that_is_embedded_is_not_charged_for_libraries(
+    folder: Path, tmp_path: Path, shelf: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.execution import jobs
+
+    target = read_target(texts(tmp_path / "target.csv", "films"))
+    charged = {}
+    for loading in (0.0, 1000.0):
+        monkeypatch.setattr(jobs, "_started", lambda *_, took=loading: took)
+        found = ranked(target, folder, method=TRAINED[:1], sources=shelf, rows=20)
+        charged[loading] = [one.seconds for one in found]
+    assert min(charged[0.0]) > 0
+    assert max(charged[1000.0]) < -900, "seconds of loading are taken from what the job took"
+
+
 def test_the_same_call_gives_the_same_figures(folder: Path, tmp_path: Path) -> None:
     target = read_target(texts(tmp_path / "target.csv", "films"))
     one, two = (ranked(target, folder, rows=40) for _ in range(2))

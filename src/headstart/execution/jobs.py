@@ -191,6 +191,8 @@ def _embed(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     from .samples import DataSample
 
     rows, probe = (targets.load_rows(room.path(spec[name])) for name in ("rows", "probe"))
+    source = source_from_dict(spec["source"])
+    started = _started("headstart.io.encoders", *LIBRARIES.get(source.modality, ()))
     method = _method("ranking.similarity", spec["name"], spec.get("settings", {}), room)
     task = Task(type=spec["task"]["type"], classes=tuple(spec["task"]["classes"]))
     if task.type not in method.needs.tasks:
@@ -199,12 +201,12 @@ def _embed(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
             where="the similarities asked for",
             fix="see `headstart methods ranking.similarity` for the tasks of each",
         )
-    with opener(source_from_dict(spec["source"])) as open_, _stoppable("ranking.similarity", room, []):
+    with opener(source) as open_, _stoppable("ranking.similarity", room, []):
         assert open_ is not None
         features = Pool.of_rows(open_, rows, _store(spec, room)).take(rows.ids)
         sample = DataSample(rows, task, features, probe.inputs, open_)
         np.savez(room.folder / "embedding.npz", **method.embed(sample.seen_by(method.needs, spec["name"])))
-    return {"rows": len(rows)}
+    return {"rows": len(rows), "started": started}
 
 
 def _fit(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from headstart.numerics.two_samples import some
 
 from .parts import Part, dump_rows
 from .run import Run
-from .specs import Job, canonical, source_to_dict
+from .specs import Job, Outcome, canonical, source_to_dict
 from .views import Opener, Pool, opener, undeclared
 
 Array = np.ndarray[Any, Any]
@@ -210,7 +210,7 @@ def embedded(
     at = [(name, i) for name in methods for i, one in enumerate(samples) if not isinstance(one, Problem)]
     jobs = [_embed_job(part, run, source, samples, i, methods[name]) for name, i in at]
     outcomes = dict(zip(at, run.do(jobs, "similarity"), strict=True))
-    seconds = [sum(outcomes[name, i].seconds for name in methods if (name, i) in outcomes) for i in range(len(samples))]
+    seconds = [sum(_took(outcomes[name, i]) for name in methods if (name, i) in outcomes) for i in range(len(samples))]
     found: dict[str, list[Embedded | Problem]] = {}
     for name in methods:
         found[name] = []
@@ -225,6 +225,11 @@ def embedded(
             else:
                 found[name].append(outcome.problem("it was compared", f"`{name}`"))
     return found, seconds
+
+
+def _took(outcome: Outcome) -> float:
+    """Seconds of a job, less what its process took to start, which the first data set is not to be charged."""
+    return outcome.seconds - float(outcome.value.get("started", 0.0))
 
 
 def _some(rows: Rows, most: int, seed: int) -> Rows:
