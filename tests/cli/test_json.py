@@ -438,6 +438,8 @@ def test_every_score_is_explained(shell: Shell, ticket_file: Path, tmp_path: Pat
     assert [line for line in said.err.splitlines() if "it saw" in line] == [
         line for name in order[:3] for line in said.err.splitlines() if line.startswith(f"`{name}`: it saw")
     ]
+    assert "\n\n\n" not in said.out, "blank lines go where the words go that they set apart"
+    assert said.err.count("\n\n") + said.err.startswith("\n") == 3
     others = said.out[said.out.index("the others") :].splitlines()
     assert [line.split()[0] for line in others[2:4]] == order[3:]
     for line in others[2:4]:

@@ -129,7 +129,7 @@ def ranking(
         draw("", table("proxies (higher is better)", *heads, rows=rows))
     for one in scored[:EXPLAINED]:
         saw, sure, better = one["words"]
-        draw("")
+        note("")
         note(f"`{names[one['id']]}`: {saw}")
         note(f"  {sure}")
         note(f"  {better}")
