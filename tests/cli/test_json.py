@@ -17,6 +17,7 @@ import headstart as hs
 import tiny_models
 from cli.conftest import Said, Shell, houses, table, tickets
 from headstart.core import Measured
+from headstart.inventory.recall import signature_of
 from headstart.inventory.records import Run, Trial
 from inventory.shelves import a_target
 
@@ -171,10 +172,39 @@ def test_past_targets_that_are_alike(shell: Shell, ticket_file: Path, tmp_path: 
     assert one["similarity"] == pytest.approx(1.0)
     assert {s["name"] for s in one["systems"]} >= {"majority", "word_char_tfidf"}
     assert [s["value"] for s in one["systems"]] == sorted((s["value"] for s in one["systems"]), reverse=True)
-    assert one["verdicts"] == ["no-evidence"]
-    told = shell(*asked).out
-    assert "word_char_tfidf" in told
-    assert "near" in told
+    for system in one["systems"]:
+        assert system["low"] <= system["value"] <= system["high"]
+        assert system["rows"] == 40
+    assert one["verdicts"] == [{"verdict": "no-evidence", "of": None}]
+    told = shell(*asked)
+    for system in one["systems"]:
+        between = f"{system['low']:.3f} to {system['high']:.3f}"
+        assert re.search(rf"{system['name']} +{system['value']:.3f} +{between}", told.out)
+    assert "near" in told.out
+    assert re.search(r"tickets +no-evidence +no system: none with a source was a candidate", told.out)
+
+
+def test_a_verdict_stands_beside_the_system_that_it_is_of(shell: Shell, ticket_file: Path, home: Path) -> None:
+    target, nan = hs.read_target(ticket_file, label="intent"), float("nan")
+    kind, figures = (
+        "adaptation.routes",
+        {"plain": Measured(0.632, 0.6, 0.7, 40), "lora of x": Measured(0.5, nan, nan, 9)},
+    )
+    trials = [Trial(name=name, kind=kind, method="lora", valid=valid) for name, valid in figures.items()]
+    with hs.Inventory() as bank:
+        bank.record_target(target, signature_of(target))
+        summary = {"candidate": {"name": "lora of x", "value": 0.5, "low": 0.4, "high": 0.6}}
+        bank.record_run(Run(id="a", target=target.fingerprint, verdict="hurts", summary=summary), trials=trials)
+    asked = ("inventory", "similar", ticket_file, "--label", "intent")
+    (one,) = fits(shell(*asked, "--json"), "inventory-similar")["targets"]
+    assert [(s["name"], s["low"], s["high"], s["rows"]) for s in one["systems"]] == [
+        ("plain", 0.6, 0.7, 40), ("lora of x", None, None, 9),
+    ]  # fmt: skip
+    assert one["verdicts"] == [{"verdict": "hurts", "of": "lora of x"}]
+    lines = shell(*asked).out.splitlines()
+    assert [" ".join(line.split()) for line in lines if "plain" in line or "hurts" in line or "unknown" in line] == [
+        "tickets 1.00 near plain 0.632 0.600 to 0.700 macro-F1", "lora of x 0.500 unknown", "tickets hurts lora of x",
+    ]  # fmt: skip
 
 
 def test_a_converted_pickle(shell: Shell, models: Path, tmp_path: Path) -> None:

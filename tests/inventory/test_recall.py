@@ -11,7 +11,7 @@ import pytest
 
 from headstart.core import Measured, Refused
 from headstart.inventory import Inventory
-from headstart.inventory.recall import Recalled, near, order, reference, similarity
+from headstart.inventory.recall import Ended, Recalled, Tried, near, order, reference, similarity
 from headstart.inventory.records import Run, Trial
 from headstart.numerics.signatures import BLOCKS, SIGNATURE_VERSION, signature
 
@@ -124,13 +124,30 @@ def test_similar_shows_all_systems_and_how_runs_ended(bank: Inventory) -> None:
     fingerprint = remember(bank, "a", BANK_A, first=0.6, second=0.8)
     plain = Trial(name="majority", kind="adaptation.baselines", method="majority", valid=Measured(0.7, 0.6, 0.8, 40))
     lost = Trial(name="lost", kind="adaptation.routes", method="lora", source="s", status="failed")
-    bank.record_run(Run(id="b", target=fingerprint, verdict="helps"), trials=[plain, lost])
+    again = Trial(
+        name="first", kind="adaptation.routes", method="lp_ft", source="first", valid=Measured(0.5, 0.1, 0.9, 9)
+    )
+    summary = {"candidate": {"name": "second", "value": 0.8, "low": 0.7, "high": 0.9}}
+    bank.record_run(Run(id="b", target=fingerprint, verdict="helps", summary=summary), trials=[plain, lost, again])
     remember(bank, "far", FAR, first=0.9)
     near_one, far_one = bank.similar(a_target("new", train=BANK_B, test=[]))
     assert (near_one.target, near_one.near, far_one.near) == (fingerprint, True, False)
-    assert near_one.systems == (("second", 0.8), ("majority", 0.7), ("first", 0.6))
-    assert near_one.verdicts == ("helps", None), "the latest first"
+    assert near_one.systems == (
+        Tried(name="second", value=0.8, low=0.8, high=0.8, rows=40),
+        Tried(name="majority", value=0.7, low=0.6, high=0.8, rows=40),
+        Tried(name="first", value=0.6, low=0.6, high=0.6, rows=40),
+    ), "of two figures of one system, the best with its own interval"
+    assert near_one.verdicts == (Ended(verdict="helps", of="second"), Ended(verdict=None, of=None)), "the latest first"
     assert near_one.similarity > far_one.similarity
+
+
+def test_a_figure_without_an_interval_is_told_without(bank: Inventory) -> None:
+    nan = float("nan")
+    target = remember(bank, "a", BANK_A)
+    bare = Trial(name="bare", kind="adaptation.routes", method="lora", source="s", valid=Measured(0.4, nan, nan, 40))
+    bank.record_run(Run(id="b", target=target), trials=[bare])
+    (one,) = bank.similar(a_target("new", train=BANK_B, test=[]))
+    assert one.systems == (Tried(name="bare", value=0.4, low=None, high=None, rows=40),)
 
 
 def test_order_reorders_and_excludes_nothing() -> None:

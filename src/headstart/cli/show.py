@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from headstart.numerics.plain_text import plain
 if TYPE_CHECKING:
     from headstart.inventory.imports import Imported, Origin
     from headstart.inventory.maps import Mapped
-    from headstart.inventory.recall import Past
+    from headstart.inventory.recall import Ended, Past
 
 LONG = 44  # characters of a name in a table
 SHOWN = 5  # entries of a list on one line
@@ -461,8 +462,8 @@ def similar(past: Sequence[Past], where: str, *, machine: bool) -> None:
                         "metric": one.metric,
                         "similarity": one.similarity,
                         "near": one.near,
-                        "systems": [{"name": name, "value": value} for name, value in one.systems],
-                        "verdicts": list(one.verdicts),
+                        "systems": [asdict(system) for system in one.systems],
+                        "verdicts": [asdict(ended) for ended in one.verdicts],
                     }
                     for one in past
                 ]
@@ -471,16 +472,25 @@ def similar(past: Sequence[Past], where: str, *, machine: bool) -> None:
         return
     rows: list[tuple[object, ...]] = []
     for one in past:
-        first, *others = [(short(name), number(value)) for name, value in one.systems] or [("nothing was measured", "")]
+        tried = [(short(s.name), number(s.value), interval(asdict(s)) or "unknown") for s in one.systems]
+        first, *others = tried or [("nothing was measured", "", "")]
         title = METRICS[one.metric].title if one.metric in METRICS else one.metric
-        ended = ", ".join(str(v or "cut") for v in one.verdicts[:1])
-        rows.append((short(one.name), f"{one.similarity:.2f}", "near" if one.near else "", *first, title, ended))
-        rows += [("", "", "", *other, "", "") for other in others]
+        rows.append((short(one.name), f"{one.similarity:.2f}", "near" if one.near else "", *first, title))
+        rows += [("", "", "", *other, "") for other in others]
     if rows:
-        draw(table("target", ">alike", "", "what was tried", ">score", "metric", "verdict", rows=rows), "")
+        draw(table("target", ">alike", "", "what was tried", ">score", "95 % interval", "metric", rows=rows), "")
+        ended = [(short(one.name), *_ended(one.verdicts[0])) for one in past if one.verdicts]
+        draw(table("target", "its last verdict", "is of", rows=ended), "")
         note("near: more alike than nine in ten pairs of targets that have nothing to do with each other")
+        note("score: on validation rows; verdict: of one system with a source against the best without, on test rows")
     hint = "" if past else "; the bank learns one from every `headstart solve`"
     saved(f"found {counted(len(past), 'past target')} in {where}{hint}")
+
+
+def _ended(one: Ended) -> tuple[str, str]:
+    """A verdict, and the system that it is of."""
+    none = "" if one.verdict is None else "no system: none with a source was a candidate"
+    return one.verdict or "cut", none if one.of is None else short(one.of)
 
 
 def source(one: Source, *, machine: bool) -> None:

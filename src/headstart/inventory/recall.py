@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from headstart.core import METRICS, Refused, Source, Target
@@ -50,9 +51,33 @@ class Recalled:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """A system's best figure on the validation rows of a past target, with its 95 % interval; None where none was kept.
+
+    rows: behind the figure.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a run ended. verdict: None for one that was cut. of: the system with a source that it is the verdict of,
+    against the best without one; None where there was no such candidate, or it is not known.
+    """
+
+    verdict: str | None
+    of: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Past:
-    """A past target, and what was tried there. systems: (name, best validation figure), best first, those without a
-    source among them; verdicts: how its runs ended, latest first, None for one that was cut.
+    """A past target, and what was tried there. systems: best first, those without a source among them; verdicts: how
+    its runs ended, latest first.
     """
 
     target: str
@@ -60,8 +85,8 @@ class Past:
     metric: str
     similarity: float
     near: bool
-    systems: tuple[tuple[str, float], ...]
-    verdicts: tuple[str | None, ...]
+    systems: tuple[Tried, ...]
+    verdicts: tuple[Ended, ...]
 
 
 def signature_of(target: Target) -> Array | None:
@@ -144,7 +169,7 @@ def recall(database: Database, signature: Array, task_type: str, modality: str) 
     """Past targets of this task type and modality, most similar first, by signatures of this version and older ones."""
     with database.reading() as connection:
         return [
-            Recalled(**one, sources=_best(connection, one["target"], one["metric"]))
+            Recalled(**one, sources=tuple((b.name, b.value) for b in _best(connection, one["target"], one["metric"])))
             for one in _alike(connection, signature, task_type, modality)
         ]
 
@@ -159,9 +184,17 @@ def similar(database: Database, signature: Array, task_type: str, modality: str)
     with database.reading() as connection:
         for one in _alike(connection, signature, task_type, modality):
             systems = _best(connection, one["target"], one["metric"], systems=True)[:SYSTEMS_SHOWN]
-            ended = select(runs.c.verdict).where(runs.c.target == one["target"]).order_by(runs.c.at.desc())
-            found.append(Past(**one, systems=systems, verdicts=tuple(connection.execute(ended).scalars())))
+            query = select(runs.c.verdict, runs.c.document).where(runs.c.target == one["target"])
+            ended = connection.execute(query.order_by(runs.c.at.desc()))
+            verdicts = tuple(Ended(verdict=verdict, of=_candidate(document)) for verdict, document in ended)
+            found.append(Past(**one, systems=systems, verdicts=verdicts))
     return found
+
+
+def _candidate(document: str) -> str | None:
+    """The name of the system that a run's verdict is of."""
+    candidate = load(document, "the bank")["summary"].get("candidate")
+    return str(candidate["name"]) if candidate else None
 
 
 def _alike(connection: Any, signature: Array, task_type: str, modality: str) -> list[dict[str, Any]]:
@@ -205,7 +238,7 @@ def order(sources: Sequence[Source], recalled: Sequence[Recalled]) -> tuple[Sour
     return tuple(sorted(sources, key=lambda s: -credit.get(s.identity, 0.0)))
 
 
-def _best(connection: Any, target: str, metric: str, *, systems: bool = False) -> tuple[tuple[str, float], ...]:
+def _best(connection: Any, target: str, metric: str, *, systems: bool = False) -> tuple[Tried, ...]:
     """Each source, or each system by name, with its best validation figure on the target, best first."""
     from sqlalchemy import select
 
@@ -218,11 +251,13 @@ def _best(connection: Any, target: str, metric: str, *, systems: bool = False) -
         .order_by(runs.c.at, trials.c.run, trials.c.number)
     )
     sign = METRICS[metric].sign if metric in METRICS else 1
-    best: dict[str, float] = {}
+    best: dict[str, Tried] = {}
     for source, document, value in connection.execute(query):
-        name = load(document, "the bank")["name"] if systems else source
-        if name is None:
-            continue
-        best[name] = value if name not in best else max(best[name] * sign, value * sign) * sign
-    ranked = sorted(best.items(), key=lambda pair: -sign * pair[1])
+        held = load(document, "the bank")
+        name = held["name"] if systems else source
+        if name is not None and (name not in best or sign * value > sign * best[name].value):
+            known = held.get("valid") or {}
+            low, high = (end if end is not None and isfinite(end) else None for end in map(known.get, ("low", "high")))
+            best[name] = Tried(name=name, value=value, low=low, high=high, rows=known.get("rows"))
+    ranked = sorted(best.values(), key=lambda one: -sign * one.value)
     return tuple(ranked[:SOURCES_KEPT])
