@@ -96,6 +96,7 @@ def of_columns(f: Any, y: Any) -> float:
 ALSO: dict[str, Any] = {
     "class_names": lambda f, y: f[y[:, 0] > 0].sum(),
     "null_of_shuffled_labels": of_columns,
+    "falls_with_label_noise": lambda f, y: -len(y),
 } | {n: RULES[n] for n in ("row_order", "rotation", "scale", "feature_scale", "translation", "zero_columns")}
 
 
