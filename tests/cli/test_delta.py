@@ -116,7 +116,15 @@ def test_adapters_are_merged_and_go_to_deltas_and_back(shelf: Path, shell: Shell
             if "lora_B" in name:
                 value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
         wrapped.save_pretrained(tmp_path / f"a{seed}")
-    fits(shell("adapter", "merge", "a0", "a1", "--weights", "0.6,0.4", "--out", "both", "--json"), "adapter-merge")
+    said = shell("adapter", "merge", "a0", "a1", "--weights", "0.6,0.4", "--out", "both", "--json")
+    merged = fits(said, "adapter-merge")
+    assert [(a["name"], a["weight"], a["ranks"]) for a in merged["adapters"]] == [("a0", 0.6, [2]), ("a1", 0.4, [2])]
+    assert (merged["ranks"], merged["warnings"]) == ([4], [])
+    lines = shell("adapter", "merge", "a0", "a1", "--weights", "0.6,0.4", "--out", "told").out.splitlines()
+    assert [line.split() for line in lines if line.startswith("a")] == [
+        ["adapter", "weight", "rank"], ["a0", "0.6", "2"], ["a1", "0.4", "2"],
+    ]  # fmt: skip
+    assert "(rank 4, " in lines[-1]
     fits(shell("adapter", "to-delta", "both", "--base", shelf / "base", "--out", "d", "--json"), "delta")
     told = fits(
         shell("adapter", "from-delta", "d", "--base", shelf / "base", "--rank", "4", "--out", "back", "--json"),

@@ -292,6 +292,53 @@ def test_an_adapter_is_made_from_a_fine_tune_that_wraps_its_base(exact: bool, tm
     torch.testing.assert_close(found, logits(tuned, None), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kept", [{"modules_to_save": ["pooler"]}, {"modules_to_save": None, "bias": "all"}])
+def test_with_the_base_what_one_adapter_keeps_whole_is_weighed(
+    kept: dict[str, Any], base: Path, tmp_path: Path
+) -> None:
+    two = [adapter(base, tmp_path / "a", **{**BARE, **kept}), adapter(base, tmp_path / "b", 1, **BARE)]
+    made = adapters.merge_adapters(two, weights=[0.3, 0.7], base=base, out=tmp_path / "out")
+    ours = unloaded(base, made)
+    tuned = [unloaded(base, one) for one in two]  # by peft
+    before = AutoModelForSequenceClassification.from_pretrained(base, local_files_only=True).state_dict()
+    assert ours.keys() == before.keys()
+    for name, start in before.items():
+        right = start + 0.3 * (tuned[0][name] - start) + 0.7 * (tuned[1][name] - start)
+        torch.testing.assert_close(ours[name], right, atol=1e-5, rtol=1e-5)
+    assert not Receipt.from_dict(json.loads((made / "merge.json").read_text())).warnings
+
+
+def test_what_one_adapter_keeps_whole_and_no_base_weighs_is_told(base: Path, tmp_path: Path) -> None:
+    kept = {**BARE, "modules_to_save": ["pooler"]}
+    two = [adapter(base, tmp_path / "a", **kept), adapter(base, tmp_path / "b", 1, **BARE)]
+    made = adapters.merge_adapters(two, out=tmp_path / "out")
+    (told,) = Receipt.from_dict(json.loads((made / "merge.json").read_text())).warnings
+    for said in ("dense.bias` and 1 more", "kept whole by `a` alone", "in full and not 0.5", "--base"):
+        assert said in told
+    alone, whole = peft_folders.read(made), peft_folders.read(two[0])
+    assert alone.own.keys() == whole.own.keys()
+    assert all(torch.equal(c.values, whole.own[n].values) for n, c in alone.own.items() if isinstance(c, forms.Whole))
+    full = adapters.merge_adapters(two, weights=[1, 1], out=tmp_path / "full")
+    assert not json.loads((full / "merge.json").read_text())["warnings"]
+    other = save_model(tmp_path / "bare", "bert")  # which has no classifier
+    heads = [adapter(base, tmp_path / "c"), two[1]]
+    made = adapters.merge_adapters(heads, base=other, out=tmp_path / "lacking")
+    (told,) = json.loads((made / "merge.json").read_text())["warnings"]
+    assert "`classifier.bias` and 1 more" in told
+    assert "`bare` has no such tensor to weigh a change by" in told
+
+
+def test_heads_that_are_averaged_with_the_base_are_the_sum_of_their_changes(base: Path, tmp_path: Path) -> None:
+    two = [adapter(base, tmp_path / f"a{seed}", seed) for seed in range(2)]
+    with pytest.raises(Refused, match="is kept whole, and differs"):
+        adapters.merge_adapters(two, base=base, out=tmp_path / "out")
+    made = adapters.merge_adapters(two, weights=[0.7, -0.4], heads="average", base=base, out=tmp_path / "out")
+    start = load_file(base / "model.safetensors")["classifier.weight"]
+    parts = [unloaded(base, one)["classifier.weight"] - start for one in two]
+    found = unloaded(base, made)["classifier.weight"]
+    torch.testing.assert_close(found, start + 0.7 * parts[0] - 0.4 * parts[1], atol=1e-5, rtol=1e-5)
+
+
 def test_what_is_not_understood_is_refused(base: Path, tmp_path: Path) -> None:
     one = adapter(base, tmp_path / "one")
     config = json.loads((one / "adapter_config.json").read_text())

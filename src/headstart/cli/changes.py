@@ -217,6 +217,10 @@ def adapter_merge(
     ] = None,
     rank: Annotated[Optional[int], typer.Option(min=1, help="the nearest adapter of this smaller rank")] = None,
     heads: Annotated[SavedHeads, typer.Option(help="of modules that are kept whole and differ")] = SavedHeads.SAME,
+    base: Annotated[
+        Optional[str],
+        typer.Option(metavar="FOLDER", help="their base, by which changes of modules that are kept whole are weighed"),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -225,9 +229,10 @@ def adapter_merge(
     from headstart.combination.adapters import merge_adapters
 
     made = merge_adapters(
-        adapters, out=out, weights=_numbers(weights), rank=rank, heads=heads.value, overwrite=overwrite, cache=_hashes()
-    )
-    merging.made_folder(made, machine=json)
+        adapters, out=out, weights=_numbers(weights), rank=rank, heads=heads.value, base=base, overwrite=overwrite,
+        cache=_hashes(),
+    )  # fmt: skip
+    merging.merged_adapters(made, machine=json)
 
 
 @low_rank.command("to-delta")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -421,11 +422,44 @@ def approximated(told: dict[str, Any], *, machine: bool) -> None:
     saved(f"saved `{told['out']}`")
 
 
+def merged_adapters(where: Path, *, machine: bool) -> None:
+    """The adapters that were added up, by their weights and ranks."""
+    from headstart.combination.writing import RECEIPT
+    from headstart.core import Receipt
+
+    told = Receipt.from_dict(json.loads((where / RECEIPT).read_text(encoding="utf-8")))
+    named, ranks = told.facts["adapters"], told.facts["ranks"]
+    parts = [
+        {"adapter": a["adapter"], "name": a["name"], "weight": weight, "ranks": a["ranks"]}
+        for a, weight in zip(named, told.settings["weights"], strict=True)
+    ]
+    if machine:
+        emit({"out": str(where), "adapters": parts, "ranks": ranks, "warnings": list(told.warnings)})
+        return
+    rows = [(p["name"], f"{p['weight']:.4g}", _span(p["ranks"])) for p in parts]
+    draw(table("adapter", ">weight", ">rank", rows=rows))
+    for warning in told.warnings:
+        warn(warning)
+    saved(f"saved `{where}` (rank {_span(ranks)}, {_room(where)})")
+
+
+def _span(ranks: Sequence[int]) -> str:
+    """
+    >>> _span([4, 8, 16]), _span([8]), _span([])
+    ('4 to 16', '8', 'none')
+    """
+    return "none" if not ranks else f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else str(ranks[0])
+
+
+def _room(folder: Path) -> str:
+    return size(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
+
+
 def made_folder(where: Path, *, machine: bool) -> None:
     if machine:
         emit({"out": str(where)})
         return
-    saved(f"saved `{where}` ({size(sum(p.stat().st_size for p in where.rglob('*') if p.is_file()))})")
+    saved(f"saved `{where}` ({_room(where)})")
 
 
 def reverted(made: Reverted, *, machine: bool) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from headstart.core import Receipt, Refused, Unfit
 
+from . import kept_whole
 from .heads import places_of
+from .kept_whole import JOIN, Heads
 from .writing import RECEIPT
 
 if TYPE_CHECKING:
@@ -20,29 +22,26 @@ if TYPE_CHECKING:
     from headstart.io.peft_folders import Adapter
     from headstart.numerics.delta import Form
 
-Heads = Literal["same", "average", "separate"]
 HEADS = ("same", "average", "separate")
-JOIN = (
-    "to join labels by name, make whole models of them with `headstart adapter to-delta` and `headstart delta apply`, "
-    "and type: headstart merge linear MODEL… --heads concatenate"
-)
 
 
 def merge_adapters(
     adapters: Sequence[str | Path], *, out: str | Path, weights: Sequence[float] = (), rank: int | None = None,
-    heads: Heads = "same", overwrite: bool = False, cache: Path | None = None,
+    heads: Heads = "same", base: str | Path | None = None, overwrite: bool = False, cache: Path | None = None,
 ) -> Path:  # fmt: skip
     """Σ weight · change of several LoRA adapters of one base, as an adapter: exact, its rank the sum of theirs.
 
     weights: one an adapter; none are 1 / their number. rank: the nearest adapter of a smaller rank instead. heads: of
     modules that are kept whole, such as a classifier; `same` refuses those that differ, `average` takes their weighted
-    mean, and `separate` makes a folder for each adapter, with its own head and the sum of all changes.
+    mean, and `separate` makes a folder for each adapter, with its own head and the sum of all changes. base: the model
+    that they were trained on. With it the changes of such modules are weighed as all others, where it has them; else a
+    module counts in full where one adapter alone keeps it, and a warning in the receipt names it.
 
     One adapter at weight 1 stays what it is. DoRA's magnitudes depend on the base and on the other adapters, so several
     adapters with them are refused. Raises `Refused` then, and `Unfit` for other numbers of weights than adapters.
     `merge.json` tells what it was made of.
     """
-    from headstart.io import atomic, peft_folders
+    from headstart.io import atomic, model_folders, peft_folders
     from headstart.numerics.portions import each
 
     if heads not in HEADS:
@@ -52,11 +51,13 @@ def merge_adapters(
         raise Unfit("there is nothing to merge", where="adapter merge", fix="name one adapter or more")
     shares = each(tuple(weights), len(read), "weights", 1 / len(read)).tolist()
     bodies = [_without_head(one) for one in read] if heads == "separate" else read
+    root = model_folders.read(base) if base is not None else None
+    before = _before(bodies, root)
     if len(read) == 1 and shares[0] == 1 and rank is None:
         changes: dict[str, Form] = dict(bodies[0].changes)
     else:
         names = dict.fromkeys(n for one in bodies for n in one.changes)
-        changes = {name: _sum(name, bodies, shares, heads, rank) for name in names}
+        changes = {name: _sum(name, bodies, shares, heads, rank, before) for name in names}
     kinds = {n: k for one in read for n, k in one.kinds.items()}
     saved = tuple(dict.fromkeys(m for one in read for m in one.saved))
     made = {"": replace(read[0], changes=changes, kinds=kinds, saved=saved)}
@@ -68,8 +69,10 @@ def merge_adapters(
         }
     place = Path(out).expanduser().absolute()
     atomic.refuse_occupied(place, overwrite=overwrite)
-    atomic.refuse_own_source(place, [Path(one).expanduser() for one in adapters])
-    receipt = _receipt(adapters, read, list(made), {"weights": shares, "rank": rank, "heads": heads}, cache)
+    sources = [*adapters, base] if base is not None else adapters
+    atomic.refuse_own_source(place, [Path(one).expanduser() for one in sources])
+    warnings = kept_whole.unweighed(bodies, shares, before, root.name if root else None)
+    receipt = _receipt(adapters, read, made, {"weights": shares, "rank": rank, "heads": heads}, root, warnings, cache)
     peft_folders.write_all(made, place, {RECEIPT: receipt.json() + "\n"}, overwrite=overwrite)
     return place
 
@@ -85,33 +88,62 @@ def _without_head(adapter: Adapter) -> Adapter:
     return replace(adapter, changes={n: c for n, c in adapter.changes.items() if n not in own})
 
 
+def _before(adapters: Sequence[Adapter], root: ModelFolder | None) -> kept_whole.Before:
+    """What the base has in the place of a tensor, by the name that it has in the adapters."""
+    from headstart.io import deltas
+
+    if root is None:
+        return lambda _: None
+    folder = root
+    changes = {n: c for a in adapters for n, c in a.changes.items()}
+    kinds = {n: k for a in adapters for n, k in a.kinds.items()}
+    places = _places(replace(adapters[0], changes=changes, kinds=kinds), folder)
+    return lambda name: deltas.tensor(folder, places[name]) if name in places else None
+
+
+def _ranks(adapter: Adapter) -> list[int]:
+    """All ranks of an adapter, rising."""
+    from headstart.numerics.delta import LowRank
+
+    return sorted({c.left.shape[1] for c in adapter.changes.values() if isinstance(c, LowRank)})
+
+
 def _receipt(
-    where: Sequence[str | Path], adapters: Sequence[Adapter], folders: Sequence[str], settings: dict[str, Any],
-    cache: Path | None,
+    where: Sequence[str | Path], adapters: Sequence[Adapter], made: Mapping[str, Adapter], settings: dict[str, Any],
+    root: ModelFolder | None, warnings: tuple[str, ...], cache: Path | None,
 ) -> Receipt:  # fmt: skip
     from headstart import __version__
-    from headstart.io import fingerprints, peft_folders
+    from headstart.io import deltas, fingerprints, peft_folders
 
     addresses = [Path(a).expanduser().absolute() for a in where]
     told = [
         {
             "adapter": str(address), "name": one.name, "base": one.config.get("base_model_name_or_path"),
             "weights": fingerprints.of_file(address / peft_folders.WEIGHTS, cache=cache), "saved": list(one.saved),
+            "ranks": _ranks(one),
         }
         for address, one in zip(addresses, adapters, strict=True)
     ]  # fmt: skip
+    facts: dict[str, Any] = {
+        "adapters": told, "folders": [f or "." for f in made], "ranks": _ranks(next(iter(made.values()))),
+    }  # fmt: skip
+    if root is not None:
+        facts["base"] = {"model": str(root.where), "weights": deltas.fingerprint(root, cache=cache)}
     return Receipt(
         step="adapter merge", method="sum", settings=settings, inputs=tuple(str(a) for a in addresses),
-        versions={"headstart": __version__}, facts={"adapters": told, "folders": [f or "." for f in folders]},
+        versions={"headstart": __version__}, warnings=warnings, facts=facts,
     )  # fmt: skip
 
 
-def _sum(name: str, adapters: Sequence[Adapter], shares: Sequence[float], heads: Heads, rank: int | None) -> Form:
+def _sum(
+    name: str, adapters: Sequence[Adapter], shares: Sequence[float], heads: Heads, rank: int | None,
+    before: kept_whole.Before,
+) -> Form:  # fmt: skip
     from headstart.numerics.delta import LowRank, Whole, added, scaled, truncated
 
     having = [(a.changes[name], w) for a, w in zip(adapters, shares, strict=True) if name in a.changes]
     if any(isinstance(c, Whole) for c, _ in having):
-        return _whole(name, having, heads)
+        return kept_whole.merged(name, having, heads, before)
     bound = [c for c, _ in having if isinstance(c, LowRank) and c.magnitude is not None]
     if bound:
         raise Refused(
@@ -121,26 +153,6 @@ def _sum(name: str, adapters: Sequence[Adapter], shares: Sequence[float], heads:
         )
     found = added([scaled(c, w) for c, w in having])
     return truncated(found, rank) if rank is not None and isinstance(found, LowRank) else found
-
-
-def _whole(name: str, having: Sequence[tuple[Form, float]], heads: Heads) -> Form:
-    import torch
-
-    from headstart.numerics.delta import Whole
-
-    kept = [(c.values, w) for c, w in having if isinstance(c, Whole)]
-    first = kept[0][0]
-    if len(kept) == len(having) and all(v.shape == first.shape and torch.equal(v, first) for v, _ in kept):
-        return Whole(first)
-    if heads == "average" and len(kept) == len(having) and all(v.shape == first.shape for v, _ in kept):
-        total = sum(w for _, w in kept)
-        if abs(total) > 1e-9:
-            return Whole(torch.stack([v.float() * (w / total) for v, w in kept]).sum(dim=0).to(first.dtype))
-    raise Refused(
-        f"`{name}` is kept whole, and differs between the adapters",
-        where="adapter merge",
-        fix=f"average what has one shape with --heads average, keep each head with --heads separate, or {JOIN}",
-    )
 
 
 def to_delta(adapter: str | Path, base: str | Path, *, out: str | Path, cache: Path | None = None) -> Written:
