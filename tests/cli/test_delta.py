@@ -51,6 +51,15 @@ def test_people_are_told_in_tables_and_a_last_line(shelf: Path, shell: Shell, tm
     said = shell("delta", "diff", shelf / "base", shelf / "mails", "--out", "d.safetensors")
     assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'd.safetensors'}` (")
     assert "dense" in shell("delta", "info", "d.safetensors").out
+    assert "kept of the change" not in shell("delta", "info", "d.safetensors").out
+    said = shell("delta", "compress", "d.safetensors", "--form", "onebit", "--out", "s")
+    told = fits(shell("delta", "info", "s", "--json"), "delta-info")
+    line = f"{100 * told['change_kept']:.1f} % in squares, an error of "
+    line += f"{100 * told['relative_error']:.1f} %"
+    assert 0.3 < told["change_kept"] < 0.99
+    for out in (said.out, shell("delta", "info", "s").out):
+        assert f"kept of the change {line}" in " ".join(out.split())
+    assert " % of a smaller form" in shell("delta", "compress", "s", "--form", "int4", "--out", "t").out
     assert "cosine" in shell("delta", "compare", "d.safetensors", "d.safetensors").out
     said = shell("delta", "apply", "d.safetensors", shelf / "mails", "--out", "out")
     assert said.code == 1

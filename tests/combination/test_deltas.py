@@ -221,6 +221,30 @@ def test_smaller_forms_are_smaller_and_still_apply(form: str, shelf: Path, tmp_p
     assert torch.equal(load_file(back / "model.safetensors")[head], kept[head])
 
 
+@pytest.mark.parametrize("form", ["sparse:0.05", "lowrank:2", "onebit", "onebit:rows", "int8", "int4", "trim"])
+def test_how_much_of_a_change_a_form_keeps_is_told(form: str, shelf: Path, tmp_path: Path) -> None:
+    deltas.diff(shelf / "base", shelf / "mails", out=tmp_path / "d")
+    made = (
+        deltas.trim(tmp_path / "d", 0.1, per="model", out=tmp_path / "s")
+        if form == "trim"
+        else deltas.compress(tmp_path / "d", form, out=tmp_path / "s")
+    )
+    told = deltas.described(store.read(tmp_path / "s"), made.bytes)
+    before = load_file(shelf / "base" / "model.safetensors")
+    tuned = load_file(shelf / "mails" / "model.safetensors")
+    found = load_file(deltas.apply(tmp_path / "s", shelf / "base", out=tmp_path / "back") / "model.safetensors")
+    change = [tuned[f"bert.{n}"].double() - b.double() for n, b in before.items()]
+    lost = [tuned[f"bert.{n}"].double() - found[f"bert.{n}"].double() for n in before]
+    error = float(sum(x.square().sum() for x in lost) / sum(x.square().sum() for x in change))
+    assert told["change_kept"] == pytest.approx(1 - error, abs=1e-4)  # the weights are rounded to float32
+    assert told["relative_error"] == pytest.approx(error**0.5, abs=1e-4)
+    deltas.scale(tmp_path / "s", 0.5, out=tmp_path / "half")
+    assert deltas.described(store.read(tmp_path / "half"), 0)["change_kept"] == told["change_kept"]
+    deltas.mask(tmp_path / "s", tmp_path / "d", out=tmp_path / "part")
+    for other in ("d", "part"):
+        assert deltas.described(store.read(tmp_path / other), 0)["change_kept"] is None
+
+
 def test_an_unknown_form_is_answered(shelf: Path, tmp_path: Path) -> None:
     deltas.diff(shelf / "base", shelf / "mails", out=tmp_path / "d.safetensors")
     for form in ("int2", "sparse:2", "sparse:much", "lowrank:0", "onebit:columns"):

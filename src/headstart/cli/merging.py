@@ -359,6 +359,8 @@ def delta(made: Written, *, machine: bool) -> None:
     if machine:
         emit({**said, "out": str(made.where)})
         return
+    if known := _kept(said):
+        draw(facts(known), "")
     _forms(said)
     if "of" in said["facts"] and 2 * sum(f["bytes"] for f in said["forms"] if f["form"] == "whole") > made.bytes:
         note("most of it is tensors that are kept whole; a delta taken without --exact keeps few")
@@ -379,8 +381,20 @@ def delta_info(said: dict[str, Any], *, machine: bool) -> None:
     if "exact" in told:
         known.append(("exact", "yes" if told["exact"] else "no"))
     known.append(("bytes", size(said["bytes"])))
-    draw(facts(known), "")
+    draw(facts([*known, *_kept(said)]), "")
     _forms(said)
+
+
+def _kept(said: dict[str, Any]) -> list[tuple[str, str]]:
+    """
+    >>> _kept({"change_kept": 0.9639, "relative_error": 0.19, "facts": {"of": "diff"}})
+    [('kept of the change', '96.4 % in squares, an error of 19.0 %')]
+    """
+    if said["change_kept"] is None:
+        return []
+    again = " of a smaller form" if said["facts"].get("of") in ("compress", "trim") else ""
+    share, error = 100 * said["change_kept"], 100 * said["relative_error"]
+    return [("kept of the change", f"{share:.1f} %{again} in squares, an error of {error:.1f} %")]
 
 
 def _forms(said: dict[str, Any]) -> None:

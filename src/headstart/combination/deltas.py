@@ -24,6 +24,7 @@ WHOLE_NUMBERS = {"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "
 PER, SIDES = ("tensor", "model"), ("columns", "rows")
 KEPT_BYTES = 1 << 16  # of a tensor that only the base has: so much is held, as of position ids, and no more
 MENDS = 1 / 16  # of the bytes of changes: so much is spent, at most, on numbers of the base that they do not give back
+KEPT = "change_kept"  # among the facts of a delta
 TOP = 0.05  # of a tensor's changes, the largest, whose places two deltas are compared by
 
 
@@ -190,7 +191,8 @@ def compress(delta: str | Path, form: str, *, out: str | Path) -> Written:
     """The same delta in a smaller form; tensors that are kept whole, such as new heads, stay as they are.
 
     form: `sparse:0.05` (the largest changes of each tensor), `lowrank:16` (matrices; others stay), `onebit` (signs and
-    one size a tensor, or with `:rows` one a row), `int8` or `int4` (blocks of 64).
+    one size a tensor, or with `:rows` one a row), `int8` or `int4` (blocks of 64). Its facts tell how much of the
+    change is kept, as `change_kept` does.
     """
     from headstart.io import deltas
     from headstart.numerics.delta import mapped
@@ -198,7 +200,7 @@ def compress(delta: str | Path, form: str, *, out: str | Path) -> Written:
     held = deltas.read(delta)
     smaller = _compression(form)
     made = mapped(held, lambda _, change: smaller(change))
-    return _derived(made, out, "compress", form=form)
+    return _derived(made, out, "compress", form=form, **{KEPT: change_kept(held, made)})
 
 
 def scale(delta: str | Path, by: float, *, out: str | Path) -> Written:
@@ -236,7 +238,9 @@ def trim(delta: str | Path, density: float, *, out: str | Path, per: Literal["te
     fraction(density, "density")
     if per not in PER:
         raise Unfit(f"per is `{per}`", where="--per", fix=f"use one of: {', '.join(PER)}")
-    return _derived(trimmed(deltas.read(delta), density, per), out, "trim", density=density, per=per)
+    held = deltas.read(delta)
+    made = trimmed(held, density, per)
+    return _derived(made, out, "trim", density=density, per=per, **{KEPT: change_kept(held, made)})
 
 
 def project(
@@ -323,8 +327,25 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     }
 
 
+def change_kept(before: Delta, after: Delta) -> float | None:
+    """1 - (what a smaller form lost / the change) in squares, over all tensors that change by numbers.
+
+    None where there is no change in numbers.
+    """
+    from headstart.numerics.delta import LINEAR, dense, needs_base
+
+    total = lost = 0.0
+    for name, change in before.changes.items():
+        if isinstance(change, LINEAR) and not needs_base(change):
+            left = after.changes.get(name)
+            numbers = dense(change).double()
+            total += float(numbers.square().sum())
+            lost += float((numbers - (dense(left).double() if left is not None else 0)).square().sum())
+    return 1 - lost / total if total else None
+
+
 def described(delta: Delta, size: int) -> dict[str, Any]:
-    """What is known of a delta: JSON values."""
+    """What is known of a delta: JSON values. change_kept: how much of the change a smaller form keeps."""
     from headstart.numerics.delta import bytes_of, shape_of
 
     rows: dict[str, list[int]] = {}
@@ -333,17 +354,20 @@ def described(delta: Delta, size: int) -> dict[str, Any]:
         row[0] += 1
         row[1] += math.prod(shape_of(change))
         row[2] += bytes_of(change)
-    known = {k: v for k, v in delta.facts.items() if k not in ("tensors", "config", "base_config", "base_types")}
+    known = {k: v for k, v in delta.facts.items() if k not in ("tensors", "config", "base_config", "base_types", KEPT)}
+    share = delta.facts.get(KEPT)
     listed = [{"form": f, "tensors": t, "entries": n, "bytes": b} for f, (t, n, b) in sorted(rows.items())]
     return {
         "base": delta.base, "bytes": size, "forms": listed, "gone": list(delta.gone), "kept": list(delta.kept),
-        "facts": known,
+        KEPT: share if isinstance(share, int | float) else None,
+        "relative_error": math.sqrt(max(0.0, 1 - share)) if isinstance(share, int | float) else None, "facts": known,
     }  # fmt: skip
 
 
 def _derived(made: Delta, out: str | Path, method: str, **told: Any) -> Written:
     """A delta made of another, whose facts it keeps but for those that are no longer true."""
-    untrue = ("exact", "tuned_weights", "base_config", "base_types")  # which serve to take the very change back
+    # which serve to take the very change back; how much is kept of a change, scaling does not alter
+    untrue = ("exact", "tuned_weights", "base_config", "base_types", *((KEPT,) if method != "scale" else ()))
     kept = {k: v for k, v in made.facts.items() if k not in untrue}
     facts = {**kept, **told, "method": method, "of": made.facts.get("method")}
     return _written(replace(made, facts=facts, kept={}, mends={}), out)
