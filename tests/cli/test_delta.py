@@ -89,10 +89,32 @@ def test_a_delta_replaces_deltas_alone(shelf: Path, shell: Shell, tmp_path: Path
         said = shell("delta", *words, "--out", "weights")
         assert (said.code, "it is no delta" in said.err) == (1, True)
     assert (tmp_path / "weights").read_bytes() == before
-    assert shell("delta", "scale", "d", "0.5", "--out", "d").code == 0
+    assert shell("delta", "scale", "d", "0.5", "--out", "d").code == 0  # which 2 takes back
     (tmp_path / "rows.csv").write_text("text,label\na,b\n")
     said = shell("delta", "info", "rows.csv")
     assert (said.code, "`rows.csv` is damaged or no delta" in said.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "words", [["compress", "d", "--form", "onebit"], ["trim", "d", "--density", "0.1"], ["mask", "d", "e"],
+    ["project", "d", "e", "--rank", "1"], ["mask", "e", "d"], ["project", "e", "d", "--rank", "1"]],
+)  # fmt: skip
+def test_a_form_that_keeps_less_replaces_what_it_is_made_of_only_when_asked(
+    words: list[str], shelf: Path, shell: Shell, tmp_path: Path
+) -> None:
+    for name, tuned in (("d", "mails"), ("e", "chats")):
+        shell("delta", "diff", shelf / "base", shelf / tuned, "--out", name)
+    before = (tmp_path / "d").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    for out in ("d", "link", tmp_path / "d"):
+        said = shell("delta", *words, "--out", out)
+        assert (said.code, "`d` would be replaced by what keeps less of it" in said.err) == (1, True)
+        assert "--overwrite" in said.err
+        assert (tmp_path / "d").read_bytes() == before
+    assert shell("delta", *words, "--out", "f").code == 0
+    assert shell("delta", *words, "--out", "f").code == 0  # another delta, of which it is not made
+    assert shell("delta", *words, "--out", "d", "--overwrite").code == 0
+    assert (tmp_path / "d").read_bytes() != before
 
 
 @pytest.mark.parametrize("weights", ["a,b", "0.7,", "nan,1"])

@@ -38,6 +38,7 @@ class ProjectSide(StrEnum):
 
 DeltaFile = Annotated[Path, typer.Argument(metavar="DELTA", help="file that `delta diff` wrote")]
 DeltaOut = Annotated[Path, typer.Option(metavar="FILE", help="file for the delta, like d.safetensors")]
+OverwriteDelta = Annotated[bool, typer.Option("--overwrite", help="replace even the delta that it is made of")]
 AdapterFolder = Annotated[Path, typer.Argument(metavar="ADAPTER", help="folder that peft's `save_pretrained` wrote")]
 
 
@@ -113,13 +114,14 @@ def delta_compress(
     file: DeltaFile,
     form: Annotated[str, typer.Option(help="sparse:0.05, lowrank:16, onebit, onebit:rows, int8 or int4")],
     out: DeltaOut,
+    overwrite: OverwriteDelta = False,
     json: Json = False,
 ) -> None:
     """Keep less of a delta."""
     from headstart.cli import merging
     from headstart.combination.deltas import compress
 
-    merging.delta(compress(file, form, out=out), machine=json)
+    merging.delta(compress(file, form, out=out, overwrite=overwrite), machine=json)
 
 
 @changes.command("compare")
@@ -167,13 +169,14 @@ def delta_mask(
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="a delta of the same base")],
     out: DeltaOut,
     outside: Annotated[bool, typer.Option("--outside", help="keep what the other leaves alone")] = False,
+    overwrite: OverwriteDelta = False,
     json: Json = False,
 ) -> None:
     """Keep the changes where another delta has one, too."""
     from headstart.cli import merging
     from headstart.combination.deltas import mask
 
-    merging.delta(mask(file, other, out=out, outside=outside), machine=json)
+    merging.delta(mask(file, other, out=out, outside=outside, overwrite=overwrite), machine=json)
 
 
 @changes.command("trim")
@@ -182,13 +185,14 @@ def delta_trim(
     density: Annotated[float, typer.Option(help="the share of entries that stay, like 0.2")],
     out: DeltaOut,
     per: Annotated[TrimPer, typer.Option(help="the share is of every tensor, or of all together")] = TrimPer.TENSOR,
+    overwrite: OverwriteDelta = False,
     json: Json = False,
 ) -> None:
     """Keep the largest changes."""
     from headstart.cli import merging
     from headstart.combination.deltas import trim
 
-    merging.delta(trim(file, density, out=out, per=per.value), machine=json)
+    merging.delta(trim(file, density, out=out, per=per.value, overwrite=overwrite), machine=json)
 
 
 @changes.command("project")
@@ -199,13 +203,14 @@ def delta_project(
     out: DeltaOut,
     side: Annotated[ProjectSide, typer.Option(help="columns are outputs, rows inputs")] = ProjectSide.COLUMNS,
     off: Annotated[bool, typer.Option("--off", help="keep what lies in none of these directions")] = False,
+    overwrite: OverwriteDelta = False,
     json: Json = False,
 ) -> None:
     """Keep the part of a delta that lies in first singular directions of another."""
     from headstart.cli import merging
     from headstart.combination.deltas import project
 
-    merging.delta(project(file, other, rank, out=out, side=side.value, off=off), machine=json)
+    merging.delta(project(file, other, rank, out=out, side=side.value, off=off, overwrite=overwrite), machine=json)
 
 
 @low_rank.command("merge")

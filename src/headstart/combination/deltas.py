@@ -187,16 +187,17 @@ def revert(
     return Reverted(place, deltas.fingerprint(model_folders.read(place)) == held.base)
 
 
-def compress(delta: str | Path, form: str, *, out: str | Path) -> Written:
+def compress(delta: str | Path, form: str, *, out: str | Path, overwrite: bool = False) -> Written:
     """The same delta in a smaller form; tensors that are kept whole, such as new heads, stay as they are.
 
     form: `sparse:0.05` (the largest changes of each tensor), `lowrank:16` (matrices; others stay), `onebit` (signs and
     one size a tensor, or with `:rows` one a row), `int8` or `int4` (blocks of 64). Its facts tell how much of the
-    change is kept, as `change_kept` does.
+    change is kept, as `change_kept` does. overwrite: it may take the place of the delta that it is made of.
     """
     from headstart.io import deltas
     from headstart.numerics.delta import mapped
 
+    _refuse_own_source(out, [delta], overwrite=overwrite)
     held = deltas.read(delta)
     smaller = _compression(form)
     made = mapped(held, lambda _, change: smaller(change))
@@ -213,7 +214,9 @@ def scale(delta: str | Path, by: float, *, out: str | Path) -> Written:
     return _derived(multiplied(deltas.read(delta), by), out, "scale", by=by)
 
 
-def mask(delta: str | Path, other: str | Path, *, out: str | Path, outside: bool = False) -> Written:
+def mask(
+    delta: str | Path, other: str | Path, *, out: str | Path, outside: bool = False, overwrite: bool = False
+) -> Written:
     """The changes where another delta of the same base has one too, or where its masks keep an entry.
 
     outside: where it has none. Of tensors that the other has not nothing is left, or with `outside` everything; tensors
@@ -222,11 +225,15 @@ def mask(delta: str | Path, other: str | Path, *, out: str | Path, outside: bool
     from headstart.io import deltas
     from headstart.numerics.delta_parts import limited
 
+    _refuse_own_source(out, [delta, other], overwrite=overwrite)
     made = limited(deltas.read(delta), deltas.read(other), outside=outside)
     return _derived(made, out, "mask", by=Path(other).name, outside=outside)
 
 
-def trim(delta: str | Path, density: float, *, out: str | Path, per: Literal["tensor", "model"] = "tensor") -> Written:
+def trim(
+    delta: str | Path, density: float, *, out: str | Path, per: Literal["tensor", "model"] = "tensor",
+    overwrite: bool = False,
+) -> Written:  # fmt: skip
     """The largest changes: exactly that share of each tensor, or of all tensors together; of equal ones the first.
 
     Tensors that are kept whole stay, and do not count.
@@ -238,6 +245,7 @@ def trim(delta: str | Path, density: float, *, out: str | Path, per: Literal["te
     fraction(density, "density")
     if per not in PER:
         raise Unfit(f"per is `{per}`", where="--per", fix=f"use one of: {', '.join(PER)}")
+    _refuse_own_source(out, [delta], overwrite=overwrite)
     held = deltas.read(delta)
     made = trimmed(held, density, per)
     return _derived(made, out, "trim", density=density, per=per, **{KEPT: change_kept(held, made)})
@@ -245,7 +253,7 @@ def trim(delta: str | Path, density: float, *, out: str | Path, per: Literal["te
 
 def project(
     delta: str | Path, other: str | Path, rank: int, *, out: str | Path, side: Literal["columns", "rows"] = "columns",
-    off: bool = False,
+    off: bool = False, overwrite: bool = False,
 ) -> Written:  # fmt: skip
     """Every matrix in the span of another delta's first singular directions: of its columns (outputs) or rows (inputs).
 
@@ -259,6 +267,7 @@ def project(
         raise Unfit(f"rank is {rank}", where="--rank", fix="give 1 or more directions")
     if side not in SIDES:
         raise Unfit(f"side is `{side}`", where="--side", fix=f"use one of: {', '.join(SIDES)}")
+    _refuse_own_source(out, [delta, other], overwrite=overwrite)
     made = projected(deltas.read(delta), deltas.read(other), rank, side=side, away=off)
     return _derived(made, out, "project", by=Path(other).name, rank=rank, side=side, off=off)
 
@@ -371,6 +380,18 @@ def _derived(made: Delta, out: str | Path, method: str, **told: Any) -> Written:
     kept = {k: v for k, v in made.facts.items() if k not in untrue}
     facts = {**kept, **told, "method": method, "of": made.facts.get("method")}
     return _written(replace(made, facts=facts, kept={}, mends={}), out)
+
+
+def _refuse_own_source(out: str | Path, sources: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Raises `Refused` where a form that keeps less would replace what it is made of, which is then gone."""
+    place = Path(out).expanduser()
+    for source in map(Path, sources):
+        if not overwrite and place.exists() and source.exists() and place.samefile(source):
+            raise Refused(
+                f"`{source.name}` would be replaced by what keeps less of it",
+                where=f"`{place}`",
+                fix="choose another file, or add --overwrite",
+            )
 
 
 def _written(delta: Delta, out: str | Path) -> Written:
