@@ -166,3 +166,7 @@ def test_adapters_are_merged_and_go_to_deltas_and_back(shelf: Path, shell: Shell
         shell("adapter", "merge", "a0", "--out", "one").out.splitlines()[-1].startswith(f"saved `{tmp_path / 'one'}` (")
     )
     assert "kept of the change" in shell("adapter", "from-delta", "d", "--base", shelf / "base", "--out", "x").out
+    shell("delta", "diff", shelf / "base", shelf / "mails", "--out", "e")
+    said = shell("adapter", "from-delta", "e", "--base", shelf / "base", "--rank", "4", "--out", "y")
+    assert "`classifier` is kept whole: the base has none" in said.err
+    assert said.out.splitlines()[-1].startswith(f"saved `{tmp_path / 'y'}` (")

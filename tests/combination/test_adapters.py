@@ -7,15 +7,17 @@ and 96 % (modules that are kept whole) of the adapter's effect, and of two adapt
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from headstart.combination import adapters, deltas
 from headstart.core import Problem, Receipt, Refused, Unfit, Unreadable
@@ -337,6 +339,103 @@ def test_heads_that_are_averaged_with_the_base_are_the_sum_of_their_changes(base
     parts = [unloaded(base, one)["classifier.weight"] - start for one in two]
     found = unloaded(base, made)["classifier.weight"]
     torch.testing.assert_close(found, start + 0.7 * parts[0] - 0.4 * parts[1], atol=1e-5, rtol=1e-5)
+
+
+def moved(folder: Path, out: Path, **tuned: int) -> Path:
+    """A copy of a model, with a random change of a rank in every matrix whose name ends so."""
+    shutil.copytree(folder, out)
+    weights = load_file(out / "model.safetensors")
+    g = torch.Generator().manual_seed(0)
+    for name, value in weights.items():
+        for ending, rank in tuned.items():
+            if name.endswith(f"{ending}.weight"):
+                weights[name] = value + torch.randn(len(value), rank, generator=g) @ torch.randn(
+                    rank, value.shape[1], generator=g
+                )
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+def nearest(change: torch.Tensor, rank: int) -> torch.Tensor:
+    left, values, right = np.linalg.svd(change.double().numpy(), full_matrices=False)
+    return torch.from_numpy((left[:, :rank] * values[:rank]) @ right[:rank]).float()
+
+
+def test_tuned_embeddings_are_low_rank_in_peft_too(base: Path, tmp_path: Path) -> None:
+    tuned = moved(base, tmp_path / "tuned", word_embeddings=3, position_embeddings=1, token_type_embeddings=1, query=2)
+    deltas.diff(base, tuned, out=tmp_path / "d")
+    told = adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=2)
+    assert told["saved"] == ["bert.embeddings.token_type_embeddings"]
+    rows = len(load_file(base / "model.safetensors")["bert.embeddings.token_type_embeddings.weight"])
+    assert told["why"] == {told["saved"][0]: f"rank 2 is not less than its {rows} × 16 numbers"}
+    before, after = load_file(base / "model.safetensors"), load_file(tuned / "model.safetensors")
+    found = unloaded(base, Path(told["out"]))
+    lost = 0.0
+    for name, start in before.items():
+        change = after[name] - start
+        low = nearest(change, 2) if change.dim() == 2 and "token_type" not in name else change
+        lost += float((change - low).double().square().sum())
+        torch.testing.assert_close(found[name], start + low, atol=1e-5, rtol=1e-5)
+    assert lost > 1  # of the word embeddings a rank is lost
+    assert told["lost"] == pytest.approx(lost**0.5, rel=1e-4)
+    adapters.to_delta(tmp_path / "lora", base, out=tmp_path / "again")  # as we read it
+    ours = load_file(deltas.apply(tmp_path / "again", base, out=tmp_path / "ours") / "model.safetensors")
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, found[name], atol=1e-5, rtol=1e-5)
+
+
+def causal(folder: Path, model_type: str, **settings: Any) -> Path:
+    """A tiny model that writes text, with its embeddings tied unless told."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, **settings)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+LLAMA = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+GPT2 = {"vocab_size": 40, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 20}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "saved"),
+    [
+        ("llama", {**LLAMA, "tie_word_embeddings": False}, []),
+        ("llama", {**LLAMA, "tie_word_embeddings": True}, ["model.embed_tokens", "lm_head"]),
+        ("gpt2", GPT2, ["transformer.wte", "lm_head"]),  # matrices lie transposed, but for embeddings
+    ],
+)
+def test_tied_embeddings_stay_one_in_peft(
+    model_type: str, settings: dict[str, Any], saved: list[str], tmp_path: Path
+) -> None:
+    base = causal(tmp_path / "base", model_type, **settings)
+    tuned = moved(base, tmp_path / "tuned", embed_tokens=2, wte=2, wpe=2, c_attn=2, c_proj=2, q_proj=2, k_proj=1)
+    deltas.diff(base, tuned, out=tmp_path / "d")
+    told = adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=2)
+    assert told["saved"] == saved
+    assert told["why"] == ({saved[0]: "it is one with `lm_head`, which a LoRA in peft is not"} if saved else {})
+    assert told["kept"] > 1 - 1e-6
+    tokens = torch.arange(12)[None]
+    right = AutoModelForCausalLM.from_pretrained(tuned).eval()(tokens).logits
+    model = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "lora").eval()
+    torch.testing.assert_close(model(tokens).logits, right, atol=1e-3, rtol=1e-4)  # the changes are large
+    torch.testing.assert_close(model.merge_and_unload()(tokens).logits, right, atol=1e-3, rtol=1e-4)
+
+
+def test_embeddings_with_more_rows_than_the_bases_are_kept_whole(tmp_path: Path) -> None:
+    sizes = ({**LLAMA, "tie_word_embeddings": False, "vocab_size": rows} for rows in (40, 43))
+    base, tuned = (causal(tmp_path / f"m{i}", "llama", **size) for i, size in enumerate(sizes))
+    deltas.diff(base, tuned, out=tmp_path / "d")
+    told = adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=2)
+    assert told["saved"] == ["lm_head", "model.embed_tokens"]
+    assert told["why"] == dict.fromkeys(told["saved"], "it has 43 × 16 numbers, and the base 40 × 16")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(43)
+    found = peft.PeftModel.from_pretrained(model, tmp_path / "lora").merge_and_unload().state_dict()
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        assert torch.equal(found[name], load_file(tuned / "model.safetensors")[name])
 
 
 def test_what_is_not_understood_is_refused(base: Path, tmp_path: Path) -> None:

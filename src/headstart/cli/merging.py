@@ -433,7 +433,12 @@ def approximated(told: dict[str, Any], *, machine: bool) -> None:
     ]
     named = ", ".join(told["saved"][:NAMED]) + (f" and {more} more" if (more := len(told["saved"]) - NAMED) > 0 else "")
     draw(facts([*known, ("kept whole", named or "nothing")]))
-    saved(f"saved `{told['out']}`")
+    reasons = [(module, told["why"][module]) for module in told["saved"] if module in told["why"]]
+    for module, reason in reasons[:NAMED]:
+        note(f"`{module}` is kept whole: {reason}")
+    if len(reasons) > NAMED:
+        note(f"{len(reasons) - NAMED} more matrices are kept whole; --json tells why")
+    saved(f"saved `{told['out']}` ({_room(Path(told['out']))})")
 
 
 def merged_adapters(where: Path, *, machine: bool) -> None:

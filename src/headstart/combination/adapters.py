@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import torch
 
     from headstart.combination.deltas import Written
+    from headstart.io.layer_kinds import LayerKind, Layers
     from headstart.io.model_folders import ModelFolder
     from headstart.io.peft_folders import Adapter
-    from headstart.numerics.delta import Form
+    from headstart.numerics.delta import Delta, Form
 
 HEADS = ("same", "average", "separate")
 
@@ -219,8 +220,9 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
                cache: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """An adapter from a delta: matrices by their nearest low rank, all else as modules that are kept whole.
 
-    Modules are called as in the fine-tune, which may wrap its base. Gives how much of the change was kept: 1 - (what
-    was lost / the change) in squares, over the matrices.
+    Embeddings are matrices, too, where peft takes them and the rank is less than both sides. Modules are called as in
+    the fine-tune, which may wrap its base. Gives how much of the change was kept: 1 - (what was lost / the change) in
+    squares, over the matrices; and why matrices are kept whole, by module.
     """
     import math
 
@@ -232,21 +234,25 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
     held, root = deltas.read(delta), model_folders.read(base)
     deltas.check_base(held, root, cache=cache)
     theirs = names_in_base(held, root)
+    layers = _layers(held, root)
     changes: dict[str, Form] = {}
     kinds: dict[str, Kind] = {}
     saved: list[str] = []
+    why: dict[str, str] = {}
     kept = whole = 0.0
     for name, change in held.changes.items():
         module, _, last = name.rpartition(".")
         source = theirs.get(name)
         before = deltas.tensor(root, source) if source is not None else None
-        matrix = last == "weight" and len(shape_of(change)) == 2 and "embed" not in module
-        if matrix and before is not None and tuple(shape_of(change)) == tuple(before.shape):
+        matrix = last == "weight" and len(shape_of(change)) == 2
+        kind = _kind_of(module, layers)
+        reason = _why_whole(name, change, before, kind, layers, rank) if matrix else None
+        if matrix and reason is None and before is not None and kind is not None:
             # `diff` with exact keeps a tensor whole where base + change would round
             numbers = change.values.float() - before.float() if isinstance(change, Whole) else dense(change, before)
             plain = isinstance(change, LowRank) and change.magnitude is None
             low = truncated(change, rank) if isinstance(change, LowRank) and plain else low_rank(numbers, rank)
-            changes[name], kinds[name] = low, "linear"
+            changes[name], kinds[name] = low, kind
             total = float(numbers.double().square().sum())
             kept += total - float((numbers - dense(low)).double().square().sum())
             whole += total
@@ -254,16 +260,69 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
             changes[name] = Whole(applied(change, before))
         else:
             saved.append(module)
-    for tensor in (t for module in saved for t in _of_module(module, theirs)):
-        changes[tensor] = Whole(_after(tensor, theirs[tensor], held, root, applied))
+            why |= {module: reason} if reason is not None else {}
+    tied = {} if layers is None else {c: n for c, n in layers.tied.items() if c not in theirs and n in theirs}
+    # a module that is kept whole is tied to nothing in peft: what it was tied to is kept beside it
+    saved += [c.rpartition(".")[0] for c, n in tied.items() if n.rpartition(".")[0] in saved]
+    for module in dict.fromkeys(saved):
+        for tensor in _of_module(module, {**theirs, **tied}):
+            name = tied.get(tensor, tensor)
+            changes[tensor] = Whole(_after(name, theirs[name], held, root, applied))
     place = Path(out).expanduser().absolute()
-    config = {"base_model_name_or_path": root.name, "task_type": None}
+    config = {
+        "base_model_name_or_path": root.name, "task_type": None, "fan_in_fan_out": "transposed" in kinds.values()
+    }  # fmt: skip
     made = Adapter(root.name, changes, kinds, tuple(dict.fromkeys(saved)), config)
     peft_folders.write(made, place, overwrite=overwrite)
     return {
-        "out": str(place), "rank": rank, "matrices": len(kinds), "saved": list(dict.fromkeys(saved)),
+        "out": str(place), "rank": rank, "matrices": len(kinds), "saved": list(dict.fromkeys(saved)), "why": why,
         "kept": kept / whole if whole else 1.0, "lost": math.sqrt(max(0.0, whole - kept)),
     }  # fmt: skip
+
+
+def _layers(delta: Delta, root: ModelFolder) -> Layers | None:
+    """The layers of the fine-tune."""
+    from headstart.io.layer_kinds import layers_of
+    from headstart.numerics.delta import shape_of
+
+    told = delta.facts.get("config")
+    shapes = {n: (e.dtype, e.shape) for n, e in root.tensors.items()}
+    shapes |= {n: ("", tuple(shape_of(c))) for n, c in delta.changes.items()}
+    return layers_of(told if isinstance(told, dict) else root.config, shapes, f"delta of `{root.name}`")
+
+
+def _kind_of(module: str, layers: Layers | None) -> LayerKind | None:
+    """By its name where nothing is known of the model: what is called an embedding may be of several kinds."""
+    if layers is None:
+        return None if "embed" in module else "linear"
+    return layers.kind(module)
+
+
+def _why_whole(
+    name: str, change: Form, before: torch.Tensor | None, kind: LayerKind | None, layers: Layers | None, rank: int
+) -> str | None:
+    """Why a matrix is kept whole, or None where it is one of low rank."""
+    from headstart.numerics.delta import shape_of
+
+    shape = tuple(shape_of(change))
+    if before is None:
+        return "the base has none"
+    if shape != tuple(before.shape):
+        return f"it has {shape[0]} × {shape[1]} numbers, and the base {' × '.join(map(str, before.shape))}"
+    if layers is None and kind is None:
+        return "what kind of layer it is transformers does not say"
+    if layers is None:
+        return None
+    if kind is None:
+        return "peft has no LoRA for its kind of layer"
+    if kind == "linear" and "transposed" in layers.kinds.values():
+        return "others of the model store their matrices transposed, and an adapter says so of all or of none"
+    tied = [c for c, n in layers.tied.items() if n == name or c == name]
+    if tied and kind == "embedding":
+        return f"it is one with `{tied[0].rpartition('.')[0]}`, which a LoRA in peft is not"
+    if kind == "embedding" and rank >= min(shape):
+        return f"rank {rank} is not less than its {shape[0]} × {shape[1]} numbers"
+    return None
 
 
 def _of_module(module: str, theirs: Mapping[str, str | None]) -> list[str]:

@@ -40,10 +40,10 @@ def checked(config: Mapping[str, Any], tensors: Shapes, first: tuple[Mapping[str
     Raises `Unreadable` where transformers would make a tensor up, finds one in another shape, cannot build the model at
     all, or passes a tensor over that it uses of the first model.
     """
-    kind, why = _kind(config)
+    kind, why = kind_of(config)
     if kind is None:
         return Checked(len(tensors), why=why)
-    _check_parts(config, tensors, where)
+    check_parts(config, tensors, where)
     try:
         report = _report(kind, config, tensors)
     except ImportError as error:
@@ -75,7 +75,7 @@ def _shape(shape: Any) -> str:
     return " × ".join(str(n) for n in shape) or "one number"
 
 
-def _kind(config: Mapping[str, Any]) -> tuple[Any, str]:
+def kind_of(config: Mapping[str, Any]) -> tuple[Any, str]:
     """transformers' class, or why there is none to check by."""
     told = config.get("architectures")
     if not isinstance(told, list) or not told:
@@ -95,7 +95,7 @@ def _kind(config: Mapping[str, Any]) -> tuple[Any, str]:
     return found, ""
 
 
-def _check_parts(config: Mapping[str, Any], tensors: Shapes, where: str) -> None:
+def check_parts(config: Mapping[str, Any], tensors: Shapes, where: str) -> None:
     """Every layer has a tensor: a configuration that says far more of them than there are would take for ever."""
     for part in (config, *(c for c in config.values() if isinstance(c, Mapping))):
         for key, value in part.items():
@@ -125,7 +125,7 @@ def _report(kind: Any, config: Mapping[str, Any], tensors: Shapes) -> dict[str, 
 
 def _unused(config: Mapping[str, Any], tensors: Shapes) -> set[str]:
     """Tensors of a model that transformers passes over."""
-    kind, _ = _kind(config)
+    kind, _ = kind_of(config)
     try:
         return set(_report(kind, config, tensors)["unexpected_keys"]) if kind is not None else set()
     except FAULTS:
