@@ -424,6 +424,26 @@ def test_tied_embeddings_stay_one_in_peft(
     torch.testing.assert_close(model.merge_and_unload()(tokens).logits, right, atol=1e-3, rtol=1e-4)
 
 
+def test_embeddings_that_peft_saves_beside_their_lora_do_not_hide_it(tmp_path: Path) -> None:
+    base = causal(tmp_path / "base", "llama", **LLAMA, tie_word_embeddings=False)
+    config = peft.LoraConfig(r=2, target_modules=["embed_tokens", "q_proj"])
+    wrapped = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    for name, value in wrapped.named_parameters():
+        if "lora_" in name:
+            value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+    wrapped.save_pretrained(tmp_path / "lora")
+    stored = load_file(tmp_path / "lora" / "adapter_model.safetensors")
+    assert "base_model.model.model.embed_tokens.base_layer.weight" in stored
+    adapters.to_delta(tmp_path / "lora", base, out=tmp_path / "d")
+    ours = load_file(deltas.apply(tmp_path / "d", base, out=tmp_path / "ours") / "model.safetensors")
+    theirs = wrapped.merge_and_unload().state_dict()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=1e-5)
+    other = causal(tmp_path / "other", "llama", **{**LLAMA, "vocab_size": 43}, tie_word_embeddings=False)
+    with pytest.raises(Refused, match=r"changes `model\.embed_tokens\.weight` in shape"):
+        adapters.to_delta(tmp_path / "lora", other, out=tmp_path / "no")
+
+
 def test_embeddings_with_more_rows_than_the_bases_are_kept_whole(tmp_path: Path) -> None:
     sizes = ({**LLAMA, "tie_word_embeddings": False, "vocab_size": rows} for rows in (40, 43))
     base, tuned = (causal(tmp_path / f"m{i}", "llama", **size) for i, size in enumerate(sizes))

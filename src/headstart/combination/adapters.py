@@ -161,13 +161,15 @@ def to_delta(adapter: str | Path, base: str | Path, *, out: str | Path, cache: P
     from headstart import __version__
     from headstart.combination.deltas import Written
     from headstart.io import deltas, model_folders, peft_folders
-    from headstart.numerics.delta import Delta, Dense, LowRank, Whole, applied
+    from headstart.numerics.delta import Delta, Dense, LowRank, Whole, applied, shape_of
 
     held, root = peft_folders.read(adapter), model_folders.read(base)
     places = _places(held, root)
     changes: dict[str, Form] = {}
     for name, change in held.changes.items():
         place = places.get(name)
+        if isinstance(change, LowRank) and tuple(shape_of(change)) != root.tensors[str(place)].shape:
+            raise _other_shape(name, change, held, root)
         if isinstance(change, LowRank) and change.magnitude is not None:
             before = deltas.tensor(root, str(place))
             changes[str(place)] = Dense(applied(change, before.float()) - before.float())
@@ -202,18 +204,23 @@ def adapted(root: ModelFolder, adapter: str | Path) -> ModelFolder:
     changes: dict[str, Form] = {}
     for name, change in held.changes.items():
         place = places.get(name, name)
-        shape = tuple(shape_of(change))
-        if place not in tensors or tensors[place].shape != shape:
-            raise Refused(
-                f"the adapter changes `{name}` in shape {list(shape)}, which the model has not",
-                where=f"adapter `{held.name}` on `{root.name}`",
-                fix="name the model that the adapter was made for, with the head that it was made with",
-            )
+        if place not in tensors or tensors[place].shape != tuple(shape_of(change)):
+            raise _other_shape(name, change, held, root)
         if isinstance(change, Whole):
             tensors[place] = replace(stored[name], name=place)
         else:
             changes[place] = change
     return replace(root, name=f"{root.name}+{held.name}", tensors=tensors, changes=changes, adapter=where)
+
+
+def _other_shape(name: str, change: Form, held: Adapter, root: ModelFolder) -> Refused:
+    from headstart.numerics.delta import shape_of
+
+    return Refused(
+        f"the adapter changes `{name}` in shape {list(shape_of(change))}, which the model has not",
+        where=f"adapter `{held.name}` on `{root.name}`",
+        fix="name the model that the adapter was made for, with the head that it was made with",
+    )
 
 
 def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: int = 16, overwrite: bool = False,

@@ -116,6 +116,8 @@ def _parsed(name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Te
                 bias = left.pop(f"{module}.lora_B.bias", None)
                 if bias is not None:
                     changes[f"{module}.bias"] = Dense(_scale(module, config, low.left.shape[1]) * bias.float())
+    for low_rank in changes:  # peft saves embeddings of language models beside their LoRA, as they were
+        left.pop(f"{low_rank.removesuffix('.weight')}.base_layer.weight", None)
     for key, tensor in left.items():
         if ".lora_" in key or "lora_" in key.rpartition(".")[2]:
             raise Refused(
