@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from combination.test_merge import labelled, write
 from headstart.combination.merging import Merged, merge, merge_recipe
@@ -127,3 +128,16 @@ def test_what_rows_of_other_labels_or_no_slice_have_is_said(shelf: Path) -> None
 def test_what_no_slice_takes_is_said(shelf: Path) -> None:
     lost = MERGES["passthrough"](shelf).receipt.facts["lost"]
     assert {"model": "two", "tensor": "model.layers.0.up.weight", "rule": "in no slice"} in lost
+
+
+def test_what_is_stacked_is_copied_and_not_merged(shelf: Path) -> None:
+    scaled = {"model": "two", "layer_range": [1, 3], "parameters": {"scale": [{"filter": "up", "value": 0.5}]}}
+    sources = [{"model": "one", "layer_range": [0, 1]}, scaled]
+    made = recipe(shelf, merge_method="passthrough", slices=[{"sources": [s]} for s in sources])
+    told = {n: (g["how"], g["rule"]) for g in made.receipt.facts["fates"] for n in g["tensors"]}
+    assert {how for how, _ in told.values()} == {"copied"}
+    assert told["model.layers.0.up.weight"] == ("copied", "of `one`")
+    assert told["model.layers.1.up.weight"] == ("copied", "of `two` times 0.5")
+    assert "merged" not in {r["how"] for r in made.receipt.facts["tensors"]}
+    ours, two = load_file(made.where / "model.safetensors"), load_file(shelf / "two" / "model.safetensors")
+    assert torch.equal(ours["model.layers.1.up.weight"], 0.5 * two["model.layers.1.up.weight"])

@@ -38,7 +38,7 @@ def plan_of(said: LayerRecipe, place: Path, *, seed: int) -> Plan:
     def way(number: int, sources: Sequence[Source], *_: int) -> Planner:
         part, root = parts[number], slices[number].base is not None
         sliced = [s.folder for s in sources]
-        planner = _OneModel if part.method is None and len(part.sources) == 1 else Planner
+        planner = OneModel if part.method is None and len(part.sources) == 1 else Planner
         choose = _chosen(part, *methods[number])
         return planner(
             sliced, sliced[0] if root else None, sliced[1 if root else 0], choose, dtype=said.dtype, words=spoken
@@ -85,17 +85,17 @@ def _chosen(part: LayerSlice, kind: Kind, method: Any) -> Choice:
     return choose
 
 
-class _OneModel(Planner):
+class OneModel(Planner):
     """Plans a slice of one model: what is not scaled, rounded or adapted is copied, so that no bit changes."""
 
     def made(self) -> Iterator[Made]:
         for one in super().made():
             plain = one.tuned and one.tuned[0].dtype == one.dtype and one.tuned[0].rows is None
-            copied = one.method is not None and one.method.normalize and plain
+            scale = 1.0 if one.method is None or one.method.normalize else one.method.weights[0]
             if one.method is not None:
-                rule = "" if one.method.normalize else f" times {one.method.weights[0]:g}"
+                rule = "" if scale == 1 else f" times {scale:g}"
                 self.fates[one.name] = Fate("copied", f"of `{self.donor.name}`{rule}")
-            yield dataclasses.replace(one, method=None) if copied else one
+            yield dataclasses.replace(one, method=None) if plain and scale == 1 else one
 
 
 def _swapped(swap: Swap, folders: Folders) -> list[LayerSlice]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.combination import recipes
 from headstart.combination.accounts import left_out
+from headstart.combination.layer_recipes import OneModel
 from headstart.combination.plans import Fate, Plan, Planner, check_dtype
 from headstart.combination.references import Folders
 from headstart.combination.slices import LAYER, Holds, Slice, Source, config_of, config_of_module, layers_of
@@ -226,4 +227,5 @@ def _planner(
     folders = [s.folder for s in ordered]
     same = root is not None and set(root.folder.tensors) == set(tuned[0].folder.tensors)
     donor = root.folder if root is not None and same else tuned[0].folder
-    return Planner(folders, folders[0] if root else None, donor, choose, "average", "refuse", dtype, spoken)
+    planner = OneModel if name == "passthrough" else Planner
+    return planner(folders, folders[0] if root else None, donor, choose, "average", "refuse", dtype, spoken)
