@@ -4,7 +4,9 @@ Rows of every task have three sides: `learn` for merges that read rows, `choose`
 figures at the end, which no choice has seen: the sealed test where the target has one, else a fold of its own.
 
 The choice is successive halving (Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
-Optimization", 2016): all entrants on some rows, the better half on twice as many, until few are left on all.
+Optimization", 2016): all entrants on some rows, the better half on twice as many, until few are left on all. Within a
+budget the stages take turns on the first rung, from data-free to learned, and one is tried only where what it is
+expected to take leaves the time for all later rungs: without these it could not be chosen.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import pairwise
 from math import ceil, inf
 from typing import Any
 
@@ -32,13 +34,14 @@ from .interference import measured
 from .learned import settled, told_by
 from .live import LiveMerge, TaskRows, alive, task_rows
 from .plans import Plan, renamed
+from .turns import FINALISTS, Pace, Turns, kept
 
 Array = np.ndarray[Any, Any]
 Tables = tuple[Array, ...]  # of each task, (rows, outputs) predictions
 LEAST_ROWS = 8  # of a task to choose by; fewer say nothing
 FIRST_ROWS = 64  # of a task, with which the halving begins
-FINALISTS = 3
 STEPS = 100  # the most that a merge learns for; published numbers of steps are for one merge, not for a choice of many
+LEAST_STEPS = 10  # for which the time must suffice; a merge that learns for fewer is hardly another one
 OWN, TOGETHER = "each task by its own model", "ensemble of models with a task's labels"
 SAVE_SECONDS = 3.0  # for the page and the account
 RESERVE = 1.5  # how much longer than measured the end may take
@@ -84,6 +87,7 @@ class Tried:
     scores: list[float] = field(default_factory=list)
     spread: list[float] = field(default_factory=list)  # scores with other seeds
     seconds: float = 0.0
+    merging: float = 0.0  # seconds, of its weights
     left: str = ""
 
     @property
@@ -176,19 +180,16 @@ class _Contest:
     def __init__(self, plan: Plan, sides: Sequence[Sides], meter: Meter, seeds: int, steps: int, tell: Tell) -> None:
         self.plan, self.sides, self.meter, self.seeds, self.steps, self.tell = plan, sides, meter, seeds, steps, tell
         self._singles: list[float] = []  # of each task, the score of its own model
+        self._pace = Pace()
+        self._step: dict[tuple[bool, int], float] = {}  # seconds, by whether it has gradients and by rows
 
     def held(self, view: LiveMerge, found: Sequence[Entrant], refused: Sequence[Mapping[str, str]]) -> Chosen:
-        began = self.meter.session()
         baselines = self._baselines(view)
         if self.plan.apart:
             self._singles = [self._on_task(baselines[s.choose.own or 0], t) for t, s in enumerate(self.sides)]
         for one in baselines:
             one.scores = [self._score(one)]
-        a_pass = (self.meter.session() - began) / len(baselines)
-        count = len(self.plan.models)
-        meet = bool(self.plan.apart) and any(self._columns(s, m) for s in self.sides for m in range(count))
-        verified = count * (2 if meet else 1) + 3
-        self.meter.keep(SAVE_SECONDS + RESERVE * a_pass * verified)
+        self.meter.keep(self._end())
         tried = self._tried(view, found)
         finalists = self._halved(view, tried)
         self._reseeded(view, finalists)
@@ -207,7 +208,6 @@ class _Contest:
             "baselines": [_told(t) for t in baselines],
             "refused": list(refused),
             **self._verified(view, best, opponent, baselines),
-            "interference": measured(view, self._weights(view, best.plan)),
         }
         return Chosen(dataclasses.replace(best.plan, learned={**best.plan.learned, "choice": facts}), facts)
 
@@ -222,17 +222,35 @@ class _Contest:
             plan = dataclasses.replace(renamed(settled(self.plan, view, alone), "linear", {}), learned={})
             one = Tried(name, "baseline", plan, tables=[[] for _ in self.sides])
             self._seen(view, one, inf)
+            self._pace.merged(one.merging, "baseline")
             out.append(one)
         return out
 
+    def _end(self) -> float:
+        """Seconds that the figures of the baselines and of the best, the page and writing may take."""
+        count = len(self.plan.models)
+        meet = bool(self.plan.apart) and any(self._columns(s, m) for s in self.sides for m in range(count))
+        alone = count * (2 if meet else 1) + 1
+        a_pass, best = self._pace.reading(sum(s.verify for s in self.sides)), self._pace.merging("any", "baseline")
+        return SAVE_SECONDS + RESERVE * (alone * (self._pace.merging("baseline") + a_pass) + 2 * best + a_pass)
+
     def _tried(self, view: LiveMerge, found: Sequence[Entrant]) -> list[Tried]:
-        """All entrants made and scored on the first rung; those for which there is no time say so."""
-        out = []
-        for entrant in found:
-            one = Tried(entrant.name, entrant.stage, tables=[[] for _ in self.sides])
-            out.append(one)
-            if not self.meter.left():
+        """All entrants made and scored on the first rung; those for which the budget has no room say so."""
+        out = {e.name: Tried(e.name, e.stage, tables=[[] for _ in self.sides]) for e in found}
+        timed, counted = self.meter.remaining() < inf, self.meter.trials_left < inf
+        turns = Turns(found)
+        while (entrant := turns.next()) is not None:
+            one = out[entrant.name]
+            trying, later = self._expected(entrant, [t for t in out.values() if t.scores])
+            left = self.meter.left()
+            if not left:
                 one.left = "was not tried: the time was up"
+                continue
+            if trying + later > left:
+                one.left = (
+                    f"was not tried: it and the rungs of rows that follow would take about {trying + later:.1f} s, and "
+                    f"{left:.1f} s were left"
+                )
                 continue
             if not self.meter.start_trial(f"{entrant.kind} {entrant.name}"):
                 one.left = "was not tried: no more trials were allowed"
@@ -241,47 +259,79 @@ class _Contest:
             began = self.meter.session()
             try:
                 one.method = catalogue.make(entrant.kind, entrant.method, **entrant.settings)
-                one.plan = self._plan(view, entrant, one.method)
+                share = turns.share(entrant.stage, left - trying - later)
+                one.plan = self._plan(view, entrant, one.method, share)
+                self._pace.made(self.meter.session() - began, entrant)
                 self._seen(view, one, self._rungs[0])
+                self._pace.merged(one.merging, entrant.method, entrant.stage, "any")
             except Problem as problem:
                 one.left = problem.what
-                continue
-            one.scores.append(self._score(one))
-            one.seconds = self.meter.session() - began
-        return out
+            else:
+                one.scores.append(self._score(one))
+                one.seconds = self.meter.session() - began
+            if timed or counted:
+                turns.spend(entrant.stage, self.meter.session() - began if timed else 1)
+            self.meter.keep(self._end())
+        return list(out.values())
 
-    def _plan(self, view: LiveMerge, entrant: Entrant, method: Any) -> Plan:
+    def _expected(self, entrant: Entrant, standing: Sequence[Tried]) -> tuple[float, float]:
+        """Seconds of an entrant on the first rung, and of all later rungs when it has joined those who stand there."""
+        rows = [self._rows(r) for r in self._rungs]
+        merging = [t.merging for t in standing if not self._through(t)]
+        if self._pace.going_on(entrant, rows):
+            merging.append(self._pace.merging(entrant.method, entrant.stage, "baseline"))
+        later = self._pace.rungs(rows, sorted(merging, reverse=True), kept(len(standing) + 1))
+        return self._pace.trying(entrant, rows), later
+
+    def _through(self, one: Tried) -> bool:
+        """Whether it has read the rows of all rungs."""
+        return len(one.tables[0]) == len(self._rungs)
+
+    def _plan(self, view: LiveMerge, entrant: Entrant, method: Any, seconds: float | None = None) -> Plan:
+        """seconds: for which it may learn; None is a third of what is left."""
         plan = renamed(self.plan, entrant.method, catalogue.settings(method))
         learn = view.on([s.learn for s in self.sides], labels=method.needs.labels)
         steps = entrant.stage not in ("data-free", "passes")
-        horizon = self._horizon(learn, method, entrant.stage) if steps else None
+        horizon = self._horizon(learn, method, entrant.stage, seconds) if steps else None
         return told_by(plan, method, learn, Steps(horizon=horizon))
 
-    def _horizon(self, view: LiveMerge, method: Any, stage: str) -> int | None:
-        """The fewest of the method's own steps, of `steps`, and of what a third of the time that is left allows.
+    def _horizon(self, view: LiveMerge, method: Any, stage: str, seconds: float | None = None) -> int | None:
+        """The fewest of the method's own steps, of `steps`, and of what the seconds allow: a third of the time left.
 
-        None for the method's own number. Merges that train are bound by the time alone.
+        None for the method's own number. Merges that train are bound by the time alone. Raises `Refused` where the time
+        is for next to no steps.
         """
         trains = stage == "trained"
         own = None if trains else getattr(method, "steps", getattr(method, "trials", None))
-        limits = (None if trains else self.steps, own, self._steps_in_time(view, method))
-        known = min((n for n in limits if n is not None), default=None)
+        timed = self._steps_in_time(view, method, self.meter.remaining() / 3 if seconds is None else seconds)
+        limits = [n for n in (None if trains else self.steps, own) if n is not None]
+        least = LEAST_STEPS if "gradients" in method.needs.gives else 1
+        if timed is not None and timed < min([least, *limits]):
+            raise Refused(
+                f"was not tried: the time that was left for it is for {timed} steps of learning",
+                where=f"`{type(method).__name__}`",
+                fix="give more --minutes, or name fewer methods with --methods",
+            )
+        known = min([*limits, *([] if timed is None else [timed])], default=None)
         return None if known == own else known
 
-    def _steps_in_time(self, view: LiveMerge, method: Any) -> int | None:
-        """How many steps fit into a third of the time that is left, by one of them; None without a limit."""
-        if self.meter.remaining() == inf:
+    def _steps_in_time(self, view: LiveMerge, method: Any, seconds: float) -> int | None:
+        """How many steps fit into so many seconds, by one of them; None without a limit."""
+        if seconds == inf:
             return None
-        began = self.meter.session()
-        weights = view.shared(np.zeros((len(view.tensors), len(view.models))))
-        if "gradients" in method.needs.gives:
-            batch = [next(draws(view.rows(t), getattr(method, "batch", 16), 0)) for t in range(len(view.tasks))]
-            gradient(view, weights, batch, lambda t, x: entropy(x, view.link(t)) if x.shape[1] > 1 else x.mean())
-        else:
-            with torch.no_grad():
-                for task in range(len(view.tasks)):
-                    view.logits(weights, task, range(view.rows(task)))
-        return max(1, int(self.meter.remaining() / 3 / max(1e-3, self.meter.session() - began)))
+        key = "gradients" in method.needs.gives, getattr(method, "batch", 16)
+        if key not in self._step:
+            began = self.meter.session()
+            weights = view.shared(np.zeros((len(view.tensors), len(view.models))))
+            if key[0]:
+                batch = [next(draws(view.rows(t), key[1], 0)) for t in range(len(view.tasks))]
+                gradient(view, weights, batch, lambda t, x: entropy(x, view.link(t)) if x.shape[1] > 1 else x.mean())
+            else:
+                with torch.no_grad():
+                    for task in range(len(view.tasks)):
+                        view.logits(weights, task, range(view.rows(task)))
+            self._step[key] = max(1e-3, self.meter.session() - began)
+        return int(seconds / self._step[key])
 
     @property
     def _rungs(self) -> list[int]:
@@ -292,18 +342,22 @@ class _Contest:
             found.insert(0, ceil(found[0] / 2))
         return found
 
+    def _rows(self, rung: float) -> int:
+        """Of all tasks together, on that rung."""
+        return sum(int(min(rung, s.choose.inputs.num_rows)) for s in self.sides)
+
     def _halved(self, view: LiveMerge, tried: Sequence[Tried]) -> list[Tried]:
-        left = [t for t in tried if t.scores]
-        for rows, more in zip_longest(self._rungs, self._rungs[1:]):
-            keep = max(FINALISTS, ceil(len(left) / 2))
-            order = sorted(left, key=lambda t: -t.scores[-1])
-            for one in order[keep:]:
+        left = sorted((t for t in tried if t.scores), key=lambda t: -t.scores[-1])
+        for at, (rows, more) in enumerate(pairwise(self._rungs)):
+            for one in left[kept(len(left)) :]:
                 one.left = f"behind on {rows} rows of a task"
-            left = [t for t in left if t in order[:keep]]
-            if more is None:
-                break
+            left = left[: kept(len(left))]
+            for one in left[self._fitting([self._rows(r) for r in self._rungs[at:]], left) :]:
+                one.left = f"behind on {rows} rows of a task, and the time was for fewer on {more}"
             for one in left:
-                if not self.meter.left():
+                if one.left:
+                    continue
+                if not self._through(one) and not self.meter.left():
                     one.left = "the time was up"
                     continue
                 self.tell(f"on {more} rows of a task", one.name)
@@ -311,12 +365,19 @@ class _Contest:
                 self._seen(view, one, more)
                 one.scores.append(self._score(one))
                 one.seconds += self.meter.session() - began
-            left = [t for t in left if not t.left]
-        finalists = sorted(left, key=lambda t: -t.scores[-1])[:FINALISTS]
-        for one in left:
-            if one not in finalists:
-                one.left = f"behind on {self._rungs[-1]} rows of a task"
-        return finalists
+            left = sorted((t for t in left if not t.left), key=lambda t: -t.scores[-1])
+        for one in left[FINALISTS:]:
+            one.left = f"behind on {self._rungs[-1]} rows of a task"
+        return left[:FINALISTS]
+
+    def _fitting(self, rows: Sequence[int], left: Sequence[Tried]) -> int:
+        """How many of those that go on can go through all rungs that follow in the time that is left; one may try."""
+        time = self.meter.left()
+
+        def fits(count: int) -> bool:
+            return self._pace.rungs(rows, [t.merging for t in left[:count] if not self._through(t)], count) <= time
+
+        return next((n for n in range(len(left), 1, -1) if fits(n)), 1)
 
     def _reseeded(self, view: LiveMerge, finalists: Sequence[Tried]) -> None:
         """Those that draw are made again with other seeds, so that a lucky draw is seen to be one."""
@@ -325,14 +386,17 @@ class _Contest:
             if not _draws(one):
                 continue
             for seed in range(1, self.seeds):
-                if not self.meter.left():
+                if one.merging + self._pace.reading(self._rows(self._rungs[-1])) >= self.meter.left():
                     return
                 self.tell("other seeds", one.name)
                 again = Tried(one.name, one.stage, tables=[[] for _ in self.sides])
                 if one.stage in ("learned", "trained"):
                     learn = view.on([s.learn for s in self.sides], labels=one.method.needs.labels)
                     method = dataclasses.replace(one.method, seed=seed)
-                    horizon = Steps(horizon=self._horizon(learn, method, one.stage))
+                    try:
+                        horizon = Steps(horizon=self._horizon(learn, method, one.stage))
+                    except Refused:  # the time is for no more
+                        return
                     again.plan = told_by(self.plan, method, learn, horizon)
                 else:
                     again.plan = dataclasses.replace(one.plan, seed=self.plan.seed + seed)
@@ -344,12 +408,25 @@ class _Contest:
         return view.merged([m for m in plan.made if m.name in names], seed=plan.seed)
 
     def _seen(self, view: LiveMerge, one: Tried, rows: float) -> None:
-        """Its predictions on the first rows of each task that it has not seen yet."""
+        """Its predictions on the first rows of each task that it has not seen yet, each rung's by themselves.
+
+        Where merging again would take longer than all rows that follow, it reads these too, for the rungs to come.
+        """
         assert one.plan is not None  # made before
+        if len(one.tables[0]) > len(one.scores):
+            return
+        began = self.meter.session()
         weights = self._weights(view, one.plan)
-        for task, parts in enumerate(one.tables):
-            begin = sum(len(p) for p in parts)
-            parts.append(_predicted(view, weights, task, range(begin, int(min(rows, view.rows(task))))))
+        one.merging = self.meter.session() - began
+        rungs = [r for r in self._rungs if r > rows]
+        ahead = self._pace.at_once(one.merging, [self._rows(r) for r in (rows, *rungs)]) if rungs else False
+        for rung in (rows, *(rungs if ahead else [])):
+            began, before = self.meter.session(), sum(len(p) for parts in one.tables for p in parts)
+            for task, parts in enumerate(one.tables):
+                begin = sum(len(p) for p in parts)
+                parts.append(_predicted(view, weights, task, range(begin, int(min(rung, view.rows(task))))))
+            after = sum(len(p) for parts in one.tables for p in parts)
+            self._pace.read(after - before, self.meter.session() - began)
 
     def _score(self, one: Tried) -> float:
         """Mean over the tasks of its metric, higher is better; where each task has a model of its own, over that's."""
@@ -360,7 +437,7 @@ class _Contest:
 
     def _on_task(self, one: Tried, task: int) -> float:
         side = self.sides[task].choose
-        table = np.concatenate(one.tables[task])
+        table = np.concatenate(one.tables[task][: len(one.scores) + 1])  # of the rows on which no score stands yet
         assert side.labels is not None  # the rows of a target are labelled
         return METRICS[side.metric].sign * value(side.metric, side.labels[: len(table)], table)
 
@@ -376,6 +453,8 @@ class _Contest:
             tables[one.name] = tuple(
                 _predicted(unseen, weights, t, range(unseen.rows(t))) for t in range(len(self.sides))
             )
+            if one is best:
+                clashes = measured(view, weights)
         if not self.plan.apart:  # heads of one label space
             alone = [tables[name] for name in view.models]
             tables["ensemble of all"] = tuple(np.mean([a[t] for a in alone], axis=0) for t in range(len(self.sides)))
@@ -401,7 +480,7 @@ class _Contest:
             low, high = interval(drawn.mean(axis=0))
             gain = {"value": float(each.mean()), "low": low, "high": high}
             verdict = "helps" if low > 0 else "hurts" if high < 0 else "no-evidence"
-        return {"systems": systems, "gain": gain, "verdict": verdict}
+        return {"systems": systems, "gain": gain, "verdict": verdict, "interference": clashes}
 
     def _together(
         self, view: LiveMerge, opened: Sequence[Opened], own: Tables, baselines: Sequence[Tried]

@@ -11,25 +11,32 @@ from headstart.core import Problem, Refused
 
 from .plans import Plan
 
-# of each method, the settings that are tried; methods that are not here are tried as they are
+# of each method, the settings that are tried, those that did best on real fine-tunes first (docs/benchmarks.md);
+# methods that are not here are tried as they are
 GRID: dict[str, tuple[Mapping[str, Any], ...]] = {
-    "task_arithmetic": tuple({"scale": s} for s in (0.2, 0.3, 0.5, 0.7, 1.0)),
-    "ties": tuple({"density": d, "scale": s} for d in (0.2, 0.5) for s in (0.5, 1.0, 1.5)),
-    "dare": tuple({"density": 0.5, "scale": s} for s in (0.3, 0.7)),
-    "della": tuple({"scale": s} for s in (0.5, 1.0)),
-    "breadcrumbs": tuple({"scale": s} for s in (0.3, 0.7)),
-    "consensus_ta": tuple({"scale": s} for s in (0.3, 0.7, 1.0)),
-    "knots": tuple({"scale": s} for s in (0.6, 1.0)),
-    "magmax": tuple({"scale": s} for s in (0.5, 1.0)),
-    "iso_c": tuple({"scale": s} for s in (1.0, 1.5, 2.5)),
-    "iso_cts": tuple({"scale": s} for s in (1.0, 1.5, 2.5)),
-    "tsv_m": tuple({"scale": s} for s in (0.5, 1.0)),
-    "mats": ({"steps": 10}, {"steps": 100}, {"objective": "inputs"}),
-    "adamerging": tuple({"learning_rate": 0.01, **s} for s in ({"balance": 1.0}, {"density": 0.2})),
-    "concrete": tuple({"per": "row", "final": "expectation", "inner": i} for i in ("task_arithmetic", "adamerging")),
-    "graft": tuple({"share": s} for s in (0.01, 0.1)),
+    "task_arithmetic": tuple({"scale": s} for s in (0.7, 0.3, 0.5, 1.0, 0.2)),
+    "ties": tuple({"density": d, "scale": s} for s in (1.5, 1.0, 0.5) for d in (0.5, 0.2)),
+    "dare": tuple({"density": 0.5, "scale": s} for s in (0.7, 0.3)),
+    "della": tuple({"scale": s} for s in (1.0, 0.5)),
+    "breadcrumbs": tuple({"scale": s} for s in (0.7, 0.3)),
+    "consensus_ta": tuple({"scale": s} for s in (1.0, 0.7, 0.3)),
+    "knots": tuple({"scale": s} for s in (1.0, 0.6)),
+    "magmax": tuple({"scale": s} for s in (1.0, 0.5)),
+    "iso_c": tuple({"scale": s} for s in (2.5, 1.5, 1.0)),
+    "iso_cts": tuple({"scale": s} for s in (2.5, 1.5, 1.0)),
+    "tsv_m": tuple({"scale": s} for s in (1.0, 0.5)),
+    "mats": ({"objective": "inputs"}, {"steps": 10}, {"steps": 100}),
+    "adamerging": tuple({"learning_rate": 0.01, **s} for s in ({"density": 0.2}, {"balance": 1.0})),
+    "concrete": tuple({"per": "row", "final": "expectation", "inner": i} for i in ("adamerging", "task_arithmetic")),
+    "graft": tuple({"share": s} for s in (0.1, 0.01)),
     "evolve": ({"merge": "ties", "search": (("density", 0.1, 1.0), ("scale", 0.2, 2.0))}, {}),
 }
+# of each stage the plain ones and those that did best there; all others come after them
+FIRST = (
+    "task_arithmetic", "ties", "tsv_m", "iso_c", "wudi", "pcb", "opcm",
+    "regmean", "mats", "fisher",
+    "atlas", "adamerging", "evolve", "concrete",
+)  # fmt: skip
 # the same as another, or a question of one model; and those that train weights, which is more than a choice may cost
 LEFT_OUT = frozenset({"uniform_soup", "wise_ft", "ema", "linear", "atm", "cold_fusion", "forkmerge"})
 STAGES = {
@@ -58,9 +65,11 @@ class Entrant:
 
 
 def entrants(plan: Plan, methods: Sequence[str] | None, *, labels: bool) -> tuple[list[Entrant], list[dict[str, str]]]:
-    """Those that fit, cheapest first, and those that do not, with the reason.
+    """Those that fit, and those that do not, with the reason.
 
-    methods: names; None is all that there are. labels: whether rows with labels are there to learn from.
+    The cheapest stage comes first, and of a stage the first settings of all methods before the second of any. methods:
+    names, in the order in which they are tried; None is all that there are. labels: whether rows with labels are there
+    to learn from.
     """
     from headstart.combination.merging import kind_of
 
@@ -68,7 +77,8 @@ def entrants(plan: Plan, methods: Sequence[str] | None, *, labels: bool) -> tupl
     everything: list[tuple[str, str, dict[str, Any]]] = [
         (kind, name, {}) for kind in STAGES for name in catalogue.entries(kind) if name not in LEFT_OUT
     ]
-    found: list[Entrant] = []
+    everything.sort(key=lambda e: FIRST.index(e[1]) if e[1] in FIRST else len(FIRST))
+    found: list[tuple[int, Entrant]] = []  # the number of the setting comes first
     refused = []
     for kind, name, implied in asked or everything:
         try:
@@ -76,9 +86,11 @@ def entrants(plan: Plan, methods: Sequence[str] | None, *, labels: bool) -> tupl
         except Problem as problem:
             refused.append({"name": name, "why": problem.what})
             continue
-        found += [Entrant(kind, name, {**settings, **implied}) for settings in GRID.get(name, ({},))]
+        each = enumerate(GRID.get(name, ({},)))
+        found += [(number, Entrant(kind, name, {**settings, **implied})) for number, settings in each]
     order = list(dict.fromkeys(STAGES.values()))
-    return sorted(found, key=lambda e: order.index(e.stage)), refused
+    found.sort(key=lambda e: (order.index(e[1].stage), e[0]))
+    return [e for _, e in found], refused
 
 
 def _meant(kind: str, name: str) -> tuple[str, str, dict[str, Any]]:
