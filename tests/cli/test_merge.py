@@ -54,6 +54,24 @@ def test_a_dry_run_writes_nothing_and_its_document_fits_its_schema(shelf: Path, 
         assert word in said.out
 
 
+@pytest.mark.parametrize("words", [["linear"], ["regmean"], ["auto", "--target", "rows.csv", "--label", "label"]])
+def test_a_dry_run_foresees_that_the_folder_is_refused(
+    words: list[str], shelf: Path, shell: Shell, tmp_path: Path
+) -> None:
+    rows = [f"the cat sat {i},{('low', 'mid', 'high')[i % 3]}" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    words = ["merge", words[0], shelf / "mails", shelf / "chats", *words[1:], "--dry-run"]
+    assert shell(*words, "--out", "new").code == 0
+    said = shell(*words, "--out", "full")
+    assert (said.code, "the output folder holds something already" in said.err) == (1, True)
+    assert shell(*words, "--out", "full", "--overwrite").code == 0
+    said = shell(*words, "--out", shelf, "--overwrite")
+    assert said.code == 1
+    assert "`mails` is read, and lies in the folder that --overwrite would replace" in " ".join(said.err.split())
+
+
 def test_how_alike_the_models_are_is_told_where_it_counts(shelf: Path, shell: Shell) -> None:
     words = ["merge", "slerp", shelf / "mails", shelf / "chats", "--dry-run"]
     document = fits(shell(*words, "--json"), "merge-plan")
@@ -346,7 +364,7 @@ def test_a_recipe_with_ranges_is_searched(shelf: Path, shell: Shell, tmp_path: P
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
         tmp_path / "out" / "model.safetensors"
     ).read_bytes()
-    assert fits(shell("merge", "out/recipe.yaml", "again", "--dry-run", "--json"), "merge-plan")["searched"] is None
+    assert fits(shell("merge", "out/recipe.yaml", "--dry-run", "--json"), "merge-plan")["searched"] is None
 
 
 def test_ctrl_c_in_a_search_writes_the_best_so_far(

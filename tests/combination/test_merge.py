@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from headstart import catalogue
 from headstart.combination import forecasts
-from headstart.combination.merging import Merged, carried_out, kind_of, merge, planned
+from headstart.combination.merging import Merged, carried_out, kind_of, merge, merge_recipe, planned
 from headstart.combination.merging.uniform_soup import UniformSoup
 from headstart.combination.writing import RECEIPT
 from headstart.core import OverBudget, Problem, Refused, Unfit, Unreadable
@@ -412,6 +413,24 @@ def test_numbers_that_a_merge_makes_infinite_are_told_also_by_the_call_that_goes
         merge(folders, report=lambda done, _: done < 200, **said)
     (note,) = merge(folders, **said).receipt.warnings
     assert note.startswith("3 of 3 tensors hold numbers that are not finite, such as `a`: it is so in no model")
+
+
+def test_a_folder_that_is_refused_is_refused_before_rows_are_read(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spent(*_: Any, **__: Any) -> None:
+        raise AssertionError("rows were read")
+
+    monkeypatch.setattr("headstart.combination.merging.with_rows", spent)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"method": "regmean", "models": [str(p) for p in pair]}))
+    for out, overwrite, said in ((tmp_path / "full", False, "holds something"), (pair[0].parent, True, "is read, and")):
+        with pytest.raises(Refused, match=said):
+            merge(pair, "regmean", out=out, overwrite=overwrite)
+        with pytest.raises(Refused, match=said):
+            merge_recipe(recipe, out=out, overwrite=overwrite)
 
 
 def test_numbers_that_cannot_be_decomposed_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:

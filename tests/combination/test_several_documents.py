@@ -60,6 +60,16 @@ def test_a_model_is_made_of_models_that_are_made_first(shelf: Path) -> None:
     assert sorted(p.name for p in shelf.iterdir()) == sorted([*NAMES, "out", "recipe.yaml"])
 
 
+def test_what_models_on_the_way_are_made_of_is_never_replaced(shelf: Path) -> None:
+    (shelf / "models").mkdir()
+    for name in ("one", "two"):
+        (shelf / name).rename(shelf / "models" / name)
+    recipe = write(shelf, mean("pair", "three"), mean("models/one", "models/two", name="pair"))
+    with pytest.raises(Refused, match="`one` is read, and lies in the folder"):
+        merge_recipe(recipe, out=shelf / "models", overwrite=True)
+    assert all((shelf / "models" / n / "model.safetensors").is_file() for n in ("one", "two"))
+
+
 def test_where_all_have_names_all_are_kept_and_made_once(shelf: Path) -> None:
     recipe = write(shelf, mean("pair", "three", name="trio"), mean("one", "two", name="pair"))
     made = merge_recipe(recipe, out=shelf / "out")

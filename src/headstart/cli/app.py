@@ -548,6 +548,7 @@ def merge(
     of --target. A recipe is a YAML file of ours or of mergekit. --dry-run shows what any of them would do.
     """
     from headstart.cli import merging
+    from headstart.combination.chains import check_place
     from headstart.combination.merging import carried_out, planned, planned_recipe, with_rows
     from headstart.combination.writing import check_loadable
     from headstart.core import Unfit, bytes_of
@@ -573,7 +574,7 @@ def merge(
         if out is None or dry_run:
             merging.auto_plan(
                 models, target or [], read, out, methods, budget, machine=json, heads=heads.value if heads else None,
-                load=load, check=not no_check, **rules,
+                load=load, check=not no_check, overwrite=overwrite, **rules,
             )  # fmt: skip
             return 0
         merging.auto(
@@ -594,6 +595,8 @@ def merge(
             models, method, settings=show.settings(settings or []), heads=heads.value if heads else None, **rules
         )
     check_loadable(plan, check=not no_check, load=load)
+    if out is not None:
+        check_place(plan, out, overwrite=overwrite)
     targets = merging.targets(target or [], [m.name for m in plan.models], read)
     if dry_run:
         from headstart.combination.forecasts import forecast

@@ -207,12 +207,13 @@ def auto(
 
 def auto_plan(
     models: Sequence[str], said: Sequence[str], read: Callable[[str], Target], out: Path | None, methods: str | None,
-    budget: Budget, *, machine: bool, check: bool, load: bool, **options: Any,
+    budget: Budget, *, machine: bool, check: bool, load: bool, overwrite: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Who would take part in the choice of a merge, on how many rows, and what it would hold; nothing is learned."""
     from math import inf
 
     from headstart.combination.auto import foresee
+    from headstart.combination.chains import check_place
     from headstart.combination.forecasts import held_in_choice
     from headstart.combination.layouts import bytes_on_disk
     from headstart.combination.merging import planned_choice
@@ -220,6 +221,8 @@ def auto_plan(
     from headstart.io.atomic import twins
 
     plan, rows = planned_choice(models, targets(said, [Path(m).name for m in models], read), **options)
+    if out is not None:
+        check_place(plan, out, overwrite=overwrite)
     check_loadable(plan, check=check, load=load)
     found = foresee(plan, rows, methods=methods.split(",") if methods else None)
     place = next((p for p in (out.expanduser().absolute().parents if out else ()) if p.is_dir()), None)

@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 Write = Callable[[Plan, Path, bool], Receipt]  # a plan, its folder, and whether what lies there is replaced
 
 
+def check_place(plan: Plan, out: str | Path, *, overwrite: bool = False) -> None:
+    """Raises `Refused` for a folder that holds something, or what the merge or those before it read.
+
+    `write` raises it, too, and only once rows were read and other models made.
+    """
+    from headstart.io import atomic
+
+    from .writing import read_in
+
+    place = Path(out).expanduser().absolute()
+    plans = [*plan.before, (plan.name, plan)]
+    sources = [source for _, one in plans for source in read_in(one)]
+    for folder in [place / name for name, _ in plans] if plan.name else [place]:
+        atomic.refuse_own_source(folder, sources)
+    atomic.refuse_occupied(place / plan.name if plan.name else place, overwrite=overwrite)
+
+
 def carried_out(plan: Plan, out: Path, write: Write, *, overwrite: bool = False) -> tuple[Path, Plan, Receipt]:
     """The last model's folder, its plan and its account.
 
@@ -26,8 +43,6 @@ def carried_out(plan: Plan, out: Path, write: Write, *, overwrite: bool = False)
     from headstart.io import atomic, model_folders
 
     place = out if plan.name else out.parent / f"{atomic.PART}{out.name[:40]}-steps"
-    if not plan.name:
-        atomic.refuse_occupied(out, overwrite=overwrite)
     made: dict[str, ModelFolder] = {}
     for name, step in plan.before:
         where = place / name

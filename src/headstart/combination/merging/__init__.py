@@ -125,10 +125,13 @@ def merge(
     Raises `Refused` where the models do not fit together or the folder holds something, `OverBudget` where the disk has
     too little room, `Unreadable` for damaged files and for a result that would not load whole.
     """
+    from headstart.combination.chains import check_place
+
     plan = planned(
         models, method, base=base, settings=settings, heads=heads, unmatched=unmatched, vocabulary=vocabulary,
         dtype=dtype, seed=seed,
     )  # fmt: skip
+    check_place(plan, out, overwrite=overwrite)
     plan = with_rows(plan, targets)
     return carried_out(
         plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, check=check, load=load,
@@ -197,15 +200,16 @@ def merge_auto(
     Raises `Refused` where the models do not fit together or there are too few rows to choose by.
     """
     from headstart.combination.auto import choose
-    from headstart.combination.writing import check_loadable, read_in
-    from headstart.io.atomic import refuse_occupied, refuse_own_source
+    from headstart.combination.chains import check_place
+    from headstart.combination.writing import check_loadable
+    from headstart.io.atomic import refuse_occupied
 
     place = Path(out).expanduser().absolute()
     refuse_occupied(place, overwrite=overwrite)
     plan, named = planned_choice(
         models, targets, base=base, heads=heads, unmatched=unmatched, vocabulary=vocabulary, dtype=dtype, seed=seed
     )
-    refuse_own_source(place, read_in(plan))
+    check_place(plan, place, overwrite=overwrite)
     check_loadable(plan, check=check, load=load)
     chosen = choose(
         plan, named, methods=methods, budget=budget, started=started, seeds=seeds, tell=tell or (lambda *_: None)
@@ -252,7 +256,11 @@ def merge_recipe(
     seed: in place of the recipe's. targets: rows for a method that reads them, or for numbers of the recipe that are
     ranges; what is found lies in the folder as `recipe.yaml`. budget: its minutes and trials bound that search.
     """
-    plan = with_rows(planned_recipe(recipe, seed=seed), targets, budget=budget)
+    from headstart.combination.chains import check_place
+
+    plan = planned_recipe(recipe, seed=seed)
+    check_place(plan, out, overwrite=overwrite)
+    plan = with_rows(plan, targets, budget=budget)
     return carried_out(
         plan, out, shard_bytes=shard_bytes, threads=threads, overwrite=overwrite, check=check, load=load,
         report=report,
@@ -369,6 +377,7 @@ def carried_out(
         from headstart.combination.searches import none_named
 
         raise none_named(plan.search)
+    chains.check_place(plan, out, overwrite=overwrite)
     plan = compared(plan)
     place = Path(out).expanduser().absolute()
 
