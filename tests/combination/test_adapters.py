@@ -258,6 +258,9 @@ def test_an_adapter_that_is_read_is_not_replaced(base: Path, tmp_path: Path) -> 
     one = adapter(base, tmp_path / "adapters" / "one")
     with pytest.raises(Refused, match="is read, and lies in the folder"):
         adapters.merge_adapters([one], out=tmp_path / "adapters", overwrite=True)
+    adapters.to_delta(one, base, out=tmp_path / "adapters" / "d")
+    with pytest.raises(Refused, match="`d` is read, and lies in the folder"):
+        adapters.from_delta(tmp_path / "adapters" / "d", base, out=tmp_path / "adapters", overwrite=True)
     assert one.is_dir()
 
 

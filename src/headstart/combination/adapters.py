@@ -50,6 +50,10 @@ def merge_adapters(
     read = [peft_folders.read(a) for a in adapters]
     if not read:
         raise Unfit("there is nothing to merge", where="adapter merge", fix="name one adapter or more")
+    place = Path(out).expanduser().absolute()
+    atomic.refuse_occupied(place, overwrite=overwrite)
+    sources = [*adapters, base] if base is not None else adapters
+    atomic.refuse_own_source(place, [Path(one).expanduser() for one in sources])
     shares = each(tuple(weights), len(read), "weights", 1 / len(read)).tolist()
     bodies = [_without_head(one) for one in read] if heads == "separate" else read
     root = model_folders.read(base) if base is not None else None
@@ -68,10 +72,6 @@ def merge_adapters(
             place: replace(one, changes={**changes, **one.own}, kinds=kinds)
             for place, one in zip(places, read, strict=True)
         }
-    place = Path(out).expanduser().absolute()
-    atomic.refuse_occupied(place, overwrite=overwrite)
-    sources = [*adapters, base] if base is not None else adapters
-    atomic.refuse_own_source(place, [Path(one).expanduser() for one in sources])
     warnings = kept_whole.unweighed(bodies, shares, before, root.name if root else None)
     receipt = _receipt(adapters, read, made, {"weights": shares, "rank": rank, "heads": heads}, root, warnings, cache)
     peft_folders.write_all(made, place, {RECEIPT: receipt.json() + "\n"}, overwrite=overwrite)
@@ -234,11 +234,14 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
     import math
 
     from headstart.combination.deltas import names_in_base
-    from headstart.io import deltas, model_folders, peft_folders
+    from headstart.io import atomic, deltas, model_folders, peft_folders
     from headstart.io.peft_folders import Adapter, Kind
     from headstart.numerics.delta import LowRank, Whole, applied, dense, low_rank, shape_of, truncated
 
     held, root = deltas.read(delta), model_folders.read(base)
+    place = Path(out).expanduser().absolute()
+    atomic.refuse_occupied(place, overwrite=overwrite)
+    atomic.refuse_own_source(place, [Path(delta).expanduser(), root.where])
     deltas.check_base(held, root, cache=cache)
     theirs = names_in_base(held, root)
     layers = _layers(held, root)
@@ -275,7 +278,6 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
         for tensor in _of_module(module, {**theirs, **tied}):
             name = tied.get(tensor, tensor)
             changes[tensor] = Whole(_after(name, theirs[name], held, root, applied))
-    place = Path(out).expanduser().absolute()
     config = {
         "base_model_name_or_path": root.name, "task_type": None, "fan_in_fan_out": "transposed" in kinds.values()
     }  # fmt: skip
