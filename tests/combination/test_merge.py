@@ -70,8 +70,24 @@ def test_the_mean_of_two_folders(pair: tuple[Path, Path], tmp_path: Path) -> Non
         torch.testing.assert_close(merged, (weights(1)[name] + weights(2)[name]) / 2)
     assert made.receipt.facts["tensors"] == [{"how": "merged", "rule": "`linear`", "tensors": 2}]
     assert json.loads((tmp_path / "out" / RECEIPT).read_text())["method"] == "linear"
-    assert "- merge" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- merge" in card
+    assert "with `linear`: weights 1/2 each, normalize true." in card
     assert left_behind(tmp_path) == []
+
+
+def test_the_card_tells_weights_that_were_given_and_those_that_were_not(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("linear", {"weights": (0.7, 0.3)}, "weights [0.7, 0.3], normalize true"),
+        ("linear", {"normalize": False}, "weights 1 each, normalize false"),
+        ("task_arithmetic", {"scale": 0.5}, "scale 0.5, weights 1 each, normalize false"),
+    ]
+    for method, settings, said in cases:
+        base = pair[0] if method == "task_arithmetic" else None
+        merge(pair, method, base=base, settings=settings, out=tmp_path / "out", overwrite=True)
+        assert f"with `{method}`: {said}." in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_shards_are_read_and_written(tmp_path: Path) -> None:

@@ -474,7 +474,7 @@ def _card(plan: Plan) -> str:
     lines = ["---", "base_model:", *(f"- {json.dumps(n)}" for n in names), "tags:", "- merge", "---", ""]
     heads = ", each with its own head" if plan.apart else ""
     lines += [f"# {plan.donor.name} and {len(plan.models) - 1} more, merged{heads}", ""]
-    lines += [f"Merged by headstart {__version__} with `{plan.method}`: {_said(plan.settings)}.", ""]
+    lines += [f"Merged by headstart {__version__} with `{plan.method}`: {_said(plan.settings, len(plan.models))}.", ""]
     lines += ["| role | model |", "| --- | --- |"]
     lines += [f"| {'base' if name == base else 'model'} | {_plain(name)} |" for name in names]
     if plan.apart:
@@ -485,8 +485,14 @@ def _card(plan: Plan) -> str:
     return "\n".join([*lines, "", f"Every tensor is accounted for in `{RECEIPT}`.", ""])
 
 
-def _said(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {json.dumps(v)}" for k, v in settings.items()) or "no settings"
+def _said(settings: Mapping[str, Any], models: int) -> str:
+    """
+    >>> _said({"weights": [], "normalize": True}, 3), _said({"scale": 0.3, "weights": [], "rules": []}, 3)
+    ('weights 1/3 each, normalize true', 'scale 0.3, weights 1 each')
+    """
+    equal = f"1/{models} each" if settings.get("normalize") and models > 1 else "1 each"
+    told = {k: v for k, v in settings.items() if v != [] or k == "weights"}
+    return ", ".join(f"{k} {equal if v == [] else json.dumps(v)}" for k, v in told.items()) or "no settings"
 
 
 def _plain(text: str) -> str:
