@@ -229,7 +229,8 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
 
     Embeddings are matrices, too, where peft takes them and the rank is less than both sides. Modules are called as in
     the fine-tune, which may wrap its base. Gives how much of the change was kept: 1 - (what was lost / the change) in
-    squares, over the matrices; and why matrices are kept whole, by module.
+    squares, over the matrices; why matrices are kept whole, by module; and modules that transformers calls otherwise
+    than the files do, which peft does not find.
     """
     import math
 
@@ -282,10 +283,12 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
         "base_model_name_or_path": root.name, "task_type": None, "fan_in_fan_out": "transposed" in kinds.values()
     }  # fmt: skip
     made = Adapter(root.name, changes, kinds, tuple(dict.fromkeys(saved)), config)
+    modules = dict.fromkeys(n.rpartition(".")[0] for n in changes)
+    lost = [m for m in modules if layers is not None and layers.called(m) is None]
     peft_folders.write(made, place, overwrite=overwrite)
     return {
         "out": str(place), "rank": rank, "matrices": len(kinds), "saved": list(dict.fromkeys(saved)), "why": why,
-        "kept": kept / whole if whole else 1.0, "lost": math.sqrt(max(0.0, whole - kept)),
+        "unknown": lost, "kept": kept / whole if whole else 1.0, "lost": math.sqrt(max(0.0, whole - kept)),
     }  # fmt: skip
 
 
@@ -301,10 +304,11 @@ def _layers(delta: Delta, root: ModelFolder) -> Layers | None:
 
 
 def _kind_of(module: str, layers: Layers | None) -> LayerKind | None:
-    """By its name where nothing is known of the model: what is called an embedding may be of several kinds."""
-    if layers is None:
+    """By its name where transformers does not know it: what is called an embedding may be of several kinds."""
+    known = layers.called(module) if layers is not None else None
+    if layers is None or known is None:
         return None if "embed" in module else "linear"
-    return layers.kind(module)
+    return layers.kinds[known]
 
 
 def _why_whole(
@@ -313,23 +317,26 @@ def _why_whole(
     """Why a matrix is kept whole, or None where it is one of low rank."""
     from headstart.numerics.delta import shape_of
 
-    shape = tuple(shape_of(change))
+    shape, module = tuple(shape_of(change)), name.rpartition(".")[0]
     if before is None:
         return "the base has none"
     if shape != tuple(before.shape):
         return f"it has {shape[0]} × {shape[1]} numbers, and the base {' × '.join(map(str, before.shape))}"
-    if layers is None and kind is None:
-        return "what kind of layer it is transformers does not say"
-    if layers is None:
-        return None
+    known = layers.called(module) if layers is not None else None
+    if layers is None or known is None:
+        return None if kind is not None else "transformers does not say what kind of layer it is"
     if kind is None:
         return "peft has no LoRA for its kind of layer"
     if kind == "linear" and "transposed" in layers.kinds.values():
         return "others of the model store their matrices transposed, and an adapter says so of all or of none"
-    tied = [c for c, n in layers.tied.items() if n == name or c == name]
-    if tied and kind == "embedding":
+    if kind != "embedding":
+        return None
+    tied = [c for c, n in layers.tied.items() if f"{known}.weight" in (c, n)]
+    if tied:
         return f"it is one with `{tied[0].rpartition('.')[0]}`, which a LoRA in peft is not"
-    if kind == "embedding" and rank >= min(shape):
+    if known not in layers.inputs:
+        return "it embeds no words, and models may take its numbers past a LoRA"
+    if rank >= min(shape):
         return f"rank {rank} is not less than its {shape[0]} × {shape[1]} numbers"
     return None
 

@@ -17,22 +17,25 @@ LayerKind = Literal["linear", "transposed", "embedding"]  # those of matrices
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """kinds: by module, as the class calls it. tied: tensor that is no tensor of its own -> what it is.
+    """kinds: by module, as the class calls it; None of a module of another kind. inputs: modules that embed the input.
 
-    prefix: a first part of names that files may lack or have more than the class, as `bert.`.
+    tied: tensor that is no tensor of its own -> what it is. prefix: a first part of names that files may lack or have
+    more than the class, as `bert.`.
     """
 
-    kinds: Mapping[str, LayerKind] = field(default_factory=dict)
+    kinds: Mapping[str, LayerKind | None]
+    inputs: tuple[str, ...] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
 
-    def kind(self, module: str) -> LayerKind | None:
-        """
-        >>> Layers({"bert.pooler.dense": "linear"}, prefix="bert.").kind("pooler.dense")
-        'linear'
+    def called(self, module: str) -> str | None:
+        """What the class calls a module of the files; None where that is another name altogether.
+
+        >>> Layers({"bert.pooler.dense": "linear"}, prefix="bert.").called("pooler.dense")
+        'bert.pooler.dense'
         """
         names = (module, self.prefix + module, module.removeprefix(self.prefix))
-        return next((self.kinds[n] for n in names if n in self.kinds), None)
+        return next((n for n in names if n in self.kinds), None)
 
 
 def layers_of(config: Mapping[str, Any], tensors: Shapes, where: str) -> Layers | None:
@@ -55,8 +58,18 @@ def layers_of(config: Mapping[str, Any], tensors: Shapes, where: str) -> Layers 
     try:
         with quiet(), torch.device("meta"):
             model = kind(kind.config_class.from_dict(dict(config)))
+        embedding = _input_of(model)
     except FAULTS:
         return None
-    found = {n: k for n, module in model.named_modules() for of, k in kinds if type(module) is of}
+    found = {n: next((k for of, k in kinds if type(m) is of), None) for n, m in model.named_modules()}
+    inputs = tuple(n for n, m in model.named_modules() if m is embedding)
     tied = {str(a): str(b) for a, b in (getattr(model, "all_tied_weights_keys", None) or {}).items()}
-    return Layers(found, tied, f"{kind.base_model_prefix}.")
+    return Layers(found, inputs, tied, f"{kind.base_model_prefix}.")
+
+
+def _input_of(model: Any) -> Any:
+    """The layer that embeds the input; None where the class names none."""
+    try:
+        return model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        return None
