@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -375,6 +376,29 @@ def test_a_soft_stop_leaves_the_folds_that_were_whole(tmp_path: Path, monkeypatc
         (found,) = run.do([Job("fit", "f", spec("full_finetune"))], "s")
     assert (found.stopped, found.value["step"], len(found.value["folds"])) == ("time", 3, 1)
     assert (found.files / "pred-0-0.npy").exists()
+
+
+def test_a_probe_says_in_which_fold_and_step_it_is_and_how_long_it_will_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.io.sources.opened", opened)
+    seen: list[str] = []
+
+    class Telling(Run):
+        def _control(self, key: str, must: bool) -> Any:
+            control = super()._control(key, must)
+            object.__setattr__(control, "report", lambda task, text: seen.append(text))
+            return control
+
+    monkeypatch.setattr("headstart.execution.run.Run", Telling)
+    with execution.begin(tmp_path, Budget(), inputs={}, executor="in_process", show="none") as run:
+        targets.dump(target(), run.folder / "target")
+        run.do([Job("fit", "f", spec("linear_probe"))], "s")
+    told = [re.fullmatch(r"fold (\d) of 2, step (\d+) of \d+, about \d+:\d\d to go", text) for text in seen]
+    assert all(told), seen
+    at = [(int(one[1]), int(one[2])) for one in told if one]
+    assert at == sorted(at)
+    assert {fold for fold, _ in at} == {1, 2}
 
 
 def test_a_baseline_on_rows_never_loads_torch(run: Run) -> None:

@@ -112,6 +112,16 @@ def test_strength_is_strong_for_clear_classes_and_weak_for_noise() -> None:
     assert chosen(clear, y, 3, ids).strength >= 0.1
 
 
+def test_a_choice_says_how_far_it_is() -> None:
+    x, y = rows()
+    seen: list[tuple[int, int]] = []
+    probe = chosen(x, y, 4, [str(i) for i in range(60)], report=lambda done, of: seen.append((done, of)))
+    tried, way = len(probe.losses), sum(s <= probe.strength for s, _ in probe.losses)
+    # three inner folds of each strength tried, of nine; then those on the way to the one that was chosen, less the last
+    choosing = [(n, 9 * (3 + 1)) for n in range(1, 3 * tried + 1)]
+    assert seen == choosing + [(3 * tried + n, 3 * tried + way) for n in range(1, way)]
+
+
 def test_probe_does_not_depend_on_the_order_of_rows() -> None:
     x, y = rows()
     ids = np.array([f"row {i}" for i in range(60)])

@@ -217,7 +217,7 @@ def _fit(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     scored = targets.load_rows(room.path(spec["test"])) if spec.get("test") else None
     store = _store(spec, room)
     folds: list[dict[str, Any]] = []
-    with opener(source) as open_, _stoppable(spec["kind"], room, folds):
+    with opener(source) as open_, _stoppable(spec["kind"], room, folds, len(_cells(spec))):
         seen = Seen(target, open_, None if open_ is None else Pool.of_labelled(open_, _root(spec, target, room), store))
         for cell in _cells(spec):
             if room.stop():
@@ -257,7 +257,10 @@ def _soup(spec: Mapping[str, Any], room: Room) -> dict[str, Any]:
     target = targets.load(room.path(spec["target"]))
     merge = catalogue.make("combination.merging", spec.get("method", "uniform_soup"), **spec.get("settings", {}))
     folds: list[dict[str, Any]] = []
-    with opener(source_from_dict(spec["source"])) as open_, _stoppable("adaptation.routes", room, folds):
+    with (
+        opener(source_from_dict(spec["source"])) as open_,
+        _stoppable("adaptation.routes", room, folds, len(_cells(spec))),
+    ):
         assert open_ is not None
         for cell in _cells(spec):
             if room.stop():
@@ -328,14 +331,22 @@ def _valid(target: Target, cell: Cell, scored: Rows | None) -> Rows:
 
 
 @contextmanager
-def _stoppable(kind: str, room: Room, folds: list[dict[str, Any]]) -> Iterator[None]:
-    """Let the training loop see the soft stop and say how far it is; what it stopped at becomes `Halted`."""
+def _stoppable(kind: str, room: Room, folds: list[dict[str, Any]], many: int = 1) -> Iterator[None]:
+    """Let the training loop see the soft stop and say how far it is; what it stopped at becomes `Halted`.
+
+    folds: those that are done, of so many.
+    """
     if kind not in ("adaptation.routes", "ranking.similarity"):
         yield
         return
     from .fit import PROGRESS, STOP, Stopped
 
-    stop, progress = STOP.set(room.stop), PROGRESS.set(lambda step, of: room.report(f"step {step} of {of}"))
+    begun = time.monotonic()
+
+    def told(step: int, of: int) -> None:
+        room.report(_how_far(len(folds), many, step, of, time.monotonic() - begun))
+
+    stop, progress = STOP.set(room.stop), PROGRESS.set(told)
     try:
         yield
     except Stopped as at:
@@ -343,6 +354,20 @@ def _stoppable(kind: str, room: Room, folds: list[dict[str, Any]]) -> Iterator[N
     finally:
         STOP.reset(stop)
         PROGRESS.reset(progress)
+
+
+def _how_far(folds: int, many: int, step: int, of: int, seconds: float) -> str:
+    """Where a fitting is, and about how long it will still take at its pace so far.
+
+    >>> _how_far(1, 5, 18, 36, 30.0)
+    'fold 2 of 5, step 18 of 36, about 1:10 to go'
+    """
+    from .progress import clock
+
+    done = (folds + step / max(of, 1)) / many
+    fold = f"fold {folds + 1} of {many}, " if many > 1 else ""
+    left = f", about {clock(seconds / done - seconds)} to go" if done > 0 else ""
+    return f"{fold}step {step} of {of}{left}"
 
 
 def _saved(fitted: Fitted, cell: Cell, rows: int, spec: Mapping[str, Any], room: Room) -> dict[str, Any]:

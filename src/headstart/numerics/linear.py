@@ -13,7 +13,7 @@ rows × min(rows, width) × classes for each step of L-BFGS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,11 +25,16 @@ from .artifacts import Head, Link, linked
 from .inner import inner_folds
 
 Array = np.ndarray[Any, Any]
+Report = Callable[[int, int], None]  # of fits that are done, and of how many at most
 STRENGTHS: tuple[float, ...] = tuple(10.0**e for e in range(-4, 5))
 ABSENT = -50.0  # bias of a class without a row: very low, and finite in every dtype
 SAME = 1e-3  # losses that differ by less, relative, are equal
 ROUGH, FINE = 1e-2, 1e-6  # largest preconditioned gradient at the end, in nats; while choosing, and for the result
 ENOUGH = 500  # rows: with fewer, the same gradient leaves more of each one's loss, and a choice goes by as much finer
+
+
+def _silent(done: int, of: int) -> None:
+    del done, of
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -174,16 +179,18 @@ def chosen(
     link: Link = "softmax",
     strengths: Sequence[float] = STRENGTHS,
     ease: float = 1.0,
+    report: Report = _silent,
 ) -> Probe:
     """The head whose strength has the least loss (log loss, squared error) on inner folds of the rows given.
 
     Three folds; from 2,000 rows, one split of a fifth. Standardising is part of what each fold fits. From weak to
     strong, and no further once two strengths in a row were not better than the best; of equals, the weakest.
     ease: the head that is returned has this fraction of the strength; below 1 it is a start for further training.
+    report: is told after each fit of a strength on a fold, and on the way to the head that is returned.
     """
     whole = _Axes.of(features)
     if len(strengths) == 1 or len(labels) < 2:
-        return _fitted(whole, labels, classes, link, [min(strengths) * ease], ())
+        return _fitted(whole, labels, classes, link, [min(strengths) * ease], (), report)
     large = len(labels) >= 2000
     folds = inner_folds(ids, labels, 5 if large else 3)
     cells = [(folds != f, folds == f) for f in range(1 if large else 3) if 0 < (folds == f).sum() < len(folds)]
@@ -203,13 +210,15 @@ def chosen(
                 starts[i] = _logistic(space, labels[fit], classes, strength, link, starts[i], near)
             weight, bias = starts[i]  # type: ignore[misc]  # set two lines above
             total += _losses(places[i] @ weight + bias, labels[held], link)
+            report(len(losses) * len(spaces) + i + 1, len(strengths) * (len(spaces) + 1))
         losses.append((strength, total / sum(int(held.sum()) for _, held in cells)))
         if losses[-1][1] < (1 - SAME) * losses[best][1]:
             best = len(losses) - 1
         if len(losses) - best > 2:
             break
     last = losses[best][0] * ease
-    return _fitted(whole, labels, classes, link, [s for s, _ in losses if s < last] + [last], tuple(losses))
+    way, done = [s for s, _ in losses if s < last] + [last], len(losses) * len(spaces)
+    return _fitted(whole, labels, classes, link, way, tuple(losses), lambda n, of: report(done + n, done + of))
 
 
 def _fitted(
@@ -219,18 +228,20 @@ def _fitted(
     link: Link,
     strengths: Sequence[float],
     losses: tuple[tuple[float, float], ...],
+    report: Report,
 ) -> Probe:
     last = strengths[-1]
     if link == "identity":
         return Probe(space.head(*_ridge(space, labels, last), link), last, losses)
-    return Probe(_walked(space, labels, classes, strengths, link), last, losses)
+    return Probe(_walked(space, labels, classes, strengths, link, report), last, losses)
 
 
-def _walked(space: _Axes, labels: Array, classes: int, strengths: Sequence[float], link: Link) -> Head:
+def _walked(space: _Axes, labels: Array, classes: int, strengths: Sequence[float], link: Link, report: Report) -> Head:
     """The head of the last strength, by way of those before it."""
     start, rough = None, space.roughly()
-    for strength in strengths[:-1]:
+    for at, strength in enumerate(strengths[:-1], 1):
         start = _logistic(rough, labels, classes, strength, link, start, ROUGH)
+        report(at, len(strengths))
     weight, bias = _logistic(space, labels, classes, strengths[-1], link, start, FINE)
     return space.head(weight, bias, link)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.core import Fitted, FitView, Needs, State, Steps, Unfit
-from headstart.execution.fit import LINKS
+from headstart.execution.fit import LINKS, PROGRESS
 from headstart.numerics.linear import STRENGTHS, chosen
 
 
@@ -49,6 +49,8 @@ class LinearProbe:
     def __call__(self, view: FitView, state: State | None, steps: Steps) -> Fitted:
         del state, steps
         train, labels = view.train, np.asarray(view.train.labels)
-        best = chosen(train.features, labels, view.classes, train.ids, LINKS[view.task], self.strengths)
+        best = chosen(
+            train.features, labels, view.classes, train.ids, LINKS[view.task], self.strengths, report=PROGRESS.get()
+        )
         facts = {"strength": best.strength, "inner_losses": [list(pair) for pair in best.losses]}
         return Fitted(best.head, best.head(view.valid.features), facts=facts)
