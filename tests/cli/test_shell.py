@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import headstart as hs
+import tiny_models
 from cli.conftest import Shell, houses, table, tickets
 from headstart import cli
 from headstart.cli import printing
@@ -174,9 +175,31 @@ def test_rank_shows_who_looks_best(shell: Shell, models: Path, ticket_file: Path
     said = shell("rank", ticket_file, "--sources", models)
     assert said.code == 0
     assert max(map(len, said.out.splitlines())) <= 100
-    assert re.search(r"^source +macro-F1 +90 % interval +by +is first +cost$", said.out, re.MULTILINE)
+    assert re.search(r"^source +macro-F1 +90 % interval +by +cost$", said.out, re.MULTILINE)
+    assert "100%" not in said.out, "one alone is first of nothing"
     assert " cross-validated here " in said.out
     assert said.out.splitlines()[-1].startswith("ranked 1 source in ")
+
+
+def test_rank_of_several_shows_how_often_each_is_first(
+    shell: Shell, models: Path, ticket_file: Path, tmp_path: Path
+) -> None:
+    tiny_models.save_model(tmp_path / "other", "bert", num_hidden_layers=1, seed=1)
+    said = shell("rank", ticket_file, "--sources", models, "--sources", tmp_path / "other", "--method", "nmc")
+    assert re.search(r"^source +macro-F1 +90 % interval +by +is first +cost$", said.out, re.MULTILINE)
+    assert len(re.findall(r" \d+% +\d", said.out)) == 2
+
+
+def test_a_target_that_no_source_reads_is_told_what_to_do(
+    shell: Shell, models: Path, ticket_file: Path, tmp_path: Path
+) -> None:
+    empty = shell("rank", ticket_file, "--label", "intent")
+    assert "hint: add sources that read texts with `headstart inventory add FOLDER`" in empty.err
+    said = shell("rank", houses(tmp_path / "h.csv"), "--label", "price", "--sources", models)
+    assert said.code == 1
+    assert "reads text, and the target's inputs are table" in said.err
+    assert "hint: use `headstart solve`, which finds the best system without a source" in said.err
+    assert "methods" not in said.err
 
 
 def test_solve_ends_with_the_verdict_and_where_it_is_saved(shell: Shell, tmp_path: Path) -> None:

@@ -90,6 +90,16 @@ def test_the_planted_order_is_found(folder: Path, tmp_path: Path) -> None:
     assert list(found[0].divergences) == ["otdd", "frechet", "mmd", "proxy_a", "jensen_shannon"]
 
 
+@pytest.mark.parametrize(("rows", "warned"), [(4, True), (20, False)])
+def test_a_target_of_few_rows_is_ranked_with_a_warning(folder: Path, tmp_path: Path, rows: int, warned: bool) -> None:
+    target = read_target(texts(tmp_path / "target.csv", "films", rows))
+    target = replace(target, labelled=every_row(target))
+    found = ranked(target, folder, method="mmd", draws=1)
+    said = [one.receipt.warnings for one in found if one.receipt]
+    few = "the target has 4 labelled rows, and the order hangs on each: with 20 or more it means something"
+    assert said == 3 * [(few,) if warned else ()]
+
+
 def test_how_far_it_is_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int]] = []
     monkeypatch.setattr(Progress, "stage", lambda self, name, total=0: seen.append((name, total)))

@@ -113,12 +113,12 @@ def ranking(
     left = [one for one in listed if one["dropped"]]
     title = target.metric.title
     rows: list[tuple[object, ...]] = [
-        (names[o["id"]], *_prediction(o["predicted"]), _share(o["certainty"]), f"{o['cost_seconds']:.1f} s")
+        (names[o["id"]], *_prediction(o["predicted"]), *_shares(o, scored), f"{o['cost_seconds']:.1f} s")
         for o in scored
     ]
     if scored or not cut:
-        value = f">predicted\n{title}"
-        draw(table("source", value, "90 % interval", "by", ">probe\nis first", ">cost", rows=rows))
+        value, first = f">predicted\n{title}", [">probe\nis first"] if len(scored) > 1 else []
+        draw(table("source", value, "90 % interval", "by", *first, ">cost", rows=rows))
     _tell_expected(scored, title, names)
     probed = [*scored, *(one for one in cut if one["proxies"])]
     proxies = [*dict.fromkeys(n for one in probed for n in one["proxies"])]
@@ -184,8 +184,10 @@ def _prediction(one: Mapping[str, Any]) -> tuple[str, str, str]:
     return number(one["value"]), interval(one), (f"{one['route']}, " if one["targets"] else "") + one["basis"]
 
 
-def _share(certainty: Mapping[str, Any] | None) -> str:
-    return "" if certainty is None else f"{certainty['first']:.0%}"
+def _shares(one: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of how many draws it is first, where there is another to be first."""
+    sure = one["certainty"]
+    return ["" if sure is None else f"{sure['first']:.0%}"] if len(scored) > 1 else []
 
 
 def _alone(one: Mapping[str, Any], name: str) -> str:
@@ -245,7 +247,8 @@ def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seco
             for one in able
         ]
         problems = [{"name": name, "error": problem.what, "fix": problem.fix} for name, problem in broken]
-        emit({"datasets": listed, "failed": problems, "embedding": facts["embedding"], "draws": facts["draws"]})
+        said = {"embedding": facts["embedding"], "draws": facts["draws"], "warnings": list(receipt.warnings)}
+        emit({"datasets": listed, "failed": problems, **said})
         return
     rows: list[tuple[object, ...]] = [
         (
@@ -265,6 +268,8 @@ def datasets(ranked: Sequence[Near], failed: Sequence[tuple[str, Problem]], seco
         draw(table("similarities (1 is the same task)", *_heads(similar), rows=rows))
     drawn = f"; nearest: share of {facts['draws']} draws of half the rows" if facts["draws"] else ""
     note(f"compared by {facts['embedding']}{drawn}")
+    for text in receipt.warnings:
+        warn(text)
     for one in able:
         if one.shared_test:
             warn(f"`{one.dataset.name}` holds {counted(one.shared_test, 'test row')} of the target: leave them out")

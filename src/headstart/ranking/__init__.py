@@ -25,7 +25,7 @@ from .certainty import certainties
 from .expect import FUSION, expect, predicted
 from .gather import SETS, Gathered, able, gather
 from .own_rows import laid_out, own_rows
-from .racing import ESTIMATORS, PROXIES, Ranked, Rule, race
+from .racing import ESTIMATORS, PROXIES, Ranked, Rule, race, readers
 
 if TYPE_CHECKING:
     from headstart.execution.run import Run
@@ -174,9 +174,7 @@ def _receipts(ranked: Sequence[Ranked], target: Target, names: Sequence[str | Ra
         raise Refused(
             f"no source can be ranked ({reasons or 'the shelf is empty'})",
             where=f"ranking for `{target.name}`",
-            fix=fixes[0]
-            if len(fixes) == 1
-            else f"add sources that read {target.modality}s with `headstart inventory add FOLDER`",
+            fix=fixes[0] if len(fixes) == 1 else readers(target),
         )
     return tuple(r.source.after(_receipt(r, target, names)) for r in ranked)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KIND, ALIKE = "ranking.divergences", "ranking.similarity"
 DIVERGENCES = ("otdd", "frechet", "mmd", "proxy_a", "jensen_shannon")
+FEW_ROWS = 20  # of the target: a draw for `Near.nearest` then has fewer than ten of them
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -340,6 +341,15 @@ def _placed(
     return placed
 
 
+def _few(target: Target) -> tuple[str, ...]:
+    """What a reader must know of an order that rests on a handful of the target's rows."""
+    rows = len(target.labelled)
+    if rows >= FEW_ROWS:
+        return ()
+    had = "1 labelled row" if rows == 1 else f"{rows} labelled rows"
+    return (f"the target has {had}, and the order hangs on each: with {FEW_ROWS} or more it means something",)
+
+
 def _receipt(one: Near, target: Target, names: Sequence[str], facts: Mapping[str, Any], seed: int) -> Receipt:
     return Receipt(
         step="rank_datasets",
@@ -347,7 +357,7 @@ def _receipt(one: Near, target: Target, names: Sequence[str], facts: Mapping[str
         inputs=(one.dataset.fingerprint, target.fingerprint),
         seeds=(seed,),
         seconds=one.seconds,
-        warnings=(str(one.error),) if one.error else (),
+        warnings=(*((str(one.error),) if one.error else ()), *_few(target)),
         facts={
             **facts,
             "divergences": dict(one.divergences),

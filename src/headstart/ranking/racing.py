@@ -96,7 +96,10 @@ def race(
     probe_needs = catalogue.entry(ROUTES, PROBE).needs
     for source in sources:
         if reason := catalogue.refusal(probe_needs, (source,), target):
-            why = Refused(reason, where=f"source `{source.name}`", fix="see `headstart methods`")
+            fix = "name sources that give features: `headstart inventory list` shows what each gives"
+            if source.modality != target.modality:
+                fix = readers(target)
+            why = Refused(reason, where=f"source `{source.name}`", fix=fix)
             course.failed[source.identity] = why
         else:
             able[source.identity] = source
@@ -293,6 +296,13 @@ def _mean_loss(part: Part, losses: Array, upto: int) -> Measured | None:
         return None
     mean = float(losses[seen].mean())
     return Measured(mean, max(mean - NORMAL * error, 0.0), mean + NORMAL * error, int(seen.sum()))
+
+
+def readers(target: Target) -> str:
+    """What to do where no source reads rows like the target's."""
+    if target.modality == "table":
+        return "use `headstart solve`, which finds the best system without a source: none reads tables so far"
+    return f"add sources that read {target.modality}s with `headstart inventory add FOLDER`"
 
 
 def trunk_of(source: Source) -> str:
