@@ -237,6 +237,10 @@ def test_rank_and_adapt(shell: Shell, models: Path, ticket_file: Path, tmp_path:
         ("tiny", None, "mean"), ("tiny@0:cls", 0, "cls"), ("tiny@1:cls", 1, "cls"),
     }  # fmt: skip
     assert deep["passes"] == document["passes"]
+    picked = shell(*asked[:4], "--method", "nmc", "--layers", "0,-1", "--pooling", "cls").err
+    assert "3 layers and poolings were tried: the best, picked on these rows, is likely to do worse on others" in picked
+    assert "makes no allowance for the pick" in picked
+    assert "layers and poolings" not in shell(*asked).err, "one way to read a source is no pick"
     assert document["sets"] == []
     assert document["sources"][0]["expected"] == []
     first = document["sources"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,10 @@ def ranking(
     if scored or not cut:
         value, first = f">predicted\n{title}", [">probe\nis first"] if len(scored) > 1 else []
         draw(table("source", value, "90 % interval", "by", *first, ">cost", rows=rows))
+    ways = _ways([source for source, _ in able])
+    if scored and ways:
+        note(f"{ways} layers and poolings were tried: the best, picked on these rows, is likely to do worse on others")
+        note("its interval is that of one which was named beforehand, and makes no allowance for the pick")
     _tell_expected(scored, title, names)
     probed = [*scored, *(one for one in cut if one["proxies"])]
     proxies = [*dict.fromkeys(n for one in probed for n in one["proxies"])]
@@ -173,6 +178,12 @@ def ranking(
     done = f"{len(listed) - len(cut)} of " if cut else ""
     saved(f"ranked {done}{counted(len(listed), 'source')} in {seconds:.1f} s{spared}{best}")
     return code
+
+
+def _ways(sources: Sequence[Source]) -> int:
+    """Layers and poolings of models of which more than one was tried."""
+    many = Counter(trunk_of(source) for source in sources)
+    return sum(ways for ways in many.values() if ways > 1)
 
 
 def _last_loss(one: Mapping[str, Any]) -> tuple[str, str]:
