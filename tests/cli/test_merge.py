@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -266,7 +267,16 @@ def test_auto_of_several_tasks_prints_their_own_models_and_the_ensemble(
     said = shell(*words, "--out", tmp_path / "two")
     assert said.code == 0, said.err
     assert "of own   models   passes" in said.out
-    assert "each task by its own model " in said.out  # a name on one line
+    lines = said.out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("mails "))
+    assert len(re.findall(r"\d\.\d{3}\b", lines[at])) == 4  # each task, the mean, and the share
+    assert len(re.findall(r"\d\.\d{3} to \d\.\d{3}", lines[at + 1])) == 4
+    assert all(s["normalised_low"] <= s["normalised"] <= s["normalised_high"] for s in document["systems"])
+    page = Path(document["report"]).read_text()
+    assert f"{100 * by_name['mails']['normalised_low']:.0f}\u00a0% to " in page
+    found = next(i for i, line in enumerate(lines) if line.startswith("each task"))
+    name = " ".join(line.split("  ")[0] for line in lines[found : found + 2])
+    assert name == "each task by its own model"  # in no more lines than the figures
     assert "ensemble of" in said.out
 
 

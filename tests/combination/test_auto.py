@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,37 @@ def test_the_models_themselves_are_the_upper_bound_at_their_cost(result: Any) ->
     assert (bound["models"], bound["passes"]) == (3, 1)
     assert {(s["models"], s["passes"]) for s in facts["systems"] if s is not bound} == {(1, 1)}
     assert auto.TOGETHER not in by_name  # no model has another's labels
+
+
+def test_shares_of_own_models_have_intervals_of_the_same_draws(tuned: Family, result: Any) -> None:
+    """Of one task they follow from the rows: correct rows of one model over those of the other, drawn again by hand."""
+    _, facts = result
+    by_name = {s["name"]: s for s in facts["systems"]}
+    assert (by_name[auto.OWN]["normalised_low"], by_name[auto.OWN]["normalised_high"]) == (1, 1)
+    for system in facts["systems"]:
+        assert system["normalised_low"] <= system["normalised"] <= system["normalised_high"]
+
+    draw, rows, draws = np.random.default_rng(5), 300, 4000
+    own, other = draw.random((3, rows)) < 0.9, draw.random((3, rows)) < 0.6
+    truth = np.zeros(rows, dtype=int)
+
+    def table(right: Any) -> Any:
+        return np.stack([right, ~right], axis=1).astype(float)
+
+    opened = [
+        SimpleNamespace(rows=SimpleNamespace(metric="accuracy", labels=truth), groups=list(map(str, range(rows))))
+    ]
+    sides = [SimpleNamespace(choose=SimpleNamespace(metric="accuracy", name=str(t))) for t in range(3)]
+    single, spread = (auto._resampled(opened * 3, [table(o) for o in one]) for one in (own, other))  # type: ignore
+    contest = SimpleNamespace(sides=sides)
+    found = auto._Contest._system(contest, "other", *spread, single, 1, 1)  # type: ignore[arg-type]
+    shares = np.zeros(draws)
+    for one, two in zip(own, other, strict=True):
+        at = draw.integers(0, rows, (draws, rows))
+        shares += two[at].mean(axis=1) / one[at].mean(axis=1) / 3
+    assert found["normalised"] == pytest.approx(np.mean(other.mean(axis=1) / own.mean(axis=1)))
+    assert found["normalised_low"] == pytest.approx(np.quantile(shares, 0.025), abs=0.005)  # of 4,000 draws
+    assert found["normalised_high"] == pytest.approx(np.quantile(shares, 0.975), abs=0.005)
 
 
 def test_what_is_written_is_what_was_chosen(tuned: Family, tmp_path: Path) -> None:

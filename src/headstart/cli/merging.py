@@ -278,8 +278,7 @@ def chosen(made: Merged, *, machine: bool) -> None:
     several = len(facts["tasks"]) > 1
     rows = [
         (
-            s["name"], *(f"{t['value']:.3f}" for t in s["tasks"]), _measured({**s, "value": s["mean"]}),
-            number(s.get("normalised")), s["models"], s["passes"],
+            s["name"], *map(_below, s["tasks"]), _below({**s, "value": s["mean"]}), _share(s), s["models"], s["passes"],
         ) if several else (s["name"], _measured(s["tasks"][0]), s["models"], s["passes"])
         for s in facts["systems"]
     ]  # fmt: skip
@@ -296,6 +295,17 @@ def chosen(made: Merged, *, machine: bool) -> None:
     for warning in made.receipt.warnings:
         warn(warning)
     saved(f"saved `{made.where}`: {facts['winner']}; `{made.where / 'report.html'}` shows what was tried")
+
+
+def _share(said: Mapping[str, Any]) -> list[str]:
+    if "normalised" not in said:
+        return ["–"]
+    return _below({n: said[f"normalised{end}"] for n, end in (("value", ""), ("low", "_low"), ("high", "_high"))})
+
+
+def _below(said: Mapping[str, Any]) -> list[str]:
+    """In two lines, so that a table with a column for each task is not too wide."""
+    return [f"{said['value']:.3f}", f"{said['low']:.3f} to {said['high']:.3f}"]
 
 
 def _measured(said: Mapping[str, Any]) -> str:

@@ -471,7 +471,7 @@ class _Contest:
         single = None
         if self.plan.apart:  # every task has a model of its own
             names = [self.plan.models[s.choose.own or 0].name for s in self.sides]
-            single = [float(spread[name][0][t]) for t, name in enumerate(names)]
+            single = tuple(np.array([spread[name][k][t] for t, name in enumerate(names)]) for k in (0, 1))
         systems = [self._system(name, *spread[name], single, *costs.get(name, (1, 1))) for name in tables]
         gain = None
         verdict = "no-evidence"
@@ -509,8 +509,9 @@ class _Contest:
             return ()
 
     def _system(
-        self, name: str, values: Array, drawn: Array, single: Sequence[float] | None, models: int, passes: int
+        self, name: str, values: Array, drawn: Array, single: Tables | None, models: int, passes: int
     ) -> dict[str, Any]:
+        """single: values and draws of each task's own model."""
         tasks = []
         for side, own, draw in zip(self.sides, values, drawn, strict=True):
             sign, (low, high) = METRICS[side.choose.metric].sign, interval(draw)
@@ -521,8 +522,11 @@ class _Contest:
             "name": name, "tasks": tasks, "mean": float(values.mean()), "low": low, "high": high,
             "models": models, "passes": passes,
         }  # fmt: skip
-        if single is not None and min(single) > 0:
-            out["normalised"] = float(np.mean(values / np.array(single)))
+        if single is not None and single[0].min() > 0:
+            out["normalised"] = float(np.mean(values / single[0]))
+            # in the same draws; those in which an own model has nothing right tell no share
+            some = (single[1] > 0).all(axis=0)
+            out["normalised_low"], out["normalised_high"] = interval((drawn[:, some] / single[1][:, some]).mean(axis=0))
         return out
 
 
