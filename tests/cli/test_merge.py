@@ -275,6 +275,7 @@ def test_auto_of_several_tasks_prints_their_own_models_and_the_ensemble(
     page = Path(document["report"]).read_text()
     assert f"{100 * by_name['mails']['normalised_low']:.0f}\u00a0% to " in page
     found = next(i for i, line in enumerate(lines) if line.startswith("each task"))
+    assert "that `high`, `low`, `mid` mean the same for `mails` and `chats` is taken on trust" in said.err
     name = " ".join(line.split("  ")[0] for line in lines[found : found + 2])
     assert name == "each task by its own model"  # in no more lines than the figures
     assert "ensemble of" in said.out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +22,7 @@ from headstart.combination.merging import merge, planned
 from headstart.core import Budget, Refused, Target
 from headstart.evidence import merge_report
 from tiny_models import save_model, save_tokenizer
-from tuned_models import Family
+from tuned_models import LABELS, Family
 
 FEW = ["task_arithmetic", "ties", "regmean", "dare"]
 
@@ -108,6 +110,40 @@ def test_shares_of_own_models_have_intervals_of_the_same_draws(tuned: Family, re
     assert found["normalised"] == pytest.approx(np.mean(other.mean(axis=1) / own.mean(axis=1)))
     assert found["normalised_low"] == pytest.approx(np.quantile(shares, 0.025), abs=0.005)  # of 4,000 draws
     assert found["normalised_high"] == pytest.approx(np.quantile(shares, 0.975), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "pooled", "trusted"),
+    [
+        (("0", "1"), ("animals", "places"), False, False),
+        (("0", "1"), ("animals", "animals"), True, False),
+        (("no", "yes"), ("animals", "places"), True, True),
+    ],
+)
+def test_labels_that_are_numbers_do_not_make_two_tasks_one(
+    labels: tuple[str, str], rows: tuple[str, str], pooled: bool, trusted: bool, tuned: Family, tmp_path: Path
+) -> None:
+    """0 and 1 are labels of any task; where two have the same names for them, that is taken on trust, and said."""
+    targets = {}
+    for model, task in zip(("animals", "places"), rows, strict=True):
+        shutil.copytree(tuned.models[model], tmp_path / model)
+        config = json.loads((tmp_path / model / "config.json").read_text())
+        config |= {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+        (tmp_path / model / "config.json").write_text(json.dumps(config))
+        head, *lines = tuned.tables[task]["valid"].read_text().splitlines()
+        first, second = LABELS[task]
+        named = [re.sub(f",{first}$", f",{labels[0]}", re.sub(f",{second}$", f",{labels[1]}", line)) for line in lines]
+        (tmp_path / f"{model}.csv").write_text("\n".join([head, *named]))
+        targets[model] = hs.read_target(tmp_path / f"{model}.csv", label="label", task="single_label", name=model)
+    made = hs.merge_auto(
+        [tmp_path / m for m in targets], targets, out=tmp_path / "out", base=tuned.base, methods=["karcher"]
+    )
+    facts = made.receipt.facts["learned"]["choice"]
+    assert (auto.TOGETHER in [s["name"] for s in facts["systems"]]) == pooled
+    said = "that `no`, `yes` mean the same for `animals` and `places` is taken on trust by the ensemble"
+    assert facts["trusted"] == (said if trusted else "")
+    assert (said in made.plan.warnings) == trusted
+    assert ("is taken on trust" in (made.where / "report.html").read_text()) == trusted
 
 
 def test_what_is_written_is_what_was_chosen(tuned: Family, tmp_path: Path) -> None:
@@ -277,13 +313,16 @@ def test_models_of_images_too(model_type: str, tmp_path: Path) -> None:
     assert [len(c["scores"]) for c in facts["candidates"]] == [1, 1, 1]
 
 
-def test_how_long_a_merge_learns(tuned: Family) -> None:
-    """Of the method's own steps, those of the choice and those that the time allows, the fewest."""
+def test_how_long_a_merge_learns(tuned: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the method's own steps, those of the choice and those that the time allows, the fewest; not next to none."""
     from headstart import catalogue
     from headstart.execution.meter import Meter
 
     plan = planned(list(tuned.models.values()), "task_arithmetic", base=tuned.base, heads="separate")
     sides = [auto._sides(t, plan, i) for i, t in enumerate(several(tuned).values())]
+    now = [0.0]
+    monkeypatch.setattr("headstart.execution.meter.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(auto, "gradient", lambda *_: now.__setitem__(0, now[0] + 0.05))  # seconds of a step
 
     def steps(name: str, minutes: float, most: int = 100) -> int | None:
         contest = auto._Contest(plan, sides, Meter(Budget(minutes=minutes)), 1, most, lambda *_: None)
@@ -293,4 +332,6 @@ def test_how_long_a_merge_learns(tuned: Family) -> None:
     assert steps("adamerging", np.inf) == 100
     assert steps("lorahub", np.inf) is None  # its own 40
     assert steps("lorahub", np.inf, most=7) == 7
-    assert 1 <= (steps("adamerging", 0.05) or 0) < 100
+    assert steps("adamerging", 0.056) == 22  # a third of 3.36 s
+    with pytest.raises(Refused, match="is for 6 steps of learning"):
+        steps("adamerging", 0.016)

@@ -30,6 +30,7 @@ from headstart.numerics.learning import draws, entropy, gradient
 from headstart.numerics.metrics import value
 
 from .entrants import Entrant, entrants
+from .heads import numbered
 from .interference import measured
 from .learned import settled, told_by
 from .live import LiveMerge, TaskRows, alive, task_rows
@@ -198,6 +199,7 @@ class _Contest:
         self.meter.keep(0)
         self.tell("verify", best.name)
         assert best.plan is not None  # it has a score
+        trusted = self._trusted() if self.plan.apart else ""
         facts = {
             "metric": self.sides[0].choose.metric,
             "tasks": [_counted(s, self.plan) for s in self.sides],
@@ -207,9 +209,12 @@ class _Contest:
             "candidates": [_told(t) for t in sorted(tried, key=_standing)],
             "baselines": [_told(t) for t in baselines],
             "refused": list(refused),
+            "trusted": trusted,
             **self._verified(view, best, opponent, baselines),
         }
-        return Chosen(dataclasses.replace(best.plan, learned={**best.plan.learned, "choice": facts}), facts)
+        warnings = (*best.plan.warnings, *([trusted] if trusted else []))
+        learned = {**best.plan.learned, "choice": facts}
+        return Chosen(dataclasses.replace(best.plan, learned=learned, warnings=warnings), facts)
 
     def _baselines(self, view: LiveMerge) -> list[Tried]:
         """Each model alone, and the mean of all; on all rows."""
@@ -500,13 +505,30 @@ class _Contest:
         return out
 
     def _columns(self, side: Sides, model: int) -> tuple[int, ...]:
-        """Which outputs of another task's model are this task's classes; none where it has not all of them."""
-        if model == side.choose.own:
+        """Which outputs of another task's model are this task's classes; none where it has not all of them.
+
+        Classes that are numbers are the same only where the other model has the same rows: 0 and 1 are of any task.
+        """
+        if model == side.choose.own or (numbered(side.target.task.classes) and not self._same(side, model)):
             return ()
         try:
             return task_rows(side.target, self.plan, model).columns
         except Refused:
             return ()
+
+    def _same(self, side: Sides, model: int) -> bool:
+        """Whether another model was given the same rows and labels as this task's own."""
+        return any(s.choose.own == model and s.target.fingerprint == side.target.fingerprint for s in self.sides)
+
+    def _trusted(self) -> str:
+        """What is believed of models that answer for each other's tasks, by the names of their labels alone."""
+        for side in self.sides:
+            for model, one in enumerate(self.plan.models):
+                if self._columns(side, model) and not self._same(side, model):
+                    own = self.plan.models[side.choose.own or 0].name
+                    some = ", ".join(f"`{c}`" for c in side.target.task.classes[:3])
+                    return f"that {some} mean the same for `{own}` and `{one.name}` is taken on trust by the ensemble"
+        return ""
 
     def _system(
         self, name: str, values: Array, drawn: Array, single: Tables | None, models: int, passes: int

@@ -25,6 +25,15 @@ def is_label_wise(folder: ModelFolder, name: str) -> bool:
     return labels is not None and bool(shape) and shape[0] == len(labels) and bool(LAST & set(name.split(".")))
 
 
+def numbered(labels: Sequence[str]) -> bool:
+    """Whether labels are numbers alone, which do not say what they mean.
+
+    >>> numbered(["0", "1"]), numbered(["LABEL_0", "LABEL_1"]), numbered(["calm", "wild"])
+    (True, True, False)
+    """
+    return all(label.startswith("LABEL_") or label.isdecimal() for label in labels)
+
+
 def head_of(folder: ModelFolder) -> frozenset[str]:
     """The tensors that are no part of the body: the layers that give labels, and dense ones between it and them.
 

@@ -13,7 +13,7 @@ from headstart.core import Refused, Routed, Unfit
 from headstart.io.tensor_names import modern, names_in
 
 from .accounts import used
-from .heads import head_of, is_label_wise, kept, places_of
+from .heads import head_of, is_label_wise, kept, numbered, places_of
 from .slices import depths
 from .tokens import related
 from .vocabularies import VOCABULARY, VocabularyRule, Words
@@ -349,7 +349,7 @@ class Planner:
         if self.donor.labels is None or self.heads == "separate":
             return None
         sets = [m.labels or () for m in self.models]
-        if len(self.models) > 1 and all(label.startswith("LABEL_") or label.isdecimal() for s in sets for label in s):
+        if len(self.models) > 1 and all(map(numbered, sets)):
             some = ", ".join(self.donor.labels[:2])
             self.warnings.append(f"the labels are {some}, …: that they mean the same in all is taken on trust")
         same = all(sorted(s) == sorted(sets[0]) for s in sets)
