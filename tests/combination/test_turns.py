@@ -44,11 +44,11 @@ def test_what_a_merge_and_the_rungs_are_expected_to_take() -> None:
     pace.read(100, 2.0)
     pace.merged(1.0, "baseline")
     assert pace.trying(A, rows) == 1.0 + 1.0  # as a baseline
-    pace.merged(5.0, A.method, A.stage)
+    pace.merged(5.0, A.method, A.kind)
     pace.made(0.5, A)
-    assert pace.trying(other, rows) == 0.5 + 5.0 + 1.0  # as others of the stage
+    assert pace.trying(other, rows) == 0.5 + 5.0 + 1.0  # as others of the kind
     assert pace.going_on(other, rows)
-    pace.merged(9.0, other.method, other.stage)
+    pace.merged(9.0, other.method, other.kind)
     pace.made(1.5, other)
     assert pace.trying(other, rows) == 1.5 + 9.0 + 8.0  # a merge is dearer than all other rows, so it is read with them
     assert not pace.going_on(other, rows)
@@ -111,6 +111,25 @@ def test_a_method_that_cannot_end_in_time_leaves_it_to_others(tuned: Family, clo
     tried = [c["name"] for c in facts["candidates"] if c["scores"]]
     assert {"regmean", "task_arithmetic (scale=0.7)", "task_arithmetic (scale=0.2)"} <= set(tried)
     assert sum("mats" in name for name in tried) == 1
+    assert clock.now <= 240
+
+
+def test_what_could_not_be_written_in_time_is_not_chosen(
+    tuned: Family, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge of 60 s, as only its trial shows, would be made twice more: for its figures and to be written."""
+    made = auto._Contest._weights
+
+    def weights(self: Any, view: LiveMerge, plan: Plan) -> Any:
+        clock.now += 58.0 * (plan.method == "ties")
+        return made(self, view, plan)
+
+    monkeypatch.setattr(auto._Contest, "_weights", weights)
+    facts = _chosen(tuned, Budget(minutes=4), methods=["ties", "task_arithmetic"])
+    by_name = {c["name"]: c for c in facts["candidates"]}
+    assert "merging it takes 60.0 s, too long to write" in by_name["ties (density=0.5, scale=1.5)"]["left"]
+    assert by_name["task_arithmetic (scale=0.7)"]["left"] == ""
+    assert sum(bool(c["scores"]) for n, c in by_name.items() if n.startswith("ties")) == 1
     assert clock.now <= 240
 
 

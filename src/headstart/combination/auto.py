@@ -190,7 +190,7 @@ class _Contest:
             self._singles = [self._on_task(baselines[s.choose.own or 0], t) for t, s in enumerate(self.sides)]
         for one in baselines:
             one.scores = [self._score(one)]
-        self.meter.keep(self._end())
+        self.meter.keep(self._end(self._pace.merging("baseline")))
         tried = self._tried(view, found)
         finalists = self._halved(view, tried)
         self._reseeded(view, finalists)
@@ -231,12 +231,12 @@ class _Contest:
             out.append(one)
         return out
 
-    def _end(self) -> float:
-        """Seconds that the figures of the baselines and of the best, the page and writing may take."""
+    def _end(self, best: float) -> float:
+        """Seconds that the figures, the page and writing may take. best: of merging what comes out best, at most."""
         count = len(self.plan.models)
         meet = bool(self.plan.apart) and any(self._columns(s, m) for s in self.sides for m in range(count))
         alone = count * (2 if meet else 1) + 1
-        a_pass, best = self._pace.reading(sum(s.verify for s in self.sides)), self._pace.merging("any", "baseline")
+        a_pass = self._pace.reading(sum(s.verify for s in self.sides))
         return SAVE_SECONDS + RESERVE * (alone * (self._pace.merging("baseline") + a_pass) + 2 * best + a_pass)
 
     def _tried(self, view: LiveMerge, found: Sequence[Entrant]) -> list[Tried]:
@@ -246,7 +246,9 @@ class _Contest:
         turns = Turns(found)
         while (entrant := turns.next()) is not None:
             one = out[entrant.name]
-            trying, later = self._expected(entrant, [t for t in out.values() if t.scores])
+            standing = [t for t in out.values() if t.scores and not t.left]
+            self.meter.keep(self._end(max([self._pace.merging_of(entrant), *(t.merging for t in standing)])))
+            trying, later = self._expected(entrant, standing)
             left = self.meter.left()
             if not left:
                 one.left = "was not tried: the time was up"
@@ -268,15 +270,19 @@ class _Contest:
                 one.plan = self._plan(view, entrant, one.method, share)
                 self._pace.made(self.meter.session() - began, entrant)
                 self._seen(view, one, self._rungs[0])
-                self._pace.merged(one.merging, entrant.method, entrant.stage, "any")
+                self._pace.merged(one.merging, entrant.method, entrant.kind)
             except Problem as problem:
                 one.left = problem.what
             else:
                 one.scores.append(self._score(one))
                 one.seconds = self.meter.session() - began
+                self.meter.keep(self._end(one.merging))
+                if not self.meter.left():
+                    one.left = f"merging it takes {one.merging:.1f} s, too long to write it in the time that was left"
             if timed or counted:
                 turns.spend(entrant.stage, self.meter.session() - began if timed else 1)
-            self.meter.keep(self._end())
+        merging = [t.merging for t in out.values() if t.scores and not t.left]
+        self.meter.keep(self._end(max([self._pace.merging("baseline"), *merging])))
         return list(out.values())
 
     def _expected(self, entrant: Entrant, standing: Sequence[Tried]) -> tuple[float, float]:
@@ -284,7 +290,7 @@ class _Contest:
         rows = [self._rows(r) for r in self._rungs]
         merging = [t.merging for t in standing if not self._through(t)]
         if self._pace.going_on(entrant, rows):
-            merging.append(self._pace.merging(entrant.method, entrant.stage, "baseline"))
+            merging.append(self._pace.merging_of(entrant))
         later = self._pace.rungs(rows, sorted(merging, reverse=True), kept(len(standing) + 1))
         return self._pace.trying(entrant, rows), later
 
@@ -352,7 +358,7 @@ class _Contest:
         return sum(int(min(rung, s.choose.inputs.num_rows)) for s in self.sides)
 
     def _halved(self, view: LiveMerge, tried: Sequence[Tried]) -> list[Tried]:
-        left = sorted((t for t in tried if t.scores), key=lambda t: -t.scores[-1])
+        left = sorted((t for t in tried if t.scores and not t.left), key=lambda t: -t.scores[-1])
         for at, (rows, more) in enumerate(pairwise(self._rungs)):
             for one in left[kept(len(left)) :]:
                 one.left = f"behind on {rows} rows of a task"

@@ -55,39 +55,43 @@ class Pace:
         self._rows, self._reading = self._rows + rows, self._reading + seconds
 
     def merged(self, seconds: float, *names: str) -> None:
-        """Weights were put into memory, of a merge of that method and stage."""
+        """Weights were put into memory, of a merge of that method and kind."""
         for name in names:
             self._merging.setdefault(name, []).append(seconds)
 
     def made(self, seconds: float, entrant: Entrant) -> None:
         """Passes over rows, and whatever else comes before its weights."""
-        for name in (entrant.method, entrant.stage):
+        for name in (entrant.method, entrant.kind):
             self._making.setdefault(name, []).append(seconds)
 
     def reading(self, rows: int) -> float:
         return rows * self._reading / max(1, self._rows)
 
     def merging(self, *names: str) -> float:
-        """Of weights of the first of these that was measured: a method, or a stage."""
+        """Of weights of the first of these that was measured: a method, or a kind."""
         return _mean(next((self._merging[n] for n in names if n in self._merging), []))
+
+    def merging_of(self, entrant: Entrant) -> float:
+        """By its method, else by its kind, else as a baseline."""
+        return self.merging(entrant.method, entrant.kind, "baseline")
 
     def at_once(self, merging: float, rows: Sequence[int]) -> bool:
         """Whether to read the rows of all rungs in one go, as merging again takes as long as the rest of them."""
         return len(rows) > 1 and merging >= self.reading(rows[-1] - rows[0])
 
     def trying(self, entrant: Entrant, rows: Sequence[int]) -> float:
-        """Of making an entrant and of its first rows: by its method, else by its stage, else as a baseline.
+        """Of making an entrant and of its first rows: by its method, else by its kind, else as a baseline.
 
         Those that learn take the time that they are given, which is not counted here. rows: on each rung.
         """
-        learns, merging = entrant.stage in ("learned", "trained"), self._merging_of(entrant)
-        known = self._making.get(entrant.method) or self._making.get(entrant.stage) or []
+        learns, merging = entrant.stage in ("learned", "trained"), self.merging_of(entrant)
+        known = self._making.get(entrant.method) or self._making.get(entrant.kind) or []
         first = rows[-1] if self.at_once(merging, rows) else rows[0]
         return (0.0 if learns else _mean(known)) + merging + self.reading(first)
 
     def going_on(self, entrant: Entrant, rows: Sequence[int]) -> bool:
         """Whether later rungs are expected to take time of their own."""
-        return len(rows) > 1 and not self.at_once(self._merging_of(entrant), rows)
+        return len(rows) > 1 and not self.at_once(self.merging_of(entrant), rows)
 
     def rungs(self, rows: Sequence[int], merging: Sequence[float], going: int) -> float:
         """Of all rungs after the first. rows: on each, the first too. going: how many go on from there.
@@ -99,9 +103,6 @@ class Pace:
             total += sum(merging[:going]) + len(merging[:going]) * self.reading(after - before)
             going = kept(going)
         return total
-
-    def _merging_of(self, entrant: Entrant) -> float:
-        return self.merging(entrant.method, entrant.stage, "baseline")
 
 
 def kept(count: int) -> int:
