@@ -171,6 +171,26 @@ def test_a_page_says_what_was_tried(result: Any) -> None:
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+def test_what_was_not_tried_took_no_time_on_the_page(result: Any) -> None:
+    _, facts = result
+    none = {**facts["candidates"][0], "name": "untried", "scores": [], "seconds": 0.0, "left": "was not tried"}
+    page = merge_report.render("x", {**facts, "candidates": [none]})
+    assert '<td class="n">–</td><td class="wide">was not tried' in page
+    assert "0.0 s" not in page
+
+
+def test_the_best_so_far_is_told(tuned: Family, tmp_path: Path) -> None:
+    """By the scores that the page shows, on the rows of each rung; at the end that of the last."""
+    told: list[tuple[str, str]] = []
+    _, facts = chosen(tuned, tmp_path / "out", seeds=1, tell=lambda what, _, best: told.append((what, best)))
+    assert {best for what, best in told if what == "baselines"} == {""}
+    first = [float(best.split()[-1]) for what, best in told if what in ("data-free", "passes")]
+    assert first == sorted(first)
+    assert first[-1] <= round(max(c["scores"][0] for c in facts["candidates"]), 3)
+    last = max((c for c in facts["candidates"] if not c["left"]), key=lambda c: c["scores"][-1])
+    assert told[-1] == ("verify", f"{last['name']} {last['scores'][-1]:.3f}")
+
+
 def test_the_same_choice_again(tuned: Family, result: Any, tmp_path: Path) -> None:
     _, facts = result
     _, again = chosen(tuned, tmp_path / "out")
@@ -185,7 +205,7 @@ def test_a_seal_is_broken_once_and_last(tuned: Family, tmp_path: Path) -> None:
     targets = several(tuned)
     seen = []
 
-    def tell(what: str, _: str) -> None:
+    def tell(what: str, *_: str) -> None:
         seen.append((what, sum(t.seal.opened for t in targets.values())))
 
     chosen(tuned, tmp_path / "out", targets, methods=["task_arithmetic"], tell=tell)

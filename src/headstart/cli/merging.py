@@ -189,7 +189,9 @@ def auto(
     progress = Progress(lambda: max(0.0, budget.seconds - (time.monotonic() - started)))
     stage = [""]
 
-    def tell(what: str, who: str) -> None:
+    def tell(what: str, who: str, best: str) -> None:
+        if best:
+            progress.best(best)
         if stage[0] != what:
             progress.stage(what)
             stage[0] = what

@@ -105,7 +105,7 @@ class Chosen:
     facts: Mapping[str, Any]
 
 
-Tell = Callable[[str, str], None]  # what is going on, and with whom
+Tell = Callable[[str, str, str], None]  # what is going on, with whom, and which is the best so far
 
 
 def choose(
@@ -182,10 +182,12 @@ class _Contest:
         self.plan, self.sides, self.meter, self.seeds, self.steps, self.tell = plan, sides, meter, seeds, steps, tell
         self._singles: list[float] = []  # of each task, the score of its own model
         self._pace = Pace()
+        self._baselines: list[Tried] = []
+        self._best = (-inf, "")  # score and name, on the rows of this rung
         self._step: dict[tuple[bool, int], float] = {}  # seconds, by whether it has gradients and by rows
 
     def held(self, view: LiveMerge, found: Sequence[Entrant], refused: Sequence[Mapping[str, str]]) -> Chosen:
-        baselines = self._baselines(view)
+        self._baselines = baselines = self._alone(view)
         if self.plan.apart:
             self._singles = [self._on_task(baselines[s.choose.own or 0], t) for t, s in enumerate(self.sides)]
         for one in baselines:
@@ -197,7 +199,7 @@ class _Contest:
         best = max([*baselines, *finalists], key=lambda t: t.score)  # of equals the first: what costs nothing
         opponent = max(baselines, key=lambda t: t.score)
         self.meter.keep(0)
-        self.tell("verify", best.name)
+        self._say("verify", best.name)
         assert best.plan is not None  # it has a score
         trusted = self._trusted() if self.plan.apart else ""
         facts = {
@@ -216,13 +218,27 @@ class _Contest:
         learned = {**best.plan.learned, "choice": facts}
         return Chosen(dataclasses.replace(best.plan, learned=learned, warnings=warnings), facts)
 
-    def _baselines(self, view: LiveMerge) -> list[Tried]:
+    def _say(self, what: str, who: str) -> None:
+        score, name = self._best
+        self.tell(what, who, f"{name} {score:.3f}" if name else "")
+
+    def _begin(self, rows: int) -> None:
+        """A rung begins; on its rows the best so far is a baseline."""
+        self._best = (-inf, "")
+        for one in self._baselines:
+            self._compare(one.name, self._score(one, rows))
+
+    def _compare(self, name: str, score: float) -> None:
+        if score > self._best[0]:
+            self._best = score, name
+
+    def _alone(self, view: LiveMerge) -> list[Tried]:
         """Each model alone, and the mean of all; on all rows."""
         count = len(view.models)
         shares = [*np.eye(count), np.full(count, 1 / count)]
         out = []
         for name, share in zip([*view.models, "mean of all"], shares, strict=True):
-            self.tell("baselines", name)
+            self._say("baselines", name)
             alone = Learned(np.tile(share, (len(view.tensors), 1)))
             plan = dataclasses.replace(renamed(settled(self.plan, view, alone), "linear", {}), learned={})
             one = Tried(name, "baseline", plan, tables=[[] for _ in self.sides])
@@ -244,6 +260,7 @@ class _Contest:
         out = {e.name: Tried(e.name, e.stage, tables=[[] for _ in self.sides]) for e in found}
         timed, counted = self.meter.remaining() < inf, self.meter.trials_left < inf
         turns = Turns(found)
+        self._begin(self._rungs[0])
         while (entrant := turns.next()) is not None:
             one = out[entrant.name]
             standing = [t for t in out.values() if t.scores and not t.left]
@@ -262,7 +279,7 @@ class _Contest:
             if not self.meter.start_trial(f"{entrant.kind} {entrant.name}"):
                 one.left = "was not tried: no more trials were allowed"
                 continue
-            self.tell(entrant.stage, entrant.name)
+            self._say(entrant.stage, entrant.name)
             began = self.meter.session()
             try:
                 one.method = catalogue.make(entrant.kind, entrant.method, **entrant.settings)
@@ -275,6 +292,7 @@ class _Contest:
                 one.left = problem.what
             else:
                 one.scores.append(self._score(one))
+                self._compare(one.name, one.scores[-1])
                 one.seconds = self.meter.session() - began
                 self.meter.keep(self._end(one.merging))
                 if not self.meter.left():
@@ -365,16 +383,18 @@ class _Contest:
             left = left[: kept(len(left))]
             for one in left[self._fitting([self._rows(r) for r in self._rungs[at:]], left) :]:
                 one.left = f"behind on {rows} rows of a task, and the time was for fewer on {more}"
+            self._begin(more)
             for one in left:
                 if one.left:
                     continue
                 if not self._through(one) and not self.meter.left():
                     one.left = "the time was up"
                     continue
-                self.tell(f"on {more} rows of a task", one.name)
+                self._say(f"on {more} rows of a task", one.name)
                 began = self.meter.session()
                 self._seen(view, one, more)
                 one.scores.append(self._score(one))
+                self._compare(one.name, one.scores[-1])
                 one.seconds += self.meter.session() - began
             left = sorted((t for t in left if not t.left), key=lambda t: -t.scores[-1])
         for one in left[FINALISTS:]:
@@ -399,7 +419,7 @@ class _Contest:
             for seed in range(1, self.seeds):
                 if one.merging + self._pace.reading(self._rows(self._rungs[-1])) >= self.meter.left():
                     return
-                self.tell("other seeds", one.name)
+                self._say("other seeds", one.name)
                 again = Tried(one.name, one.stage, tables=[[] for _ in self.sides])
                 if one.stage in ("learned", "trained"):
                     learn = view.on([s.learn for s in self.sides], labels=one.method.needs.labels)
@@ -439,16 +459,20 @@ class _Contest:
             after = sum(len(p) for parts in one.tables for p in parts)
             self._pace.read(after - before, self.meter.session() - began)
 
-    def _score(self, one: Tried) -> float:
-        """Mean over the tasks of its metric, higher is better; where each task has a model of its own, over that's."""
-        found = [self._on_task(one, t) for t in range(len(self.sides))]
+    def _score(self, one: Tried, rows: float = inf) -> float:
+        """Mean over the tasks of its metric, higher is better; where each task has a model of its own, over that's.
+
+        rows: the most, of those that it has read.
+        """
+        found = [self._on_task(one, t, rows) for t in range(len(self.sides))]
         if self._singles and all(s > 0 for s in self._singles):
             found = [f / s for f, s in zip(found, self._singles, strict=True)]
         return float(np.mean(found))
 
-    def _on_task(self, one: Tried, task: int) -> float:
+    def _on_task(self, one: Tried, task: int, rows: float = inf) -> float:
         side = self.sides[task].choose
         table = np.concatenate(one.tables[task][: len(one.scores) + 1])  # of the rows on which no score stands yet
+        table = table[: int(min(rows, len(table)))]
         assert side.labels is not None  # the rows of a target are labelled
         return METRICS[side.metric].sign * value(side.metric, side.labels[: len(table)], table)
 

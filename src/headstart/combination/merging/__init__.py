@@ -184,7 +184,7 @@ def merge_auto(
     vocabulary: VocabularyRule = "refuse", dtype: str | None = None, budget: Budget | None = None,
     started: float | None = None, seeds: int = 3, seed: int = 0, shard_bytes: int = SHARD_BYTES,
     threads: int | None = None, overwrite: bool = False, check: bool = True, load: bool = False,
-    page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Tell | None = None,
+    page: Callable[[str, Mapping[str, Any]], str] | None = None, tell: Callable[[str, str, str], None] | None = None,
     report: Report | None = None,
 ) -> Merged:  # fmt: skip
     """The merge that does best on rows of the targets, chosen among all methods that fit, and written as a new folder.
@@ -193,7 +193,7 @@ def merge_auto(
     head, and what counts is the mean over the tasks of the score over that of the task's own model. methods: names of
     those that may take part; None is all. budget: its minutes, from started on, and its trials bound the choice.
     seeds: with how many a finalist that draws is made. page: makes `report.html` of a title and the facts. tell: is
-    told what is going on, and with whom. The other arguments are those of `merge`.
+    told what is going on, with whom, and which is the best so far. The other arguments are those of `merge`.
 
     Each model alone and the mean of all take part too; where one of them is best, that is what is written, and said.
 
