@@ -325,7 +325,7 @@ def test_an_embedding_of_a_task_is_the_methods_own(run: Run) -> None:
     targets.dump_rows(rows, run.folder / "rows")
     for method in (Task2Vec(seed=1), AttributionSimilarity(seed=1)):
         found = done(run, "embed", embedding(catalogue.name_of(method)))
-        assert found.value == {"rows": ROWS}
+        assert found.value["rows"] == ROWS
         task = SeenTask(
             needs=method.needs,
             given=np.stack([c.to_numpy() for c in rows.inputs.columns], axis=1),
