@@ -521,7 +521,8 @@ PEAK = """
 LARGE: list[tuple[str, dict[str, Any]]] = [
     *((m, {}) for m in ("linear", "ties", "dare", "della", "tsv_m", "iso_c", "iso_cts", "knots", "arcee_fusion")),
     *((m, {}) for m in ("slerp", "model_stock", "karcher", "breadcrumbs", "pcb", "ram", "consensus_ta", "magmax")),
-    ("opcm", {}),
+    *((m, {}) for m in ("task_arithmetic", "nuslerp", "multi_slerp", "lines", "ema", "wise_ft", "uniform_soup")),
+    *((m, {}) for m in ("opcm", "ramplus", "nearswap")),
     ("sce", {"density": 0.5}),
     ("wudi", {"steps": 2}),
 ]
