@@ -73,7 +73,7 @@ def test_tables_follow_from_the_file_alone(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "was kept in 0 of 1" in ended.stdout
     assert (
-        "| helps: chosen | 1.000 [0.912, 1.000] | 1.000 [0.912, 1.000] | 0.500 [0.456, 0.544] majority |"
+        "| helps: chosen | 1.000 [0.912, 1.000] | 1.000 [1.000, 1.000] | 0.500 [0.500, 0.500] majority |"
         in ended.stdout
     )
     # all of one class against all right: on 20 rows of each class, every draw differs by exactly a half
