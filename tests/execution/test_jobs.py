@@ -339,17 +339,25 @@ def test_an_embedding_of_a_task_is_the_methods_own(run: Run) -> None:
             assert {k: v.tolist() for k, v in held.items()} == {k: v.tolist() for k, v in method.embed(task).items()}
 
 
+def controlled(**said: Any) -> type[Run]:
+    """A run whose jobs have a control that says this in place of its own."""
+
+    class Controlled(Run):
+        def _control(self, key: str, must: bool) -> Any:
+            control = super()._control(key, must)
+            for name, one in said.items():
+                object.__setattr__(control, name, one)
+            return control
+
+    return Controlled
+
+
 def test_an_embedding_stops_between_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstart.io.sources.opened", opened)
     asked: list[int] = []
 
-    class Stopping(Run):
-        def _control(self, key: str, must: bool) -> Any:
-            control = super()._control(key, must)
-            object.__setattr__(control, "left", lambda: asked.append(1) or (0.0 if len(asked) > 20 else 1.0))
-            return control
-
-    monkeypatch.setattr("headstart.execution.run.Run", Stopping)
+    stopping = controlled(left=lambda: asked.append(1) or (0.0 if len(asked) > 20 else 1.0))
+    monkeypatch.setattr("headstart.execution.run.Run", stopping)
     with execution.begin(tmp_path, Budget(), inputs={}, executor="in_process", show="none") as run:
         targets.dump_rows(rows_of(0, ROWS), run.folder / "rows")
         targets.dump_rows(rows_of(2, 7), run.folder / "new")
@@ -363,14 +371,10 @@ def test_a_soft_stop_leaves_the_folds_that_were_whole(tmp_path: Path, monkeypatc
     monkeypatch.setattr("headstart.io.sources.opened", opened)
     seen: list[str] = []
 
-    class Stopping(Run):
-        def _control(self, key: str, must: bool) -> Any:
-            control = super()._control(key, must)
-            object.__setattr__(control, "report", lambda task, text: seen.append(text))
-            object.__setattr__(control, "left", lambda: 0.0 if len(seen) > 8 else 1.0)
-            return control
-
-    monkeypatch.setattr("headstart.execution.run.Run", Stopping)
+    monkeypatch.setattr(
+        "headstart.execution.run.Run",
+        controlled(report=lambda task, text: seen.append(text), left=lambda: 0.0 if len(seen) > 8 else 1.0),
+    )
     with execution.begin(tmp_path, Budget(), inputs={}, executor="in_process", show="none") as run:
         targets.dump(target(), run.folder / "target")
         (found,) = run.do([Job("fit", "f", spec("full_finetune"))], "s")
@@ -384,13 +388,7 @@ def test_a_probe_says_in_which_fold_and_step_it_is_and_how_long_it_will_take(
     monkeypatch.setattr("headstart.io.sources.opened", opened)
     seen: list[str] = []
 
-    class Telling(Run):
-        def _control(self, key: str, must: bool) -> Any:
-            control = super()._control(key, must)
-            object.__setattr__(control, "report", lambda task, text: seen.append(text))
-            return control
-
-    monkeypatch.setattr("headstart.execution.run.Run", Telling)
+    monkeypatch.setattr("headstart.execution.run.Run", controlled(report=lambda task, text: seen.append(text)))
     with execution.begin(tmp_path, Budget(), inputs={}, executor="in_process", show="none") as run:
         targets.dump(target(), run.folder / "target")
         run.do([Job("fit", "f", spec("linear_probe"))], "s")
