@@ -467,6 +467,7 @@ class _Sums:
             u = self.panel[: len(features)]
             if self.single:
                 self.gram += product(u, u, single=True)
+                self.squares += np.einsum("nd,nd->d", u, u)  # the diagonal has but the digits of float32
             else:
                 self.gram = dsyrk(1.0, u.T, beta=1.0, c=self.gram, overwrite_c=True)  # the upper half, in place
 
@@ -480,9 +481,6 @@ class _Sums:
             return
         self._hold(len(features))
         centred(features, labels, self.shift, self.sums, self.lengths, self.panel)
-        if self.single:
-            u = self.panel[: len(features)]
-            self.squares += np.einsum("nd,nd->d", u, u)
 
     def _hold(self, rows: int) -> None:
         """Room for so many."""
@@ -528,7 +526,7 @@ class _Sums:
             if self.cubes is not None:
                 self.fourth += float(long @ long)
                 self.cubes += long @ u
-        if self.gram is None or self.single:
+        if self.gram is None:
             self.squares += np.einsum("nd,nd->d", u, u)
         if self.second is not None:
             self.second += columns @ np.square(u)
