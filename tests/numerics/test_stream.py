@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +17,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from headstart.combination.weighting.linear import Linear
 from headstart.combination.weighting.task_arithmetic import TaskArithmetic
-from headstart.core import Needs, Survey, TensorContext
+from headstart.core import Needs, Survey, TensorContext, Unreadable
+from headstart.io.safetensors_files import entries
+from headstart.io.shards import Checkpoint, Planned, ShardWriter, laid_out
 from headstart.numerics.changes import Combine
 from headstart.numerics.dry import bytes_read
 from headstart.numerics.stream import Made, Memory, Part, Stopped, run
@@ -137,6 +143,72 @@ def test_rows_that_lie_together_are_read_together() -> None:
     run([made], [model], out)
     assert torch.equal(out.tensors["w"], model.tensors["w"][rows])
     assert model.questions == 2
+
+
+def on_disk(folder: Path, tensors: Mapping[str, torch.Tensor]) -> Checkpoint:
+    save_file(dict(tensors), folder / "model.safetensors")
+    return Checkpoint({e.name: e for e in entries([folder / "model.safetensors"])})
+
+
+@pytest.mark.parametrize("method", [Linear(weights=(0.3, 0.5)), TaskArithmetic(scale=0.4)])
+@pytest.mark.parametrize("odd", [0.0, float("inf"), float("nan")])
+def test_files_that_are_merged_in_one_call_give_the_bits_of_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any, odd: float
+) -> None:
+    g = torch.Generator().manual_seed(3)
+    models = [{n: torch.randn(1000, generator=g).bfloat16() for n in "abc"} for _ in range(3)]
+    models[1]["b"][77] = odd
+    parts = {n: [Part(i, n, "BF16") for i in range(3)] for n in "abc"}
+    made = [Made(n, "BF16", 2, (1000,), p[0], tuple(p[1:]), "weighting", method) for n, p in parts.items()]
+    steps = Memory({n: torch.zeros(1000).bfloat16() for n in "abc"})
+    said = run(made, [Memory(m) for m in models], steps)
+    with ExitStack() as stack:
+        readers = []
+        for number, model in enumerate(models):
+            (tmp_path / str(number)).mkdir()
+            readers.append(stack.enter_context(on_disk(tmp_path / str(number), model)))
+        layout = laid_out([Planned(n, "BF16", (1000,)) for n in "abc"], 1 << 20)
+        writer = stack.enter_context(ShardWriter(tmp_path, layout))
+        monkeypatch.setattr(Checkpoint, "read", None)  # is not called
+        monkeypatch.setattr(ShardWriter, "write", None)
+        assert run(made, readers, writer, tile=300) == said == ({"b"} if odd else set())
+        writer.complete()
+    found = load_file(tmp_path / "model.safetensors")
+    for name, one in steps.tensors.items():
+        assert torch.equal(found[name].view(torch.int16), one.view(torch.int16))
+
+
+def test_a_file_that_is_cut_while_it_is_merged_in_one_call_is_named(tmp_path: Path) -> None:
+    made = Made("w", "BF16", 2, (1000,), None, (Part(0, "w", "BF16"),), "weighting", Linear())
+    with on_disk(tmp_path, {"w": torch.ones(1000).bfloat16()}) as reader:
+        os.truncate(tmp_path / "model.safetensors", 1000)
+        (tmp_path / "out").mkdir()
+        with (
+            ShardWriter(tmp_path / "out", laid_out([Planned("w", "BF16", (1000,))], 1 << 20)) as writer,
+            pytest.raises(Unreadable, match="became shorter while it was read"),
+        ):
+            run([made], [reader], writer)
+
+
+def test_a_file_that_takes_no_more_ends_a_merge_in_one_call(tmp_path: Path) -> None:
+    made = Made("w", "BF16", 2, (1000,), None, (Part(0, "w", "BF16"),), "weighting", Linear())
+
+    class Closed(Memory):
+        """Says that it is an open file, of which nobody may write to."""
+
+        def place(self, name: str) -> tuple[int, int]:
+            return handle, 0
+
+        def write(self, name: str, start: int, data: Any) -> None:
+            raise OSError("the file takes no more")
+
+    with on_disk(tmp_path, {"w": torch.ones(1000).bfloat16()}) as reader:
+        handle = os.open(tmp_path / "model.safetensors", os.O_RDONLY)
+        try:
+            with pytest.raises(OSError, match="the file takes no more"):
+                run([made], [reader], Closed({"w": torch.zeros(1000).bfloat16()}))
+        finally:
+            os.close(handle)
 
 
 def test_an_error_in_one_thread_stops_all_and_reaches_the_caller() -> None:

@@ -34,6 +34,9 @@ class Adapted(Checkpoint):
         super().__init__(tensors)
         self._changes = changes
 
+    def place(self, name: str) -> tuple[int, int] | None:
+        return None if name in self._changes else super().place(name)
+
     def read(self, name: str, start: int, into: Any) -> None:
         """Fills a contiguous buffer with the changed tensor's bytes from `start` on."""
         if name not in self._changes:

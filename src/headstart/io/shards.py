@@ -54,6 +54,11 @@ class Checkpoint:
             os.close(handle)
         self._handles.clear()
 
+    def place(self, name: str) -> tuple[int, int] | None:
+        """The open file and the byte at which the tensor begins there, where `read` gives the file's own bytes."""
+        entry = self.tensors[name]
+        return self._handles[entry.file], entry.start
+
     def read(self, name: str, start: int, into: Any) -> None:
         """Fills a contiguous buffer with the tensor's bytes from `start` on."""
         if not into.nbytes:
@@ -212,6 +217,11 @@ class ShardWriter:
             for handle in self._handles.values():
                 os.close(handle)
             self._handles.clear()
+
+    def place(self, name: str) -> tuple[int, int]:
+        """The open file and the byte at which the tensor begins there."""
+        shard = self._of[name]
+        return self._handles[shard.path], shard.places[name]
 
     def write(self, name: str, start: int, data: Any) -> None:
         """Puts bytes at byte `start` of the tensor."""

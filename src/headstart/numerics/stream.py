@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import fsum, prod
 from threading import Condition, Lock
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -51,6 +51,13 @@ class Writes(Protocol):
 
     def write(self, name: str, start: int, data: Any) -> None: ...
     def finish(self, name: str, size: int) -> None: ...
+
+
+@runtime_checkable
+class Files(Protocol):
+    """A reader or writer that is open files: which of them, and the byte at which a tensor begins; None where not."""
+
+    def place(self, name: str) -> tuple[int, int] | None: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -217,6 +224,7 @@ class _Crew:
     ) -> None:  # fmt: skip
         self._tensors, self._readers, self._writer = iter(made), readers, writer
         self._surveyed, self._seed, self._tile, self._report = surveyed, seed, tile, report
+        self._place = writer.place if isinstance(writer, Files) else None
         self._tiles: deque[tuple[_Maker, int, int]] = deque()
         self._cutting = 0  # tensors that are being prepared
         self._changed = Condition()
@@ -278,13 +286,18 @@ class _Crew:
 
     def _make(self, maker: _Maker, start: int, stop: int, room: Room) -> None:
         made = maker.made
-        if made.alone(self._tile):
-            with self._alone:
-                data = maker.make(start, stop, Room())  # what it takes is given back at once
-        else:
-            data = maker.make(start, stop, room)
-        self._writer.write(made.name, start * made.width, data)
-        odd = not all_finite(data, made.dtype)
+        said = tiles.FAILED
+        if isinstance(maker.make, _Fused) and self._place is not None:
+            said = maker.make.piped(self._place(made.name), start, stop, room)
+        if said == tiles.FAILED:  # in steps, which tell what failed
+            if made.alone(self._tile):
+                with self._alone:
+                    data = maker.make(start, stop, Room())  # what it takes is given back at once
+            else:
+                data = maker.make(start, stop, room)
+            self._writer.write(made.name, start * made.width, data)
+            said = tiles.FINE if all_finite(data, made.dtype) else tiles.ODD
+        odd = said == tiles.ODD
         with self._changed:
             if odd:
                 self.odd.add(made.name)
@@ -347,6 +360,10 @@ class Tensors:
     def _read(self, part: Part, start: int, out: Array) -> Array:
         self._readers[part.model].read(part.name, start * out.itemsize, out)
         return out
+
+    def place(self, part: Part) -> tuple[int, int] | None:
+        reader = self._readers[part.model]
+        return reader.place(part.name) if isinstance(reader, Files) else None
 
     def stack(self, parts: Sequence[Part], start: int, stop: int, room: Room) -> Array:
         """(parts, entries) of one type, as stored."""
@@ -521,15 +538,7 @@ def _weighted(source: Tensors, said: Coefficients) -> Callable[[int, int, Room],
     parts = [*([base] if base else []), *(made.tuned[k] for k in used)]
     plain = len(values) == 1 and parts and all(p.dtype == made.dtype and p.rows is None for p in parts)
     if plain and made.dtype == "BF16" and (base is not None or said.of == "weights"):
-        kernel = tiles.average_bf16 if base is None else tiles.shift_bf16
-        small = values[0, used].astype(np.float32)
-
-        def fused(start: int, stop: int, room: Room) -> Array:
-            out = room.of("out", (stop - start,), np.uint16)
-            kernel(source.stack(parts, start, stop, room), small, out)
-            return out
-
-        return fused
+        return _Fused(source, parts, values[0, used].astype(np.float32), of_changes=base is not None)
 
     def summed(start: int, stop: int, room: Room) -> Array:
         out = room.of("out", ((stop - start) * made.width,), np.uint8).view(RAW[made.dtype])
@@ -539,6 +548,39 @@ def _weighted(source: Tensors, said: Coefficients) -> Callable[[int, int, Room],
         return out
 
     return summed
+
+
+class _Fused:
+    """Bytes of a weighted sum of bfloat16 versions, or of a base, which comes first, and weighted changes."""
+
+    def __init__(self, source: Tensors, parts: Sequence[Part], coefficients: Array, *, of_changes: bool) -> None:
+        self._source, self._parts, self._coefficients, self._of_changes = source, parts, coefficients, of_changes
+
+    def __call__(self, start: int, stop: int, room: Room) -> Array:
+        out = room.of("out", (stop - start,), np.uint16)
+        kernel = tiles.shift_bf16 if self._of_changes else tiles.average_bf16
+        kernel(self._source.stack(self._parts, start, stop, room), self._coefficients, out)
+        return out
+
+    def piped(self, into: tuple[int, int] | None, start: int, stop: int, room: Room) -> int:
+        """Writes them as well, to a place in a file, where all are files; tells as `tiles.piped_bf16` does."""
+        if into is None or self._places is None:
+            return tiles.FAILED
+        handles, starts = self._places
+        raws = room.of("stack", (len(self._parts), stop - start), np.uint16)
+        out = room.of("out", (stop - start,), np.uint16)
+        at = into[1] + start * out.itemsize
+        return int(
+            tiles.piped_bf16(
+                handles, starts + start * out.itemsize, self._coefficients, self._of_changes, into[0], at, raws, out
+            )
+        )
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array] | None:
+        found = [place for part in self._parts if (place := self._source.place(part)) is not None]
+        handles, starts = np.array(found, np.int64).reshape(-1, 2).T.copy()
+        return (handles, starts) if len(found) == len(self._parts) else None
 
 
 def _copied_as_floats(source: Tensors) -> Callable[[int, int, Room], Any]:

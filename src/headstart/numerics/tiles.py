@@ -11,12 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 Array = np.ndarray[Any, Any]
 BLOCK = 4096  # numbers that are summed at a time: they stay in the nearest cache
 HIGH_BINS = 1 << 15  # of the exponent and seven more bits
 LOW_BINS = 1 << 16
+FINE, ODD, FAILED = 0, 1, 2  # what `piped_bf16` says
+_MOVE = types.intp(types.intc, types.uintp, types.uintp, types.int64)  # the system's calls: file, address, bytes, place
+_pread: Any = types.ExternalFunction("pread", _MOVE)
+_pwrite: Any = types.ExternalFunction("pwrite", _MOVE)
 
 
 @njit(inline="always")
@@ -92,6 +96,36 @@ def shift_bf16(raws: Array, coefficients: Array, out: Array) -> None:
                 total[i] += np.float32(0) if x[i] == base[i] else weight * change
         for i in range(total.size):
             made[i] = base[i] if total[i] == np.float32(0) else _narrow(_wide(base[i]) + total[i])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def piped_bf16(
+    handles: Array, starts: Array, coefficients: Array, of_changes: bool, out_handle: int, out_start: int, raws: Array,
+    out: Array,
+) -> int:  # fmt: skip
+    """Reads raws (models, n) from open files, byte by byte from `starts` on, averages or shifts them, and writes out.
+
+    One call and not one for each step: each that gives Python's lock back may have to wait for it afterwards, which
+    costs as much as the arithmetic. Tells whether all numbers written are finite, or that a file gave or took less.
+    """
+    for k in range(handles.size):
+        place, left, at = raws[k].ctypes.data, np.int64(2 * raws.shape[1]), starts[k]
+        while left > 0:
+            got = _pread(handles[k], place, left, at)
+            if got <= 0:
+                return FAILED
+            place, left, at = place + got, left - got, at + got
+    if of_changes:
+        shift_bf16(raws, coefficients, out)
+    else:
+        average_bf16(raws, coefficients, out)
+    place, left, at = out.ctypes.data, np.int64(2 * out.size), np.int64(out_start)
+    while left > 0:
+        took = _pwrite(out_handle, place, left, at)
+        if took <= 0:
+            return FAILED
+        place, left, at = place + took, left - took, at + took
+    return FINE if finite_bits(out, np.uint16(0x7F80)) else ODD
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
