@@ -194,7 +194,7 @@ def test_a_file_that_takes_no_more_ends_a_merge_in_one_call(tmp_path: Path) -> N
     made = Made("w", "BF16", 2, (1000,), None, (Part(0, "w", "BF16"),), "weighting", Linear())
 
     class Closed(Memory):
-        """Says that it is an open file, of which nobody may write to."""
+        """Says that it is an open file, which nobody may write to."""
 
         def place(self, name: str) -> tuple[int, int]:
             return handle, 0

@@ -99,6 +99,18 @@ def shift_bf16(raws: Array, coefficients: Array, out: Array) -> None:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _moved(handle: int, data: Array, start: int, writes: bool) -> bool:
+    """All of it, from or to byte `start` of an open file; False where that gives or takes less."""
+    place, left, at = data.ctypes.data, np.int64(data.size * data.itemsize), np.int64(start)
+    while left > 0:
+        count = _pwrite(handle, place, left, at) if writes else _pread(handle, place, left, at)
+        if count <= 0:
+            return False
+        place, left, at = place + count, left - count, at + count
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def piped_bf16(
     handles: Array, starts: Array, coefficients: Array, of_changes: bool, out_handle: int, out_start: int, raws: Array,
     out: Array,
@@ -109,22 +121,14 @@ def piped_bf16(
     costs as much as the arithmetic. Tells whether all numbers written are finite, or that a file gave or took less.
     """
     for k in range(handles.size):
-        place, left, at = raws[k].ctypes.data, np.int64(2 * raws.shape[1]), starts[k]
-        while left > 0:
-            got = _pread(handles[k], place, left, at)
-            if got <= 0:
-                return FAILED
-            place, left, at = place + got, left - got, at + got
+        if not _moved(handles[k], raws[k], starts[k], False):
+            return FAILED
     if of_changes:
         shift_bf16(raws, coefficients, out)
     else:
         average_bf16(raws, coefficients, out)
-    place, left, at = out.ctypes.data, np.int64(2 * out.size), np.int64(out_start)
-    while left > 0:
-        took = _pwrite(out_handle, place, left, at)
-        if took <= 0:
-            return FAILED
-        place, left, at = place + took, left - took, at + took
+    if not _moved(out_handle, out, out_start, True):
+        return FAILED
     return FINE if finite_bits(out, np.uint16(0x7F80)) else ODD
 
 
