@@ -7,8 +7,9 @@
 Models are made in WORK: Llama-like, of random numbers, bfloat16, tied embeddings, in files of 200 MB; with 24 layers
 341 million parameters. Each figure comes from a fresh process that first merges a tiny model, so that imports and the
 compilation of kernels are not counted; the processes of one case take turns. In each the merge is done three times.
-Two figures are told, for ours, mergekit's, `cp` and the reading alike: of the first time, which is what one command
-takes, and of the shortest, which depends less on what else the machine does. A copy is `cp` of our output. A merge
+Medians are told of all times, of the first of each process, which is what one command takes, and of the shortest of
+each, which depends least on what else the machine does; for ours, mergekit's, `cp` and the reading alike, with the
+ratios of the rounds that are least and largest in brackets. A copy is `cp` of our output. A merge
 waits until the disk has what it wrote; it is timed so, beside a copy and the same wait, and without waiting, beside
 `cp` and mergekit, which do not wait. That the result fits transformers' class is not checked, as mergekit does not, and
 as that takes a time and a memory that do not depend on the weights' size. Inputs are in the disk's cache before each
@@ -336,8 +337,12 @@ def report(cells: Mapping[str, Mapping[str, Any]]) -> str:
     listed = sorted(groups.items(), key=lambda g: (*g[0][:2], order.index(g[0][2])))
     named = [((case, layers, heat), found) for (heat, layers, case), found in listed]
     said = []
-    for title, which in (("The first of a process", first), ("The shortest of a process", min)):
-        rows = [(*name, *times(name[0], found, which)) for name, found in named]
+    for title, kept in (
+        ("All merges", list),
+        ("The first of a process", first),
+        ("The shortest of a process", shortest),
+    ):
+        rows = [(*name, *times(name[0], found, kept)) for name, found in named]
         head = (
             "case", "layers", "cache", "ours s", "cp s", "of cp's speed", "reading the inputs s",
             "of the speed of reading them and cp", "ours, on the disk s", "cp, on the disk s", "of its speed",
@@ -353,34 +358,47 @@ def report(cells: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def times(
-    case: str, found: Mapping[str, Sequence[Mapping[str, Any]]], which: Callable[[Sequence[float]], float]
+    case: str, found: Mapping[str, Sequence[Mapping[str, Any]]], kept: Callable[[Sequence[float]], Sequence[float]]
 ) -> tuple[str, ...]:
-    """Medians over the processes of a case, and their ratios."""
+    """Medians of what is kept of each process's times, and ratios of them with those of the rounds."""
 
-    def middle(who: str) -> float | None:
-        seconds = [which(cell["seconds"]) for cell in found.get(who, ()) if "seconds" in cell]
-        return statistics.median(seconds) if seconds else None
+    def rounds(*parts: str) -> list[list[float]]:
+        """One list a round; of several parts their medians' sum."""
+        each = [[kept(cell["seconds"]) for cell in found.get(who, ()) if "seconds" in cell] for who in parts]
+        if len(each) == 1:
+            return [list(some) for some in each[0]]
+        return [[sum(statistics.median(some) for some in turn)] for turn in zip(*each, strict=False)]
 
-    ours, copy, fast, plain = (middle(who) for who in ("ours", "copy", "ours-unwaited", "copy-unwaited"))
-    look, theirs = middle("read"), middle("mergekit")
+    ours, copy, fast, plain = (rounds(who) for who in ("ours", "copy", "ours-unwaited", "copy-unwaited"))
+    look, theirs, both = rounds("read"), rounds("mergekit"), rounds("copy-unwaited", "read")
     bar = f" (≥ {BARS[case]})" if case in BARS else ""
-    both = plain + look if plain and look else None
     return (
         _seconds(fast), _seconds(plain), _ratio(plain, fast) + bar, _seconds(look), _ratio(both, fast),
         _seconds(ours), _seconds(copy), _ratio(copy, ours), _seconds(theirs), _ratio(theirs, fast),
     )  # fmt: skip
 
 
-def first(seconds: Sequence[float]) -> float:
-    return seconds[0]
+def first(seconds: Sequence[float]) -> Sequence[float]:
+    return seconds[:1]
 
 
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def shortest(seconds: Sequence[float]) -> Sequence[float]:
+    return [min(seconds)]
 
 
-def _ratio(value: float | None, ours: float | None) -> str:
-    return f"{value / ours:.2f}" if value and ours else ""
+def _middle(rounds: Sequence[Sequence[float]]) -> float:
+    return statistics.median(s for some in rounds for s in some)
+
+
+def _seconds(rounds: Sequence[Sequence[float]]) -> str:
+    return f"{_middle(rounds):.3f}" if rounds else ""
+
+
+def _ratio(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]) -> str:
+    if not theirs or not ours:
+        return ""
+    each = [_middle([a]) / _middle([b]) for a, b in zip(theirs, ours, strict=False)]
+    return f"{_middle(theirs) / _middle(ours):.2f} [{min(each):.2f}, {max(each):.2f}]"
 
 
 def _mb(found: Sequence[Mapping[str, Any]] | None, what: str) -> str:

@@ -61,6 +61,9 @@ def test_our_three_scores_are_the_formulas_as_written(bench: Any, shape: tuple[i
     mine = forms.form("ours:logme+shrunk_h_score+gbc", None)(f, y)(f, y)
     want = [forms.form(f"brute:{name}", None)(f, y)(f, y)[0] for name in ("logme", "shrunk_h_score", "gbc")]
     np.testing.assert_allclose(mine, want, rtol=1e-8)  # the bar of the benchmark
+    of_first = {form: forms.form(form, None)(f, y)(f, y)[0] for form in ("pass", "gram")}
+    np.testing.assert_allclose(of_first["pass"], np.square(f[:, 0] - f[:, 0].mean(dtype="f8")).sum(), rtol=1e-9)
+    np.testing.assert_allclose(of_first["gram"], np.square(f[:, 0].astype("f8")).sum(), rtol=1e-12)
 
 
 def test_a_form_is_timed_until_its_seconds_are_spent_and_its_memory_is_that_of_the_first_call(bench: Any) -> None:
@@ -113,6 +116,7 @@ def ranking_cells() -> dict[str, Any]:
         "tllib:shrunk_h_score": calls(0.25, 100, 2.0),
         "google:gbc": calls(0.05, 50, -1.0),
         "ours:gbc": calls(0.1, 5, 3.0),
+        "pass": calls(0.097, 0, 1.0),
         "gram": calls(0.095, 0, 1.0),
         "brute:logme": calls(5.0, 500, 1.0),
         "brute:shrunk_h_score": calls(5.0, 500, 2.0 + 2e-10),
@@ -127,7 +131,8 @@ def test_the_fastest_peers_count_and_bars_are_told(bench: Any) -> None:
     assert shape.rivals() == ["transformer_ranker:logme", "tllib:shrunk_h_score", "google:gbc"]
     assert shape.three() == pytest.approx(0.1 / 0.6)
     assert shape.memory() == pytest.approx(10 / 200)
-    assert shape.floor() == pytest.approx(0.95)
+    assert shape.share("gram") == pytest.approx(0.95)
+    assert shape.share("pass") == pytest.approx(0.97)
     assert shape.difference() == pytest.approx(1e-10)
     told = ranking.report({"machine": MACHINE, "cells": ranking_cells()}, {"thuml:logme": "no numba"})
     assert "three scores in ≤ 0.20 of the time: in 1 of 1 shapes" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,9 +121,9 @@ def test_what_could_not_be_written_in_time_is_not_chosen(
     """A merge of 60 s, as only its trial shows, would be made twice more: for its figures and to be written."""
     made = auto._Contest._weights
 
-    def weights(self: Any, view: LiveMerge, plan: Plan) -> Any:
+    def weights(self: Any, view: LiveMerge, plan: Plan, longest: float = inf) -> Any:
         clock.now += 58.0 * (plan.method == "ties")
-        return made(self, view, plan)
+        return made(self, view, plan, longest)
 
     monkeypatch.setattr(auto._Contest, "_weights", weights)
     facts = _chosen(tuned, Budget(minutes=4), methods=["ties", "task_arithmetic"])
@@ -131,6 +132,31 @@ def test_what_could_not_be_written_in_time_is_not_chosen(
     assert by_name["task_arithmetic (scale=0.7)"]["left"] == ""
     assert sum(bool(c["scores"]) for n, c in by_name.items() if n.startswith("ties")) == 1
     assert clock.now <= 240
+
+
+def test_a_merge_that_could_not_be_written_in_time_is_stopped(
+    tuned: Family, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 3 s a tensor; it would take twice as much again to judge and to write it."""
+    merged = LiveMerge.merged
+
+    def slow(self: LiveMerge, made: Any, seed: Any = None, more: Any = lambda: True) -> Any:
+        ties = any(type(m.method).__name__ == "Ties" for m in made)
+
+        def turned() -> bool:
+            clock.now += 3.0 * ties
+            return bool(more())
+
+        return merged(self, made, seed, turned)
+
+    monkeypatch.setattr(LiveMerge, "merged", slow)
+    facts = _chosen(tuned, Budget(minutes=2), methods=["ties", "task_arithmetic"])
+    by_name = {c["name"]: c for c in facts["candidates"]}
+    left = [c["left"] for n, c in by_name.items() if n.startswith("ties")]
+    assert sum(said.startswith("merging it was stopped after ") for said in left) == 1
+    assert sum(said.startswith("was not tried: ") for said in left) == len(left) - 1
+    assert by_name["task_arithmetic (scale=0.7)"]["left"] == ""
+    assert clock.now <= 120
 
 
 def test_a_clock_that_runs_out_leaves_the_best_of_the_rung(tuned: Family, clock: Clock) -> None:
@@ -180,9 +206,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     out, plainly = Clock(0.0, {}), catalogue.make("combination.weighting", "task_arithmetic", scale=0.4)
     made, predicted, real = auto._Contest._weights, auto._predicted, auto.told_by
 
-    def weights(self: Any, view: LiveMerge, plan: Plan) -> Any:
+    def weights(self: Any, view: LiveMerge, plan: Plan, longest: float = inf) -> Any:
         out.now += MERGE
-        return made(self, view, plan)
+        return made(self, view, plan, longest - MERGE)
 
     def read(view: LiveMerge, weights: Any, task: int, rows: Any) -> Any:
         out.now += ROW * len(rows) * out.slower

@@ -125,6 +125,18 @@ def test_what_kernels_do_not_cover_goes_the_other_way() -> None:
     assert not pays_to_compile(np.empty((1 << 12, 1 << 12), dtype=np.float32)[:, ::2])
     with pytest.raises(IndexError):
         Moments.of(x, y, 2, many=True)
+    with pytest.raises(IndexError, match="label 9 of 3 classes"):  # in a later panel
+        Moments.from_batches([(x, y), (x, np.where(y == 2, 9, y))], 3, many=True)
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 200])
+def test_a_gram_matrix_is_the_same_above_and_below(width: int) -> None:
+    x, y = drawn(90, width, 3)
+    found = Moments.of(x, y, 3)
+    assert found.gram is not None
+    assert (found.gram == found.gram.T).all()
+    u = x - found.shift
+    np.testing.assert_allclose(found.gram, u.T @ u, rtol=1e-12, atol=1e-12 * np.abs(found.gram).max())
 
 
 def test_batches_are_blocks() -> None:

@@ -28,6 +28,7 @@ from headstart.numerics.artifacts import linked
 from headstart.numerics.bootstrap import interval, resampled
 from headstart.numerics.learning import draws, entropy, gradient
 from headstart.numerics.metrics import value
+from headstart.numerics.stream import Stopped
 
 from .entrants import Entrant, entrants
 from .heads import numbered
@@ -264,7 +265,8 @@ class _Contest:
         while (entrant := turns.next()) is not None:
             one = out[entrant.name]
             standing = [t for t in out.values() if t.scores and not t.left]
-            self.meter.keep(self._end(max([self._pace.merging_of(entrant), *(t.merging for t in standing)])))
+            writing = max([self._pace.merging_of(entrant), *(t.merging for t in standing)])
+            self.meter.keep(self._end(writing))
             trying, later = self._expected(entrant, standing)
             left = self.meter.left()
             if not left:
@@ -286,8 +288,13 @@ class _Contest:
                 share = turns.share(entrant.stage, left - trying - later)
                 one.plan = self._plan(view, entrant, one.method, share)
                 self._pace.made(self.meter.session() - began, entrant)
-                self._seen(view, one, self._rungs[0])
+                self._seen(view, one, self._rungs[0], self._longest(writing, later))
                 self._pace.merged(one.merging, entrant.method, entrant.kind)
+            except Stopped:
+                self._pace.merged(one.merging, entrant.method)  # at least
+                one.left = (
+                    f"merging it was stopped after {one.merging:.1f} s: there would have been no time to write it"
+                )
             except Problem as problem:
                 one.left = problem.what
             else:
@@ -302,6 +309,13 @@ class _Contest:
         merging = [t.merging for t in out.values() if t.scores and not t.left]
         self.meter.keep(self._end(max([self._pace.merging("baseline"), *merging])))
         return list(out.values())
+
+    def _longest(self, writing: float, later: float) -> float:
+        """Seconds of merging, beyond which an entrant could not be written any more after the later rungs.
+
+        writing: seconds of merging for which the end has its time already.
+        """
+        return (self.meter.remaining() - later + 2 * RESERVE * writing) / (1 + 2 * RESERVE)
 
     def _expected(self, entrant: Entrant, standing: Sequence[Tried]) -> tuple[float, float]:
         """Seconds of an entrant on the first rung, and of all later rungs when it has joined those who stand there."""
@@ -434,21 +448,26 @@ class _Contest:
                 self._seen(view, again, inf)
                 one.spread.append(self._score(again))
 
-    def _weights(self, view: LiveMerge, plan: Plan) -> dict[str, torch.Tensor]:
-        names = set(view.tensors)
-        return view.merged([m for m in plan.made if m.name in names], seed=plan.seed)
+    def _weights(self, view: LiveMerge, plan: Plan, longest: float = inf) -> dict[str, torch.Tensor]:
+        """Raises `Stopped` after so many seconds."""
+        names, last = set(view.tensors), self.meter.session() + longest
+        made = [m for m in plan.made if m.name in names]
+        return view.merged(made, plan.seed, lambda: self.meter.session() <= last)
 
-    def _seen(self, view: LiveMerge, one: Tried, rows: float) -> None:
+    def _seen(self, view: LiveMerge, one: Tried, rows: float, longest: float = inf) -> None:
         """Its predictions on the first rows of each task that it has not seen yet, each rung's by themselves.
 
         Where merging again would take longer than all rows that follow, it reads these too, for the rungs to come.
+        Raises `Stopped` where merging takes more than so many seconds.
         """
         assert one.plan is not None  # made before
         if len(one.tables[0]) > len(one.scores):
             return
         began = self.meter.session()
-        weights = self._weights(view, one.plan)
-        one.merging = self.meter.session() - began
+        try:
+            weights = self._weights(view, one.plan, longest)
+        finally:
+            one.merging = self.meter.session() - began
         rungs = [r for r in self._rungs if r > rows]
         ahead = self._pace.at_once(one.merging, [self._rows(r) for r in (rows, *rungs)]) if rungs else False
         for rung in (rows, *(rungs if ahead else [])):

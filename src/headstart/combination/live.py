@@ -199,15 +199,18 @@ class LiveMerge:
         each = {n: made_of(method, (own or {}).get(n, settings)) for n in self._made}
         return self.merged([replace(m, kind=each[n][0], method=each[n][1]) for n, m in self._made.items()])
 
-    def merged(self, made: Sequence[Made], seed: int | None = None) -> dict[str, torch.Tensor]:
+    def merged(
+        self, made: Sequence[Made], seed: int | None = None, more: Callable[[], bool] = lambda: True
+    ) -> dict[str, torch.Tensor]:
         """What the stream makes of the models, each tensor rounded as it would be written, and then float32.
 
-        seed: in place of the plan's.
+        seed: in place of the plan's. more: whether to go on, asked tile by tile; else raises `stream.Stopped`.
         """
         out = stream.Memory({m.name: torch.empty(m.shape, dtype=stream.FLOATS[m.dtype]) for m in made})
         stream.run(
-            made, self._readers, out, seed=self.plan.seed if seed is None else seed, threads=torch.get_num_threads()
-        )
+            made, self._readers, out, seed=self.plan.seed if seed is None else seed, threads=torch.get_num_threads(),
+            report=lambda _: more(),
+        )  # fmt: skip
         return {n: t.float() for n, t in out.tensors.items()}
 
     def head(self, task: int) -> Weights:

@@ -20,8 +20,9 @@ from headstart.core import Unfit
 from .shrinkage import ledoit_wolf, squared
 
 Array = np.ndarray[Any, Any]
-PANEL_ROWS = 1024  # rows that one symmetric product takes
+PANEL_ROWS = 256  # rows that one symmetric product takes: they come out of the cache that they were written to
 STRIP_CELLS = 98304  # cells of float64 that stay in a core's cache while all sums but that product are taken of them
+MIRROR_SIDE = 64  # of a square of the Gram matrix that is written at once
 MANY_CELLS = 1 << 23  # from which on compiled kernels pay
 FEW_CLASSES = 16  # up to which rows are put in order of class, so that each class is one sum; else row after row
 SINGLE_ROWS = 512  # rows of a product in float32; its error grows with them
@@ -432,6 +433,21 @@ class Moments:
         )
 
 
+def _mirrored(gram: Array) -> None:
+    """The upper half into the lower one, in place, in squares that stay in the cache.
+
+    >>> gram = np.array([[1.0, 2.0], [0.0, 3.0]])
+    >>> _mirrored(gram)
+    >>> gram.tolist()
+    [[1.0, 2.0], [2.0, 3.0]]
+    """
+    for down in slices(len(gram), MIRROR_SIDE):
+        for across in slices(down.start, MIRROR_SIDE):
+            gram[down, across] = gram[across, down].T
+        square = gram[down, down]
+        square += np.triu(square, 1).T
+
+
 class _Sums:
     """The sums of `Moments`, while rows are still coming."""
 
@@ -452,16 +468,16 @@ class _Sums:
 
     def take(self, features: Array, labels: Array) -> None:
         """Rows, not more than `PANEL_ROWS`."""
-        y = targets_of(labels, self.classes)
         # with one class a row, what is summed by class need not be summed once more over all
         self.each_once = bool(self.classes) and np.ndim(labels) == 1 and not self.target_shift.any()
-        y -= self.target_shift
-        self.rows += len(y)
-        self.counts += y.sum(axis=0)
-        self.energy += (y * y).sum(axis=0)
+        self.rows += len(features)
         if self.many and self.each_once and self.second is None and self.cubes is None:
             self._in_one_sweep(features, np.asarray(labels, dtype=np.int64))
         else:
+            y = targets_of(labels, self.classes)
+            y -= self.target_shift
+            self.counts += y.sum(axis=0)
+            self.energy += (y * y).sum(axis=0)
             self._by_strips(features, labels, y)
         if self.gram is not None:
             u = self.panel[: len(features)]
@@ -476,6 +492,11 @@ class _Sums:
         from .sums import centred, squared
 
         assert self.lengths is not None  # as there are classes
+        counts = np.bincount(labels, minlength=self.classes)
+        if len(counts) > self.classes:
+            raise IndexError(f"label {labels.max()} of {self.classes} classes")  # the kernels would not see it
+        self.counts += counts
+        self.energy += counts  # of zeros and ones
         if self.gram is None:
             squared(features, labels, self.shift, self.sums, self.lengths, self.squares)
             return
@@ -535,7 +556,7 @@ class _Sums:
         gram = self.gram
         self.panel = np.empty((0, len(self.shift)))  # its memory is there for what follows
         if gram is not None and not self.single:
-            gram += np.triu(gram, 1).T
+            _mirrored(gram)
             self.squares = np.diagonal(gram).copy()
         if self.each_once:
             self.total = self.sums.sum(axis=0)
