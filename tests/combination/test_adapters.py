@@ -17,12 +17,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from headstart.combination import adapters, deltas
 from headstart.core import Problem, Receipt, Refused, Unfit, Unreadable
 from headstart.io import deltas as store
-from headstart.io import fingerprints, peft_folders
+from headstart.io import fingerprints, model_folders, peft_folders
 from headstart.numerics import delta as forms
 from tiny_models import save_model
 
@@ -449,13 +455,46 @@ def test_embeddings_whose_numbers_a_model_takes_itself_are_kept_whole(tmp_path: 
     torch.testing.assert_close(model.merge_and_unload()(tokens).logits, right, atol=1e-4, rtol=1e-4)
 
 
-def test_modules_that_transformers_calls_otherwise_are_named(tmp_path: Path) -> None:
-    base = save_model(tmp_path / "base", "vit", head=True)
-    tuned = moved(base, tmp_path / "tuned", **{"attention.attention.query": 2, "classifier": 2})
+@pytest.mark.parametrize("model_type", ["vit", "dinov2", "swin"])
+def test_layers_that_transformers_calls_otherwise_than_the_files(model_type: str, tmp_path: Path) -> None:
+    """In the files of these models `attention.query`, and in their classes `q_proj`, to which peft's names belong."""
+    base = save_model(tmp_path / "base", model_type, head=True)
+    tuned = moved(base, tmp_path / "tuned", **{"query": 2, "value": 1, "output.dense": 2, "fc1": 2, "classifier": 2})
     deltas.diff(base, tuned, out=tmp_path / "d")
     told = adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=2)
-    layers = {n.removesuffix(".weight") for n in load_file(tuned / "model.safetensors") if n.endswith("query.weight")}
-    assert set(told["unknown"]) == layers
+    assert told["unknown"] == []
+    assert told["kept"] > 1 - 1e-6
+    pixels = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    right = AutoModelForImageClassification.from_pretrained(tuned).eval()(pixels).logits
+    model = AutoModelForImageClassification.from_pretrained(base)
+    before = model.eval()(pixels).logits
+    found = peft.PeftModel.from_pretrained(model, tmp_path / "lora").eval()
+    torch.testing.assert_close(found(pixels).logits, right, atol=1e-4, rtol=1e-4)
+    assert (before - right).abs().max() > 0.01
+    # and what peft itself makes and saves is read
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"])
+    wrapped = peft.get_peft_model(AutoModelForImageClassification.from_pretrained(base), config).eval()
+    for name, value in wrapped.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            value.data = torch.randn(value.shape, generator=torch.Generator().manual_seed(len(name)))
+    wrapped.save_pretrained(tmp_path / "theirs")
+    adapters.to_delta(tmp_path / "theirs", base, out=tmp_path / "back")
+    ours = deltas.apply(tmp_path / "back", base, out=tmp_path / "ours")
+    wanted = wrapped(pixels).logits
+    found = AutoModelForImageClassification.from_pretrained(ours).eval()(pixels).logits
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    on = adapters.adapted(model_folders.read(base), tmp_path / "theirs")
+    assert len(on.changes) == sum("q_proj.lora_A" in n for n in load_file(tmp_path / "theirs" / peft_folders.WEIGHTS))
+
+
+def test_modules_that_transformers_has_not_are_named(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base", "bert", head=True)
+    weights = load_file(base / "model.safetensors")
+    weights["bert.further.weight"] = torch.zeros(6, 6)
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    tuned = moved(base, tmp_path / "tuned", **{"further": 2, "attention.self.query": 2})
+    deltas.diff(base, tuned, out=tmp_path / "d")
+    assert adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=2)["unknown"] == ["bert.further"]
 
 
 def test_embeddings_that_peft_saves_beside_their_lora_do_not_hide_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import headstart as hs
@@ -18,9 +19,11 @@ from headstart.combination.live import LiveMerge, alive, task_rows
 from headstart.combination.merging import merge, planned, with_rows
 from headstart.combination.plans import Plan
 from headstart.core import Refused, Steps, Target, Undeclared, Unfit
+from headstart.io import recipes
+from headstart.io.stored_heads import predictions
 from headstart.numerics.learning import outputs
 from headstart.testing.combination_learning import weights_of
-from tiny_models import save_tokenizer
+from tiny_models import save_model, save_tokenizer
 from tuned_models import LABELS, Family
 
 
@@ -70,6 +73,32 @@ def test_a_share_of_one_is_that_model(tuned: Family, view: LiveMerge) -> None:
         truth = view.labels(number, range(view.rows(number)))
         right = (found.argmax(1) == truth).float().mean()
         assert float(right) > 0.9
+
+
+@pytest.mark.parametrize("model_type", ["vit", "dinov2", "swin", "convnext"])
+def test_layers_that_transformers_calls_otherwise_than_the_files_are_merged_too(
+    model_type: str, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    for label in ("low", "mid", "high"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(24):
+            pixels = draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    models = [save_model(tmp_path / f"m{seed}", model_type, seed=seed, head=True) for seed in (0, 1)]
+    base = save_model(tmp_path / "base", model_type, seed=5)
+    plan = planned(models, "task_arithmetic", base=base)
+    task = task_rows(hs.read_target(tmp_path / "photos"), plan)
+    merge(models, "ties", base=base, out=tmp_path / "out")
+    with alive(plan, [task], labels=False) as view:
+        asked = view.made("ties", {})
+        assert {n for n in view.tensors if n.endswith("weight")} < set(asked)
+        logits = view.logits(asked, 0, range(view.rows(0)))
+    wanted = predictions(recipes.read(tmp_path / "out"), task.inputs)
+    alone = predictions(recipes.read(models[0]), task.inputs)
+    found = logits.softmax(1).numpy()
+    np.testing.assert_allclose(found, wanted[:, list(task.columns)], atol=1e-5)
+    assert np.abs(wanted - alone).max() > 0.05  # the first model's weights are in memory before
 
 
 def test_any_merge_is_made_as_it_is_written(tuned: Family, view: LiveMerge, tmp_path: Path) -> None:

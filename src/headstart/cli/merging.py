@@ -455,7 +455,7 @@ def approximated(told: dict[str, Any], *, machine: bool) -> None:
         note(f"{len(reasons) - NAMED} more matrices are kept whole; --json tells why")
     if told["unknown"]:
         first, more = told["unknown"][0], len(told["unknown"]) - 1
-        warn(f"transformers calls `{first}`{f' and {more} more' if more else ''} otherwise: peft will not find them")
+        warn(f"transformers' class has no `{first}`{f' and {more} more' if more else ''}: peft will not find them")
     saved(f"saved `{told['out']}` ({_room(Path(told['out']))})")
 
 

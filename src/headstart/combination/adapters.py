@@ -229,8 +229,8 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
 
     Embeddings are matrices, too, where peft takes them and the rank is less than both sides. Modules are called as in
     the fine-tune, which may wrap its base. Gives how much of the change was kept: 1 - (what was lost / the change) in
-    squares, over the matrices; why matrices are kept whole, by module; and modules that transformers calls otherwise
-    than the files do, which peft does not find.
+    squares, over the matrices; why matrices are kept whole, by module; and modules that transformers' class has not,
+    which peft does not find. Where transformers renames what it loads, as of ViT, names are those that it gives.
     """
     import math
 
@@ -282,9 +282,13 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
     config = {
         "base_model_name_or_path": root.name, "task_type": None, "fan_in_fan_out": "transposed" in kinds.values()
     }  # fmt: skip
-    made = Adapter(root.name, changes, kinds, tuple(dict.fromkeys(saved)), config)
     modules = dict.fromkeys(n.rpartition(".")[0] for n in changes)
     lost = [m for m in modules if layers is not None and layers.called(m) is None]
+    if layers is not None:
+        changes = {layers.loaded.get(n, n): change for n, change in changes.items()}
+        kinds = {layers.loaded.get(n, n): kind for n, kind in kinds.items()}
+        saved, why = [layers.as_loaded(m) for m in saved], {layers.as_loaded(m): r for m, r in why.items()}
+    made = Adapter(root.name, changes, kinds, tuple(dict.fromkeys(saved)), config)
     peft_folders.write(made, place, overwrite=overwrite)
     return {
         "out": str(place), "rank": rank, "matrices": len(kinds), "saved": list(dict.fromkeys(saved)), "why": why,
@@ -357,17 +361,18 @@ def _after(name: str, source: str | None, delta: Any, root: ModelFolder, applied
 
 
 def _places(adapter: Adapter, root: ModelFolder) -> dict[str, str]:
-    """Name in the adapter -> name in the base; a first part of the names may be there or not."""
-    firsts = sorted({n.split(".")[0] for n in root.tensors if "." in n})
+    """Name in the adapter -> name in the base, or the name that transformers loads it under; a first part of the names
+    may be there or not.
+    """
+    from headstart.io.layer_kinds import layers_of
+
     wanted = [n for n in adapter.changes if n in adapter.kinds]
-    shifts = ["", *(f"{f}." for f in firsts)]
-    cuts = ["", *sorted({f"{n.split('.')[0]}." for n in wanted})]
-    best: dict[str, str] = {}
-    for cut in cuts:
-        for put in shifts:
-            found = {n: put + n.removeprefix(cut) for n in adapter.changes if put + n.removeprefix(cut) in root.tensors}
-            if sum(n in found for n in wanted) > sum(n in best for n in wanted):
-                best = found
+    best = _fitting(adapter, wanted, {n: n for n in root.tensors})
+    if any(n not in best for n in wanted):
+        shapes = {n: (e.dtype, e.shape) for n, e in root.tensors.items()}
+        layers = layers_of(root.config, shapes, f"model `{root.where}`")
+        loaded = {new: n for n, new in layers.loaded.items()} if layers is not None else {}
+        best = _fitting(adapter, wanted, {n: n for n in root.tensors} | loaded)
     lost = [n for n in wanted if n not in best]
     if lost:
         raise Refused(
@@ -375,4 +380,18 @@ def _places(adapter: Adapter, root: ModelFolder) -> dict[str, str]:
             where=f"adapter `{adapter.name}` on `{root.name}`",
             fix="name the model that the adapter was made for",
         )
+    return best
+
+
+def _fitting(adapter: Adapter, wanted: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """With the first part by which most of those that are wanted are known."""
+    shifts = ["", *(f"{f}." for f in sorted({n.split(".")[0] for n in known if "." in n}))]
+    cuts = ["", *sorted({f"{n.split('.')[0]}." for n in wanted})]
+    best: dict[str, str] = {}
+    for cut in cuts:
+        for put in shifts:
+            moved = {n: put + n.removeprefix(cut) for n in adapter.changes}
+            found = {n: known[new] for n, new in moved.items() if new in known}
+            if sum(n in found for n in wanted) > sum(n in best for n in wanted):
+                best = found
     return best

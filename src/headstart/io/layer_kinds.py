@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from .load_check import Shapes, check_parts, kind_of
 from .loading import FAULTS
+from .tensor_names import as_loaded
 
 LayerKind = Literal["linear", "transposed", "embedding"]  # those of matrices
 
@@ -20,13 +21,14 @@ class Layers:
     """kinds: by module, as the class calls it; None of a module of another kind. inputs: modules that embed the input.
 
     tied: tensor that is no tensor of its own -> what it is. prefix: a first part of names that files may lack or have
-    more than the class, as `bert.`.
+    more than the class, as `bert.`. loaded: tensor of the files -> what the class calls it, but for that first part.
     """
 
     kinds: Mapping[str, LayerKind | None]
     inputs: tuple[str, ...] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
+    loaded: Mapping[str, str] = field(default_factory=dict)
 
     def called(self, module: str) -> str | None:
         """What the class calls a module of the files; None where that is another name altogether.
@@ -34,8 +36,18 @@ class Layers:
         >>> Layers({"bert.pooler.dense": "linear"}, prefix="bert.").called("pooler.dense")
         'bert.pooler.dense'
         """
+        module = self.as_loaded(module)
         names = (module, self.prefix + module, module.removeprefix(self.prefix))
         return next((n for n in names if n in self.kinds), None)
+
+    def as_loaded(self, module: str) -> str:
+        """The same where transformers does not rename it.
+
+        >>> Layers({}, loaded={"layer.0.query.weight": "layers.0.q_proj.weight"}).as_loaded("layer.0.query")
+        'layers.0.q_proj'
+        """
+        of_part = (self.loaded.get(f"{module}.{part}") for part in ("weight", "bias"))
+        return next((n.rpartition(".")[0] for n in of_part if n is not None), module)
 
 
 def layers_of(config: Mapping[str, Any], tensors: Shapes, where: str) -> Layers | None:
@@ -64,7 +76,7 @@ def layers_of(config: Mapping[str, Any], tensors: Shapes, where: str) -> Layers 
     found = {n: next((k for of, k in kinds if type(m) is of), None) for n, m in model.named_modules()}
     inputs = tuple(n for n, m in model.named_modules() if m is embedding)
     tied = {str(a): str(b) for a, b in (getattr(model, "all_tied_weights_keys", None) or {}).items()}
-    return Layers(found, inputs, tied, f"{kind.base_model_prefix}.")
+    return Layers(found, inputs, tied, f"{kind.base_model_prefix}.", as_loaded(model, tensors))
 
 
 def _input_of(model: Any) -> Any:

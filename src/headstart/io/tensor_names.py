@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from headstart.core import Refused
 
 if TYPE_CHECKING:
     import torch
@@ -58,9 +61,44 @@ def modern(name: str) -> str:
 
 
 def names_in_module(module: torch.nn.Module, donor: ModelFolder) -> dict[str, str]:
-    """As `names_in`, of a module in memory."""
-    alike: Any = SimpleNamespace(tensors=dict(module.state_dict()), tied=False)
-    return names_in(alike, donor)
+    """Name in the donor -> name in a module of transformers, which may call its layers otherwise than the files do.
+
+    Raises `Refused` where a parameter of the module has no tensor of its own among the donor's, as where transformers
+    puts several into one.
+    """
+    given = as_loaded(module, donor.tensors)
+    asked: Any = SimpleNamespace(tensors={given[n]: e for n, e in donor.tensors.items()})
+    held = module.state_dict()
+    theirs = names_in(cast("ModelFolder", SimpleNamespace(tensors=held, tied=False)), asked)
+    found = {n: theirs[given[n]] for n in donor.tensors if given[n] in theirs}
+    there = {held[n].data_ptr() for n in found.values()}  # tied ones lie in the same place
+    lost = [n for n, p in module.named_parameters() if p.numel() and p.data_ptr() not in there]
+    if lost:
+        raise Refused(
+            f"transformers makes `{lost[0]}` of other tensors than one of the model's",
+            where=f"model `{donor.where}`",
+            fix="merge with a method that reads no rows",
+        )
+    return found
+
+
+def as_loaded(module: torch.nn.Module, names: Iterable[str]) -> dict[str, str]:
+    """Each name of a tensor in files -> the name under which transformers loads it into this module of its own.
+
+    Since version 5 it calls the layers of some models, as of ViT, otherwise than the files, also those that it writes.
+    What it puts together with others, or takes apart, keeps its name.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    known = get_model_conversion_mapping(module)
+    renamings = [one for one in known if isinstance(one, WeightRenaming)]
+    converters = [one for one in known if isinstance(one, WeightConverter)]
+    found = {}
+    for name in sorted(names):  # in order: some renamings begin with the first name that they fit
+        renamed, converted = rename_source_key(name, renamings, converters)
+        found[name] = name if converted is not None else renamed
+    return found
 
 
 def of_words(name: str) -> bool:
