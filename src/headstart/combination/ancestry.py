@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Made, Part
+    from headstart.numerics.stream import Made
 
     from .plans import Plan
 
@@ -42,11 +40,9 @@ def _far(plan: Plan, base: ModelFolder) -> Iterator[str]:
 def _ratios(plan: Plan) -> dict[str, float]:
     """By model, the size of its change over that of the base, in entries from the middle of the largest matrices."""
     import numpy as np
-    import torch
 
     from headstart.io.adapted import reader
-    from headstart.io.safetensors_files import WIDTHS
-    from headstart.numerics.stream import FLOATS, RAW
+    from headstart.numerics.stream import Room, Tensors
 
     fit = [m for m in plan.made if len(m.shape) > 1 and _is_of_base(m)]
     sample = sorted(fit, key=lambda m: (-m.size, m.name))[:MATRICES]
@@ -60,21 +56,16 @@ def _ratios(plan: Plan) -> dict[str, float]:
     sizes: dict[str, float] = {}
     with ExitStack() as stack:
         readers = {i: stack.enter_context(reader(plan.folders[i])) for i in sorted(used)}
-
-        def values(part: Part, made: Made) -> np.ndarray[Any, Any]:
-            width = WIDTHS[part.dtype]
-            count = min(ENTRIES, made.size)
-            raw = np.empty(count, RAW[part.dtype])
-            readers[part.model].read(part.name, (made.size - count) // 2 * width, raw)
-            return torch.from_numpy(raw.view(np.uint8)).view(FLOATS[part.dtype]).double().numpy()
-
+        room = Room()
         for made in sample:
-            assert made.base is not None
-            before = values(made.base, made)
+            tensors, count = Tensors(made, readers), min(ENTRIES, made.size)
+            start = (made.size - count) // 2
+            before = tensors.floats(made.base, start, start + count, room, "base", np.float64)
             for part in made.tuned:
+                change = tensors.floats(part, start, start + count, room, "tuned", np.float64) - before
                 name = names[part.model]
-                changes[name] = changes.get(name, 0.0) + float(((values(part, made) - before) ** 2).sum())
-                sizes[name] = sizes.get(name, 0.0) + float((before**2).sum())
+                changes[name] = changes.get(name, 0.0) + float(change @ change)
+                sizes[name] = sizes.get(name, 0.0) + float(before @ before)
     return {name: sqrt(change / sizes[name]) for name, change in changes.items() if sizes[name]}
 
 

@@ -335,9 +335,9 @@ def _maker(
 
 
 class Tensors:
-    """The versions of one tensor, read in pieces."""
+    """The versions of one tensor, read in pieces. readers: by the numbers that its parts have."""
 
-    def __init__(self, made: Made, readers: Sequence[Reads], seed: int = 0) -> None:
+    def __init__(self, made: Made, readers: Sequence[Reads] | Mapping[int, Reads], seed: int = 0) -> None:
         self.made, self._readers, self._seed = made, readers, seed
         self._means: dict[Part, Array] = {}
 
