@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from headstart.core import Encoder, Problem, Refused, Source, Unfit, Unreadable
 from headstart.io import sources
 from headstart.io.encoders import batches
-from tiny_models import WORDS, images, texts
+from tiny_models import WORDS, images, save_model, save_tokenizer, texts
 
 Shelf = Callable[..., Path]
 SAME = {"rtol": 1e-5, "atol": 1e-5}
@@ -59,6 +59,59 @@ def bare_loop(folder: Path, inputs: pa.Table, pooling: str) -> Any:
 def test_text_features_equal_a_bare_loop(shelf: Shelf, model: str) -> None:
     rows = texts(9)
     np.testing.assert_allclose(features_of(shelf(model), rows), bare_loop(shelf(model), rows, "mean"), **SAME)
+
+
+SEES_PADDING = {
+    "big_bird": {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1},
+    "convbert": {"head_ratio": 1, "conv_kernel_size": 3},
+    "fnet": {},
+    "mobilebert": {"true_hidden_size": 8, "intra_bottleneck_size": 8},
+    "nystromformer": {"num_landmarks": 8, "segment_means_seq_len": 8, "conv_kernel_size": 5},
+}
+
+
+def alone(folder: Path, kind: Any, text: str) -> Any:
+    """What a fresh model of transformers says of one text, without padding."""
+    from transformers import AutoTokenizer
+
+    called = AutoTokenizer.from_pretrained(folder)(text, truncation=True, max_length=64, return_tensors="pt")
+    if "fnet" in str(folder):
+        called.pop("attention_mask")
+    with torch.no_grad():
+        return kind.from_pretrained(folder).eval()(**called)
+
+
+@pytest.mark.parametrize("model", SEES_PADDING)
+def test_rows_beside_a_row_change_nothing_where_a_model_sees_padding(tmp_path: Path, model: str) -> None:
+    from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    rows, settings = texts(7, longest=50), {**SEES_PADDING[model], "max_position_embeddings": 64}
+    one, rated, tagged = (tmp_path / f"{model}-{name}" for name in ("bare", "rows", "words"))
+    save_tokenizer(save_model(one, model, **settings), longest=64)
+    save_tokenizer(save_model(rated, model, head=True, **settings), longest=64)
+    save_tokenizer(save_model(tagged, model, tags=("O", "B-x", "I-x"), **settings), longest=64)
+    some = rows["text"].to_pylist()
+    expected = np.stack([alone(one, AutoModel, t).last_hidden_state[0].mean(0).numpy() for t in some])
+    with sources.opened(source_of(one)) as here:
+        for _ in range(2):  # what a model was called with before changes nothing either
+            np.testing.assert_allclose(here.features(rows), expected, **SAME)
+        words = here.features(pa.table({"tokens": [t.split() for t in some]}))
+        first = alone(one, AutoModel, some[0]).last_hidden_state[0, 1:-1]
+        np.testing.assert_allclose(words[: len(first)], first, **SAME)
+    said = [alone(rated, AutoModelForSequenceClassification, t).logits[0].double() for t in some]
+    with sources.opened(source_of(rated)) as here:
+        np.testing.assert_allclose(here.predictions(rows), torch.stack(said).softmax(-1), **SAME)
+    said = [alone(tagged, AutoModelForTokenClassification, t).logits[0, 1:-1].double() for t in some]
+    with sources.opened(source_of(tagged)) as here:
+        found = here.predictions(pa.table({"tokens": [t.split() for t in some]}))
+        np.testing.assert_allclose(found, torch.cat(said).softmax(-1), **SAME)
+
+
+def test_attention_that_mixes_rows_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", "nystromformer", num_landmarks=4, segment_means_seq_len=16)
+    (_, problem), *_ = sources.scan(tmp_path / "m")[1]
+    assert isinstance(problem, Refused)
+    assert "segment_means_seq_len" in str(problem)
 
 
 def test_a_checkpoint_with_a_head_gives_the_first_token(shelf: Shelf) -> None:

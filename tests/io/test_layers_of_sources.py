@@ -60,13 +60,17 @@ def test_text_is_pooled_as_one_row_at_a_time(model_type: str, tmp_path: Path) ->
             np.testing.assert_allclose(features[i], want, atol=1e-5, err_msg=tap.name)
 
 
-@pytest.mark.parametrize("model_type", ["vit", "dinov2", "resnet", "convnext", "swin"])
+BEFORE = {"vit": 1, "beit": 1, "deit": 2, "dinov2": 1, "dinov2_with_registers": 4}  # tokens of no patch
+
+
+@pytest.mark.parametrize("model_type", [*BEFORE, "resnet", "convnext", "swin"])
 def test_images_are_pooled_over_tokens_or_places(model_type: str, tmp_path: Path) -> None:
     from transformers import AutoModel
 
     source = one(save_model(tmp_path / "m", model_type))
     rows = images(tmp_path, 4)
-    taps = taps_of(source, "all", ["mean", "max"])
+    modes = ["mean", "max", "cls"] if model_type in BEFORE else ["mean", "max"]
+    taps = taps_of(source, "all", modes)
     with sources.opened(source) as opened:
         found = opened.tapped(rows, taps)
     processor = processor_of(sources.recipe_of(source)[0])
@@ -74,15 +78,15 @@ def test_images_are_pooled_over_tokens_or_places(model_type: str, tmp_path: Path
     model = AutoModel.from_pretrained(tmp_path / "m").eval()
     with torch.no_grad():
         states = model(**processor(images=pictures, return_tensors="pt"), output_hidden_states=True).hidden_states
-    assert [said(t)[0] for t in taps[1:]] == [n for n in range(len(states)) for _ in range(2)]
+    assert [said(t)[0] for t in taps[1:]] == [n for n in range(len(states)) for _ in modes]
     for tap, features in zip(taps[1:], found[1:], strict=True):
         layer, mode = said(tap)
         state = states[layer].numpy()
         if state.ndim == 4:
             parts = state.reshape(*state.shape[:2], -1).swapaxes(1, 2)
         else:
-            parts = state[:, 1:] if model_type in ("vit", "dinov2") else state
-        want = parts.mean(1) if mode == "mean" else parts.max(1)
+            parts = state[:, BEFORE.get(model_type, 0) :]
+        want = {"mean": parts.mean(1), "max": parts.max(1), "cls": state[:, 0]}[mode]
         np.testing.assert_allclose(features, want, atol=2e-5, err_msg=tap.name)
         assert features.shape[1] == tap.facts["width"]
 

@@ -16,7 +16,7 @@ from headstart.core import Batch, Unfit
 from .images import decode, in_parallel
 from .kept import Kept
 from .modules import depths, finish, load_module, low_rank_sites, unreadable
-from .recipes import IMAGE, Recipe
+from .recipes import Recipe
 
 Array = np.ndarray[Any, Any]
 KEPT_BYTES = 256 * 2**20  # processed images of one table that are kept between epochs
@@ -86,7 +86,7 @@ class ImageEncoder:
         for recipe in recipes:
             mode = recipe.pooling[0]
             if recipe.layer is not None:
-                pooled = _pool(out.hidden_states[recipe.layer], mode, first_token=IMAGE[recipe.model_type][1] == "cls")
+                pooled = _pool(out.hidden_states[recipe.layer], mode, before=recipe.tokens_before)
             else:
                 pooled = out.last_hidden_state[:, 0] if mode == "cls" else out.pooler_output.flatten(1)
             found.append(finish(self.module, recipe.after, pooled))
@@ -101,15 +101,16 @@ class ImageEncoder:
         return list(np.asarray(made["pixel_values"], dtype=np.float32))
 
 
-def _pool(hidden: torch.Tensor, mode: str, *, first_token: bool) -> torch.Tensor:
+def _pool(hidden: torch.Tensor, mode: str, *, before: int) -> torch.Tensor:
     """(rows, width) from tokens (rows, tokens, width) or a map (rows, width, height, width of the map).
 
-    first_token: whether the first token stands for the image; the mean and the largest are then of the others.
+    before: tokens before those of the patches, the first of which stands for the image; the mean and the largest are of
+    the patches.
     """
     tokens = hidden if hidden.ndim == 3 else hidden.flatten(2).transpose(1, 2)
     if mode == "cls":
         return tokens[:, 0]
-    parts = tokens[:, 1:] if first_token else tokens
+    parts = tokens[:, before:]
     return parts.mean(dim=1) if mode == "mean" else parts.max(dim=1).values
 
 

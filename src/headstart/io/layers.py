@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from headstart.core import Source, Unfit
 
-from .recipes import IMAGE, POOLINGS, Recipe
+from .recipes import POOLINGS, Recipe
 
 Layers = Literal["all"] | Sequence[int]
 IMAGE_POOLINGS = ("cls", "mean", "max")
@@ -36,7 +36,7 @@ def taps(source: Source, recipe: Recipe, layers: Layers | None, poolings: Sequen
         )
     modes = list(poolings) if poolings is not None else ["mean" if m == "pooler" else m for m in recipe.pooling]
     able = IMAGE_POOLINGS if recipe.modality == "image" else tuple(POOLINGS.values())
-    if recipe.modality == "image" and IMAGE[recipe.model_type][1] != "cls":
+    if recipe.modality == "image" and not recipe.tokens_before:
         able = IMAGE_POOLINGS[1:]  # no token stands for the image
     if unknown := [m for m in modes if m not in able]:
         raise Unfit(

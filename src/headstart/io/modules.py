@@ -52,7 +52,16 @@ def load_module(recipe: Recipe) -> nn.Module:
     dense = [_dense(step, recipe) for step in recipe.after if step.kind == "dense"]
     if dense:
         module.add_module(DENSE, nn.ModuleList(dense))
-    return module.eval()  # type: ignore[no-any-return]  # transformers leaves the class open
+    return steady(module.eval())
+
+
+def steady(module: nn.Module) -> nn.Module:
+    """A model of transformers that says the same of a row whatever it was called with before: BigBird turns from sparse
+    to full attention at the first rows that are short, and stays there."""
+    base: Any = getattr(module, "base_model", module)
+    if getattr(base, "attention_type", None) == "block_sparse":
+        base.register_forward_hook(lambda one, *_: one.set_attention_type("block_sparse"))
+    return module
 
 
 def finish(module: nn.Module, after: Sequence[After], pooled: torch.Tensor) -> torch.Tensor:

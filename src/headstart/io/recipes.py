@@ -35,6 +35,8 @@ POSITIONS_AFTER_PADDING = frozenset({
     "camembert", "data2vec-text", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
     "xlm-roberta-xl",
 })  # fmt: skip
+# what these say of a row depends on the padding beside it: they have no mask, or convolve over tokens without it
+SEES_PADDING = frozenset({"big_bird", "convbert", "fnet", "mobilebert", "nystromformer"})
 # model types of images: prefix, and how one row of features comes out of them
 IMAGE = {
     "beit": ("beit", "pooler"), "bit": ("bit", "pooler"), "convnext": ("convnext", "pooler"),
@@ -45,6 +47,9 @@ IMAGE = {
     "mobilevit": ("mobilevit", "pooler"), "regnet": ("regnet", "pooler"), "resnet": ("resnet", "pooler"),
     "swin": ("swin", "pooler"), "swinv2": ("swinv2", "pooler"), "vit": ("vit", "cls"), "vit_msn": ("vit", "cls"),
 }  # fmt: skip
+# tokens before those of the patches, of those that have some: the first stands for the image; one of DeiT's learns from
+# a teacher, and registers are added to them
+TOKENS_BEFORE = {"beit": 1, "deit": 2, "dinov2": 1, "dinov2_with_registers": 1, "vit": 1, "vit_msn": 1}
 TOKENIZERS = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "spm.model", "bpe.codes",
 )  # fmt: skip
@@ -114,6 +119,13 @@ class Recipe:
     layer: int | None = None  # whose output is pooled, 0 the embeddings; None for the last with all that follows it
 
     @property
+    def tokens_before(self) -> int:
+        """How many tokens of an image's model stand for no patch of it."""
+        registers = self.config.get("num_register_tokens", 4)
+        own = TOKENS_BEFORE.get(self.model_type, 0)
+        return own + (registers if self.model_type == "dinov2_with_registers" and isinstance(registers, int) else 0)
+
+    @property
     def normalise(self) -> bool:
         return any(a.kind == "normalise" for a in self.after)
 
@@ -178,6 +190,12 @@ def _text(
             "there is no tokenizer in the folder",
             where=f"source `{where}`",
             fix="copy `tokenizer.json` and `tokenizer_config.json` of the model into the folder",
+        )
+    if model_type == "nystromformer" and config.get("num_landmarks") != config.get("segment_means_seq_len"):
+        raise Refused(
+            "its attention takes the mean of segments of rows of one length, and says more of a row by those beside it",
+            where=f"source `{where}`",
+            fix="use one whose `num_landmarks` is its `segment_means_seq_len`, or another encoder",
         )
     found = entries(weight_files(model, root=where))
     head = _stored_head(config, architecture, "ForSequenceClassification", found, TEXT[model_type])

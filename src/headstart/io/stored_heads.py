@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from headstart.numerics.ragged import places, starts_of
 
 from .encoders import batches, quiet
 from .image_encoder import ImageBatch, ImageEncoder, processor_of
-from .modules import unreadable
+from .modules import steady, unreadable
 from .recipes import Recipe
 from .text_encoder import TextBatch, TextEncoder, at_first_tokens
 
@@ -41,9 +41,13 @@ class Whole:
     def logits(self, inputs: pa.Table, rows: Sequence[int]) -> torch.Tensor:
         """(rows, labels), or (words, labels) of a head of words."""
         batch = self.encoder.collate(inputs, rows)
-        said: torch.Tensor = self.module(**_given(batch)).logits
-        if isinstance(batch, TextBatch) and batch.words is not None:
-            return at_first_tokens(said, batch.words, batch.of)
+        if not isinstance(self.encoder, TextEncoder) or not isinstance(batch, TextBatch):
+            return self._said(_given(batch))
+        said = self.encoder.told(batch.tensors, lambda given: [self._said(given)])[0]
+        return said if batch.words is None else at_first_tokens(said, batch.words, batch.of)
+
+    def _said(self, given: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        said: torch.Tensor = self.module(**given).logits
         return said
 
 
@@ -92,7 +96,7 @@ def _whole(recipe: Recipe) -> Any:
             where=f"source `{recipe.where}`",
             fix="copy the folder again from its origin; a missing head is never filled at random",
         )
-    return model.eval()
+    return steady(model.eval())
 
 
 def _reader(recipe: Recipe, whole: torch.nn.Module) -> TextEncoder | ImageEncoder:

@@ -6,7 +6,7 @@ that the words make when they are joined by blanks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,9 +19,10 @@ from headstart.core import Batch, Refused, Unfit
 
 from .kept import Kept
 from .modules import depths, finish, load_module, low_rank_sites, unreadable
-from .recipes import Recipe
+from .recipes import SEES_PADDING, Recipe
 
 Array = np.ndarray[Any, Any]
+Tensors = Mapping[str, torch.Tensor]
 CHARACTERS_PER_TOKEN = 20  # first guess; a cut text that gives too few tokens is cut later, up to its whole length
 ROWS_AT_ONCE = 1024
 
@@ -130,18 +131,44 @@ class TextEncoder:
         Words are not pooled, and what follows pooling in a sentence-transformers folder is left out of them.
         """
         assert isinstance(batch, TextBatch)  # made by our collate
-        deep = {"output_hidden_states": True} if any(r.layer is not None for r in recipes) else {}
-        out = self.module(**batch.tensors, return_dict=True, **deep)
+        states = self._states(batch.tensors, recipes)
         mask = batch.tensors["attention_mask"]
         used, found = self._pooled(mask), []
-        for recipe in recipes:
-            hidden = out.last_hidden_state if recipe.layer is None else out.hidden_states[recipe.layer]
+        for recipe, hidden in zip(recipes, states, strict=True):
             if batch.words is not None:
                 found.append(_by_word(hidden, batch.words, batch.of))
                 continue
             pooled = torch.cat([_pool(hidden, used, mask, mode) for mode in recipe.pooling], dim=-1)
             found.append(finish(self.module, recipe.after, pooled))
         return found
+
+    def told(self, tensors: Tensors, ask: Callable[[Tensors], Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+        """What is asked of the module for a batch, each (rows, …), or (rows, tokens, width) with 0 at padding that the
+        module was not shown: where padding changes what it says of a row, it is shown rows of one length at a time."""
+        if self.recipe.model_type not in SEES_PADDING:
+            return list(ask(tensors))
+        length, left = tensors["attention_mask"].shape[1], self.tokenizer.padding_side == "left"
+        lengths = tensors["attention_mask"].sum(dim=1)
+        parts, order = [], []
+        for size in sorted(set(lengths.tolist())):
+            rows = torch.nonzero(lengths == size)[:, 0]
+            own = slice(length - size, None) if left else slice(0, size)
+            found = ask({name: tensor[rows][:, own] for name, tensor in tensors.items()})
+            room = (0, 0, length - size, 0) if left else (0, 0, 0, length - size)
+            parts.append([nn.functional.pad(one, room) if one.ndim == 3 else one for one in found])
+            order.append(rows)
+        places = torch.cat(order).argsort()
+        return [torch.cat(ones)[places] for ones in zip(*parts, strict=True)]
+
+    def _states(self, tensors: Tensors, recipes: Sequence[Recipe]) -> list[torch.Tensor]:
+        """(rows, tokens, width) of the layer of each recipe."""
+        deep = {"output_hidden_states": True} if any(r.layer is not None for r in recipes) else {}
+
+        def ask(given: Tensors) -> list[torch.Tensor]:
+            out = self.module(**given, return_dict=True, **deep)
+            return [out.last_hidden_state if r.layer is None else out.hidden_states[r.layer] for r in recipes]
+
+        return self.told(tensors, ask)
 
     def _pooled(self, mask: torch.Tensor) -> torch.Tensor:
         if not self._prompt_tokens:
