@@ -28,11 +28,12 @@ class MaskOverlap:
     Returns: 0 for masks as alike as random ones, 1 for the same mask, below 0 for masks that avoid each other.
     Errors: `Unfit` for rows of a single class, label set or value, or a share outside (0, 1).
 
-    A mask holds exactly `share` of each matrix, those that moved farthest: the paper takes a share of all weights, and
-    optimises it from there. Within a matrix, chance is known exactly; over all weights, two masks would look alike
-    for lying in the same layers, as they do for any task. `numerics.masks.overlap` also gives Jaccard's index and the
-    deviations from chance. Each task starts from the same encoder, with a weak linear probe for a head: one that has
-    solved the task leaves gradients near 0, and AdamW makes steps of full length of what noise they have.
+    A mask holds `share` of each matrix, those that moved farthest, and none that did not move: the paper takes a
+    share of all weights, and optimises it from there. Within a matrix, chance is known exactly; over all weights,
+    two masks would look alike for lying in the same layers, as they do for any task. `numerics.masks.overlap` also
+    gives Jaccard's index and the deviations from chance. Each task starts from the same encoder, with a weak linear
+    probe for a head: one that has solved the task leaves gradients near 0, and AdamW makes steps of full length of
+    what noise they have.
     """
 
     needs = Needs(gives=("features", "gradients"), tasks=("single_label", "multi_label", "regression"))
@@ -82,7 +83,8 @@ class MaskOverlap:
         kept: list[Array] = []
         for old, new in zip(before, weights.values(), strict=True):
             moved = (new.detach() - old).abs().double().cpu().numpy().ravel()
-            count = max(1, round(self.share * len(moved)))
+            # a matrix of which nothing learns, as that of a token the task does not show, would be alike for all tasks
+            count = min(max(1, round(self.share * len(moved))), np.count_nonzero(moved))
             kept.append(np.sort(np.argsort(-moved, kind="stable")[:count]) + sum(sizes))
             sizes.append(len(moved))
         return {"kept": np.concatenate(kept), "sizes": np.array(sizes)}
