@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from headstart.core import Encoder, Problem, Refused, Source, Unfit, Unreadable
 from headstart.io import sources
 from headstart.io.encoders import batches
-from tiny_models import WORDS, images, save_model, save_tokenizer, texts
+from tiny_models import WORDS, config_for, images, save_model, save_tokenizer, texts
 
 Shelf = Callable[..., Path]
 SAME = {"rtol": 1e-5, "atol": 1e-5}
@@ -386,6 +386,19 @@ def test_a_stored_head_predicts_in_its_own_label_space(shelf: Shelf, tmp_path: P
             expected = whole(**tokens).logits.softmax(-1)
     np.testing.assert_allclose(found, expected.numpy(), **SAME)
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("settings", [{"num_labels": 1}, {"num_labels": 3, "problem_type": "regression"}])
+def test_numbers_are_not_taken_for_probabilities_of_classes(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """LEEP and energy of three numbers a row were above those of any classifier."""
+    from transformers import AutoModelForSequenceClassification
+
+    save_tokenizer(tmp_path)
+    AutoModelForSequenceClassification.from_config(config_for("bert", **settings)).save_pretrained(tmp_path)
+    with sources.opened(source_of(tmp_path)) as here:
+        assert here.features(texts(3)).shape == (3, 16)
+        with pytest.raises(Refused, match="tells numbers"):
+            here.predictions(texts(3))
 
 
 def test_a_source_without_a_head_predicts_nothing(shelf: Shelf) -> None:

@@ -136,7 +136,7 @@ class OpenedSource:
         return said
 
     def _check_head(self, inputs: pa.Table) -> None:
-        """Raises `Refused` where there is no head, or one of words for whole rows, or the other way."""
+        """Raises `Refused` where there is no head, one of numbers, or one of words for whole rows, or the other way."""
         of_words, head = "tokens" in inputs.column_names, self.member or self.recipe.head
         if head is None and self.recipe.word_head is None:
             fit = "fit one on its features: headstart adapt DATA --method linear_probe"
@@ -151,6 +151,12 @@ class OpenedSource:
                 f"the head of `{self.source.name}` predicts {told}, and these are {given}",
                 where=f"source `{self.source.where}`",
                 fix=f"use methods that read its features, or a {'tagger' if of_words else 'classifier'}",
+            )
+        if head is not None and head.link == "identity":
+            raise Refused(
+                f"the head of `{self.source.name}` tells numbers, which are no probabilities of classes",
+                where=f"source `{self.source.where}`",
+                fix="use methods that read its features, or a classifier",
             )
 
     def encoder(self) -> Loaded:
