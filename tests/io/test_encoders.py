@@ -93,6 +93,7 @@ def test_rows_beside_a_row_change_nothing_where_a_model_sees_padding(tmp_path: P
     some = rows["text"].to_pylist()
     expected = np.stack([alone(one, AutoModel, t).last_hidden_state[0].mean(0).numpy() for t in some])
     with sources.opened(source_of(one)) as here:
+        assert model != "big_bird" or not here.exports()  # which would hold one attention for texts of all lengths
         for _ in range(2):  # what a model was called with before changes nothing either
             np.testing.assert_allclose(here.features(rows), expected, **SAME)
         words = here.features(pa.table({"tokens": [t.split() for t in some]}))

@@ -48,10 +48,12 @@ class OpenedSource:
         return f"{maker}{dtype}{pixels}-{BACKEND_VERSION}"
 
     def exports(self) -> tuple[Dtype, ...]:
-        """The arithmetic of ONNX Runtime that can be tried: none without the extra `onnx`, nor of images."""
+        """The arithmetic of ONNX Runtime that can be tried: none without the extra `onnx`, of images, nor of BigBird,
+        whose attention is another for long texts than for those that an export is traced with."""
         from .exports import installed
 
-        return EXPORTED if installed() and self.recipe.modality == "text" else ()
+        able = self.recipe.modality == "text" and self.recipe.model_type != "big_bird"
+        return EXPORTED if able and installed() else ()
 
     def is_exported(self) -> bool:
         """Whether the export of this source lies in the cache, so that trying it costs little."""
@@ -179,7 +181,7 @@ class OpenedSource:
 
         if dtype not in self.exports() or not isinstance(encoder, TextEncoder):
             raise Refused(
-                f"features in `{dtype}` are of text encoders, and need the package onnxruntime",
+                f"features in `{dtype}` are of text encoders but BigBird, and need the package onnxruntime",
                 where=f"source `{self.source.name}`",
                 fix="pip install 'headstart[onnx]'",
             )
