@@ -108,6 +108,31 @@ def test_rows_beside_a_row_change_nothing_where_a_model_sees_padding(tmp_path: P
         np.testing.assert_allclose(found, torch.cat(said).softmax(-1), **SAME)
 
 
+def said_by_tokenizer(folder: Path, to: Path, **settings: Any) -> Path:
+    """A copy of a model whose tokenizer's configuration says these too."""
+    shutil.copytree(folder, to)
+    file = to / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return to
+
+
+@pytest.mark.parametrize("model", ["bert", "deberta-v2", "roformer"])
+def test_rows_beside_a_row_change_nothing_whatever_the_side_of_padding(
+    shelf: Shelf, tmp_path: Path, model: str
+) -> None:
+    """On the left, padding would move the places of the tokens."""
+    rows, left = texts(9), said_by_tokenizer(shelf(model), tmp_path / "left", padding_side="left")
+    np.testing.assert_allclose(features_of(left, rows), bare_loop(left, rows, "mean"), **SAME)
+
+
+def test_the_end_of_a_long_text_is_kept_where_its_tokenizer_says_so(shelf: Shelf, tmp_path: Path) -> None:
+    folder = said_by_tokenizer(shelf("bert"), tmp_path / "end", truncation_side="left")
+    rows = pa.table({"text": [" ".join(random.Random(i).choices(WORDS, k=1000)) for i in range(3)]})
+    np.testing.assert_allclose(features_of(folder, rows), bare_loop(folder, rows, "mean"), **SAME)
+    ends = pa.table({"text": [" ".join(text.split()[-30:]) for text in rows["text"].to_pylist()]})
+    np.testing.assert_allclose(features_of(folder, rows), features_of(folder, ends), **SAME)
+
+
 def test_attention_that_mixes_rows_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "m", "nystromformer", num_landmarks=4, segment_means_seq_len=16)
     (_, problem), *_ = sources.scan(tmp_path / "m")[1]

@@ -110,7 +110,8 @@ class TextEncoder:
         types = np.zeros((len(chosen), longest), dtype=np.int64)
         words, of = np.full((len(chosen), longest), -1, dtype=np.int64), 0
         for i, row in enumerate(chosen):
-            place = slice(0, len(row.ids)) if self.tokenizer.padding_side == "right" else slice(-len(row.ids), None)
+            # whatever the side its tokenizer names: an encoder counts places from the first token, padding included
+            place = slice(0, len(row.ids))
             ids[i, place], mask[i, place] = row.ids, 1
             if row.types is not None:
                 types[i, place] = row.types
@@ -147,14 +148,13 @@ class TextEncoder:
         module was not shown: where padding changes what it says of a row, it is shown rows of one length at a time."""
         if self.recipe.model_type not in SEES_PADDING:
             return list(ask(tensors))
-        length, left = tensors["attention_mask"].shape[1], self.tokenizer.padding_side == "left"
+        length = tensors["attention_mask"].shape[1]
         lengths = tensors["attention_mask"].sum(dim=1)
         parts, order = [], []
         for size in sorted(set(lengths.tolist())):
             rows = torch.nonzero(lengths == size)[:, 0]
-            own = slice(length - size, None) if left else slice(0, size)
-            found = ask({name: tensor[rows][:, own] for name, tensor in tensors.items()})
-            room = (0, 0, length - size, 0) if left else (0, 0, 0, length - size)
+            found = ask({name: tensor[rows, :size] for name, tensor in tensors.items()})
+            room = (0, 0, 0, length - size)
             parts.append([nn.functional.pad(one, room) if one.ndim == 3 else one for one in found])
             order.append(rows)
         places = torch.cat(order).argsort()
@@ -220,6 +220,8 @@ class TextEncoder:
         """begins: of lists of words, where in its text each word begins."""
         room = self.recipe.max_length or 512
         bound = room * CHARACTERS_PER_TOKEN
+        if self.tokenizer.truncation_side == "left":  # the last tokens are kept, of the whole text
+            bound = max(map(len, [*texts, *(pairs or ())]), default=0)
         rows: list[Tokens | None] = [None] * len(texts)
         open_rows = list(range(len(texts)))
         while open_rows:
