@@ -133,6 +133,21 @@ def test_the_end_of_a_long_text_is_kept_where_its_tokenizer_says_so(shelf: Shelf
     np.testing.assert_allclose(features_of(folder, rows), features_of(folder, ends), **SAME)
 
 
+@pytest.mark.parametrize("model", ["bert", "fnet"])
+def test_a_text_without_a_token_is_an_unknown_one(tmp_path: Path, model: str) -> None:
+    """Where a tokenizer adds no special tokens; alone it stopped the source, else it was as others are."""
+    file = save_model(tmp_path, model) / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"post_processor": None}))
+    rows = pa.table({"text": ["", "zzz", "the cat", None]})
+    with sources.opened(source_of(tmp_path)) as here:
+        found = here.features(rows)
+        np.testing.assert_allclose(found[[0, 3]], found[[1, 1]], **SAME)
+        np.testing.assert_allclose(here.features(rows.slice(0, 1)), found[:1], **SAME)
+        words = here.features(pa.table({"tokens": [[], ["cat"]]}))
+        assert words.shape == (1, 16)
+        assert np.isfinite(words).all()
+
+
 def test_attention_that_mixes_rows_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "m", "nystromformer", num_landmarks=4, segment_means_seq_len=16)
     (_, problem), *_ = sources.scan(tmp_path / "m")[1]
@@ -212,6 +227,17 @@ def test_images_of_odd_shapes_have_features(shelf: Shelf, tmp_path: Path, size: 
     found = features_of(shelf("vit"), images(tmp_path, 2, sizes=(size,)))
     assert found.shape == (2, 16)
     assert np.isfinite(found).all()
+
+
+def test_images_of_several_sizes_after_the_processor_are_unfit(shelf: Shelf, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(shelf("convnext"), folder)
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_resize": False}))
+    rows = images(tmp_path, 4, sizes=((20, 24), (30, 18)))
+    with pytest.raises(Unfit, match="sizes of their own, such as 30 × 18"):
+        features_of(folder, rows)
+    assert features_of(folder, rows.take([0, 2])).shape == (2, 12)
 
 
 def test_a_broken_image_is_unreadable(shelf: Shelf) -> None:

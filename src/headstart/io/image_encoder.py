@@ -71,7 +71,14 @@ class ImageEncoder:
         fresh = dict(zip(missing, self._processed(inputs, missing), strict=True))
         if fresh and (len(kept) + len(fresh)) * next(iter(fresh.values())).nbytes <= self.kept_bytes:
             kept.update(fresh)
-        return ImageBatch(torch.from_numpy(np.stack([kept[r] if r in kept else fresh[r] for r in wanted])))
+        pixels = [kept[r] if r in kept else fresh[r] for r in wanted]
+        if sizes := sorted({one.shape[1:] for one in pixels})[1:]:
+            raise Unfit(
+                f"its processor leaves images in sizes of their own, such as {sizes[0][0]} × {sizes[0][1]} pixels",
+                where=f"source `{self.recipe.where}`",
+                fix="use a model whose `preprocessor_config.json` brings them to one size",
+            )
+        return ImageBatch(torch.from_numpy(np.stack(pixels)))
 
     def forward_features(self, batch: Batch) -> torch.Tensor:
         return self.forward_taps(batch, [self.recipe])[0]
@@ -97,8 +104,8 @@ class ImageEncoder:
             return ()
         column = inputs["image"]
         images = in_parallel(_pixels, [column[r].as_py() for r in rows])
-        made = self.processor(images=images, return_tensors="np", input_data_format="channels_last")
-        return list(np.asarray(made["pixel_values"], dtype=np.float32))
+        made = self.processor(images=images, input_data_format="channels_last")
+        return [np.asarray(one, dtype=np.float32) for one in made["pixel_values"]]
 
 
 def _pool(hidden: torch.Tensor, mode: str, *, before: int) -> torch.Tensor:

@@ -222,6 +222,8 @@ class TextEncoder:
         bound = room * CHARACTERS_PER_TOKEN
         if self.tokenizer.truncation_side == "left":  # the last tokens are kept, of the whole text
             bound = max(map(len, [*texts, *(pairs or ())]), default=0)
+        # what stands for an empty text, where no special tokens do
+        nothing = next((n for n in (self.tokenizer.unk_token_id, self.tokenizer.pad_token_id) if n is not None), 0)
         rows: list[Tokens | None] = [None] * len(texts)
         open_rows = list(range(len(texts)))
         while open_rows:
@@ -238,12 +240,15 @@ class TextEncoder:
             left = []
             for at, i in enumerate(open_rows):
                 cut = len(texts[i]) > bound or (pairs is not None and len(pairs[i]) > bound)
-                ids = called["input_ids"][at]
+                ids = called["input_ids"][at] or [nothing]
                 if cut and len(ids) < room:
                     left.append(i)
                 else:
-                    kinds = np.asarray(types[at], dtype=np.int32) if types is not None and pairs is not None else None
-                    words = None if begins is None else _words(called["offset_mapping"][at], texts[i], begins[i])
+                    kinds, words = None, None
+                    if types is not None and pairs is not None:
+                        kinds = np.asarray(types[at] or [0], dtype=np.int32)
+                    if begins is not None:
+                        words = _words(called["offset_mapping"][at] or [(0, 0)], texts[i], begins[i])
                     of = 0 if begins is None else len(begins[i])
                     rows[i] = Tokens(np.asarray(ids, dtype=np.int32), kinds, words, of)
             open_rows, bound = left, bound * 4
