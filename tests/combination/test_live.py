@@ -21,9 +21,9 @@ from headstart.combination.plans import Plan
 from headstart.core import Refused, Steps, Target, Undeclared, Unfit
 from headstart.io import recipes
 from headstart.io.stored_heads import predictions
-from headstart.numerics.learning import outputs
+from headstart.numerics.learning import one_model, outputs
 from headstart.testing.combination_learning import weights_of
-from tiny_models import save_model, save_tokenizer
+from tiny_models import WORDS, save_model, save_tokenizer
 from tuned_models import LABELS, Family
 
 
@@ -309,6 +309,64 @@ def test_one_target_for_models_of_one_task(tuned: Family, tmp_path: Path) -> Non
     assert made.receipt.facts["learned"]["taken"] == ["animals"]
     written, one = (load_file(f / "model.safetensors") for f in (tmp_path / "out", tuned.models["animals"]))
     assert all(torch.equal(written[n], one[n]) for n in one)
+
+
+def labelled(folder: Path, labels: list[str], task: str) -> Target:
+    """Twelve texts with these labels."""
+    with (folder / f"{task}.csv").open("w", newline="") as file:
+        texts = [" ".join(WORDS[i : i + 3]) for i in range(12)]
+        csv.writer(file).writerows([("text", "label"), *zip(texts, labels, strict=True)])
+    return hs.read_target(folder / f"{task}.csv", label="label", task=task)
+
+
+def of_kind(folder: Path, problem: str, seed: int) -> Path:
+    """A classifier of three labels whose configuration says what they are."""
+    save_model(folder, "distilbert", head=True, seed=seed)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"problem_type": problem}))
+    return folder
+
+
+def test_every_kept_head_is_read_as_its_own_files_say(tmp_path: Path) -> None:
+    """The first model gives one class a row and the second several labels: its entropies are of each label."""
+    kinds = {"one": "single_label_classification", "many": "multi_label_classification"}
+    models = [of_kind(tmp_path / name, problem, seed) for seed, (name, problem) in enumerate(kinds.items())]
+    base = save_model(tmp_path / "base", "distilbert", seed=5)
+    plan = planned(models, "task_arithmetic", base=base, heads="separate")
+    one = labelled(tmp_path, ["low", "mid", "high"] * 4, "single_label")
+    many = labelled(tmp_path, ["low|mid", "mid", "high|low", "mid|high"] * 3, "multi_label")
+    with alive(plan, [task_rows(one, plan, 0), task_rows(many, plan, 1)], labels=True) as view:
+        assert [view.link(0), view.link(1)] == ["softmax", "sigmoid"]
+        seen = view.passes(("squares",), rows=6)[1]
+        weights = one_model(view, 1)
+        leaf = weights["distilbert.transformer.layer.1.ffn.lin2.weight"].requires_grad_()
+        wanted = torch.zeros_like(leaf)
+        for row in np.random.default_rng(0).permutation(12)[:6]:
+            for logit in view.logits(weights, 1, [int(row)])[0]:
+                (slope,) = torch.autograd.grad(logit, leaf, retain_graph=True)
+                wanted += torch.sigmoid(logit.detach()) * torch.sigmoid(-logit.detach()) * slope**2 / 6
+    found = seen["distilbert.transformer.layer.1.ffn.lin2.weight"].squares
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("problem", "task", "labels", "said"),
+    [
+        ("single_label_classification", "regression", "1.5 2.5 3.5", "gives one class a row, and .* one number a row"),
+        ("single_label_classification", "multi_label", "low|mid mid high", "one class a row, and .* several labels"),
+        ("multi_label_classification", "single_label", "low mid high", "gives several labels a row, and .* one class"),
+        ("regression", "single_label", "low mid high", "gives 3 numbers a row, and .* one class a row"),
+        ("regression", "regression", "1.5 2.5 3.5", "gives 3 numbers a row, and .* one number a row"),
+    ],
+)
+def test_a_head_of_another_kind_than_the_labels_is_refused(
+    problem: str, task: str, labels: str, said: str, tmp_path: Path
+) -> None:
+    models = [of_kind(tmp_path / str(seed), problem, seed) for seed in (0, 1)]
+    rows = labelled(tmp_path, labels.split() * 4, task)
+    for method in ("greedy_soup", "regmean"):  # both gave numbers without a word
+        with pytest.raises(Refused, match=said):
+            merge(models, method, out=tmp_path / method, targets=[rows])
 
 
 def test_refusals(tuned: Family, plan: Plan) -> None:

@@ -17,6 +17,7 @@ from headstart.core import Passes, Refused, Seen, Target, Undeclared
 from headstart.io import recipes
 from headstart.io.adapted import reader
 from headstart.io.encoders import batches
+from headstart.io.recipes import link_of
 from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
 from headstart.io.tensor_names import names_in_module
@@ -31,6 +32,7 @@ from .plans import Plan, check_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from headstart.io.model_folders import ModelFolder
     from headstart.numerics.inserts import Mixture
     from headstart.numerics.stream import Made, Part
 
@@ -38,6 +40,14 @@ Array = np.ndarray[Any, Any]
 Weights = Mapping[str, torch.Tensor]
 Told = Callable[[int], None]
 Ask = Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], torch.Tensor]
+LINKS_OF: Mapping[str, Link] = {  # by the type of a task
+    "single_label": "softmax", "multi_label": "sigmoid", "regression": "identity", "tagging": "softmax",
+}  # fmt: skip
+GIVEN: Mapping[str, str] = {
+    "softmax": "one class a row",
+    "sigmoid": "several labels a row",
+    "identity": "one number a row",
+}
 HELD_BYTES = 2 << 30  # of changes that are kept in memory; more are read again each time
 
 
@@ -45,7 +55,8 @@ HELD_BYTES = 2 << 30  # of changes that are kept in memory; more are read again 
 class TaskRows:
     """Rows of one task as a merge sees them. own: the model that the task comes from, None where it is new to all.
 
-    unlabelled: more rows, for those who read no labels; they come after the others.
+    unlabelled: more rows, for those who read no labels; they come after the others. link: what makes predictions of the
+    logits of the head that answers.
     labels: as in `core.Rows`, None where none are known. columns: of the logits, one for each class, in order; none for
     numbers.
     """
@@ -58,6 +69,7 @@ class TaskRows:
     own: int | None = None
     fingerprint: str = ""
     unlabelled: pa.Table | None = None
+    link: Link = "softmax"
 
     def take(self, rows: Sequence[int]) -> TaskRows:
         at = [int(r) for r in rows]
@@ -77,10 +89,28 @@ def task_rows(target: Target, plan: Plan, own: int | None = None) -> TaskRows:
             fix=f"write it as {plan.models[0].name}=FILE",
         )
     columns = tuple(_column(c, known or (), target) for c in target.task.classes)
+    predictor = plan.models[own] if plan.apart and own is not None else plan.donor
     return TaskRows(
         target.name, target.labelled.inputs, target.labelled.labels, columns, target.metric.name, own,
         target.fingerprint, target.unlabelled.inputs if len(target.unlabelled) else None,
+        _link(predictor, known, target),
     )  # fmt: skip
+
+
+def _link(model: ModelFolder, labels: Sequence[str] | None, target: Target) -> Link:
+    """Of the head that predicts the target, which must be of the target's kind: its logits mean nothing else."""
+    link = link_of(model.config, len(labels)) if labels is not None else LINKS_OF[target.task.type]
+    many = labels is not None and link == "identity" and len(labels) > 1
+    if link != LINKS_OF[target.task.type] or (many and not target.task.classes):
+        gives = f"{len(labels or ())} numbers a row" if many else GIVEN[link]
+        wanted = GIVEN[LINKS_OF[target.task.type]]
+        raise Refused(
+            f"the head of `{model.name}` gives {gives}, and the labels are {wanted}",
+            where=f"target `{target.name}`",
+            fix=f"name rows whose labels are {gives}, or models that give {wanted}; "
+            "what a head gives is `problem_type` in the model's `config.json`",
+        )
+    return link
 
 
 def _column(label: str, known: Sequence[str], target: Target) -> int:
@@ -144,7 +174,7 @@ class LiveMerge:
         return [t.fingerprint for t in self._tasks]
 
     def link(self, task: int) -> Link:
-        return self._whole.head.link if self._tasks[task].columns else "identity"
+        return self._tasks[task].link
 
     def metric(self, task: int) -> str:
         return self._tasks[task].metric

@@ -392,8 +392,12 @@ def _stored_head(
     if not architecture.endswith(ending) or not outside:
         return None
     names = [str(labels.get(str(i), i)) if isinstance(labels, dict) else f"LABEL_{i}" for i in range(count)]
-    link = LINKS.get(str(config.get("problem_type")), "identity" if count == 1 else "softmax")
-    return StoredHead(labels=tuple(names), link=link)
+    return StoredHead(labels=tuple(names), link=link_of(config, count))
+
+
+def link_of(config: Mapping[str, Any], outputs: int) -> Link:
+    """What makes predictions of the logits of a head of whole rows."""
+    return LINKS.get(str(config.get("problem_type")), "identity" if outputs == 1 else "softmax")
 
 
 def _word_head(config: Mapping[str, Any], architecture: str, found: list[Entry], prefix: str) -> StoredHead | None:
