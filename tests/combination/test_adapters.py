@@ -487,6 +487,84 @@ def test_layers_that_transformers_calls_otherwise_than_the_files(model_type: str
     assert len(on.changes) == sum("q_proj.lora_A" in n for n in load_file(tmp_path / "theirs" / peft_folders.WEIGHTS))
 
 
+@pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [
+        # LoRAs on layers that are called alike in the files, and biases on those that are not
+        ("swin", {"target_modules": ["reduction"], "modules_to_save": None}),
+        ("vit", {"target_modules": ["projection"], "modules_to_save": ["layernorm_before"]}),
+    ],
+)
+def test_biases_find_their_places_whatever_the_files_call_them(
+    model_type: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    base = save_model(tmp_path / "base", model_type, head=True)
+    pixels = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def loaded(folder: Path) -> Any:
+        return AutoModelForImageClassification.from_pretrained(folder).eval()
+
+    merged = []
+    for seed in (0, 1):
+        wrapped = peft.get_peft_model(loaded(base), peft.LoraConfig(r=2, bias="all", **settings)).eval()
+        g = torch.Generator().manual_seed(seed)
+        for value in (v for v in wrapped.parameters() if v.requires_grad):
+            value.data = value.data + 0.3 * torch.randn(value.shape, generator=g)
+        wrapped.save_pretrained(tmp_path / f"a{seed}")
+        adapters.to_delta(tmp_path / f"a{seed}", base, out=tmp_path / f"d{seed}")
+        tuned = deltas.apply(tmp_path / f"d{seed}", base, out=tmp_path / f"tuned{seed}")
+        assert set(load_file(tuned / "model.safetensors")) == set(load_file(base / "model.safetensors"))
+        torch.testing.assert_close(loaded(tuned)(pixels).logits, wrapped(pixels).logits, atol=1e-5, rtol=1e-5)
+        merged.append(wrapped.merge_and_unload().state_dict())
+    both = [tmp_path / "a0", tmp_path / "a1"]
+    adapters.merge_adapters(both, weights=[0.5, 0.25], heads="average", base=base, out=tmp_path / "two")
+    right = loaded(base)
+    for name, value in right.state_dict().items():
+        value += 0.5 * (merged[0][name] - value) + 0.25 * (merged[1][name] - value)
+    found = peft.PeftModel.from_pretrained(loaded(base), tmp_path / "two").eval()
+    torch.testing.assert_close(found(pixels).logits, right(pixels).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_one_of_two_tied_embeddings_is_not_changed_for_both(tmp_path: Path) -> None:
+    """In peft the output embedding stays, and in the files it is the input embedding."""
+    base, tokens = causal(tmp_path / "base", "llama", **LLAMA, tie_word_embeddings=True), torch.arange(12)[None]
+
+    def tuned(name: str, **settings: Any) -> tuple[Path, torch.Tensor]:
+        model = AutoModelForCausalLM.from_pretrained(base)
+        wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, **settings)).eval()
+        for value in (v for v in wrapped.parameters() if v.requires_grad):
+            value.data = value.data + torch.randn(value.shape, generator=torch.Generator().manual_seed(value.numel()))
+        wrapped.save_pretrained(tmp_path / name)
+        return tmp_path / name, wrapped(tokens).logits
+
+    for name, settings in {
+        "low": {"target_modules": ["q_proj", "embed_tokens"]},
+        "whole": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+        "output": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    }.items():
+        where, _ = tuned(name, **settings)
+        with pytest.raises(Refused, match=r"changes `.*` alone, which is one with `.*` in the base"):
+            adapters.to_delta(where, base, out=tmp_path / f"{name}.safetensors")
+        with pytest.raises(Refused):
+            adapters.adapted(model_folders.read(base), where)
+    both, right = tuned("both", target_modules=["q_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True)
+    adapters.to_delta(both, base, out=tmp_path / "d.safetensors")
+    made = deltas.apply(tmp_path / "d.safetensors", base, out=tmp_path / "made")
+    torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(made).eval()(tokens).logits, right)
+
+
+def test_a_delta_without_matrices_is_no_adapter(tmp_path: Path) -> None:
+    """peft ends where an adapter names no layer to adapt."""
+    base = save_model(tmp_path / "base", "resnet", head=True)
+    shutil.copytree(base, tmp_path / "tuned")
+    weights = load_file(base / "model.safetensors")
+    changed = {n: w + 1 if n.endswith("convolution.weight") else w for n, w in weights.items()}
+    save_file(changed, tmp_path / "tuned" / "model.safetensors", metadata={"format": "pt"})
+    deltas.diff(base, tmp_path / "tuned", out=tmp_path / "d")
+    with pytest.raises(Refused, match="changes no matrix that an adapter can hold"):
+        adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=2)
+
+
 def test_modules_that_transformers_has_not_are_named(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", "bert", head=True)
     weights = load_file(base / "model.safetensors")

@@ -165,6 +165,7 @@ def to_delta(adapter: str | Path, base: str | Path, *, out: str | Path, cache: P
 
     held, root = peft_folders.read(adapter), model_folders.read(base)
     places = _places(held, root)
+    _check_tied(held, root)
     changes: dict[str, Form] = {}
     for name, change in held.changes.items():
         place = places.get(name)
@@ -200,6 +201,7 @@ def adapted(root: ModelFolder, adapter: str | Path) -> ModelFolder:
     where = Path(adapter).expanduser().absolute()
     held = peft_folders.read(where)
     places, stored = _places(held, root), peft_folders.whole_tensors(where)
+    _check_tied(held, root)
     tensors = dict(root.tensors)
     changes: dict[str, Form] = {}
     for name, change in held.changes.items():
@@ -272,6 +274,12 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
         else:
             saved.append(module)
             why |= {module: reason} if reason is not None else {}
+    if not kinds:
+        raise Refused(
+            "it changes no matrix that an adapter can hold by low rank, and peft reads none without one",
+            where=f"delta `{delta}`",
+            fix="keep it as a delta, and apply it: headstart delta apply",
+        )
     tied = {} if layers is None else {c: n for c, n in layers.tied.items() if c not in theirs and n in theirs}
     # a module that is kept whole is tied to nothing in peft: what it was tied to is kept beside it
     saved += [c.rpartition(".")[0] for c, n in tied.items() if n.rpartition(".")[0] in saved]
@@ -368,7 +376,7 @@ def _places(adapter: Adapter, root: ModelFolder) -> dict[str, str]:
 
     wanted = [n for n in adapter.changes if n in adapter.kinds]
     best = _fitting(adapter, wanted, {n: n for n in root.tensors})
-    if any(n not in best for n in wanted):
+    if any(n not in best for n in adapter.changes):
         shapes = {n: (e.dtype, e.shape) for n, e in root.tensors.items()}
         layers = layers_of(root.config, shapes, f"model `{root.where}`")
         loaded = {new: n for n, new in layers.loaded.items()} if layers is not None else {}
@@ -381,6 +389,35 @@ def _places(adapter: Adapter, root: ModelFolder) -> dict[str, str]:
             fix="name the model that the adapter was made for",
         )
     return best
+
+
+def _check_tied(adapter: Adapter, root: ModelFolder) -> None:
+    """Raises `Refused` for a change of one of two tensors that are one in the base: peft has the other stay."""
+    import torch
+
+    from headstart.io.layer_kinds import layers_of
+    from headstart.io.tensor_names import of_words
+    from headstart.numerics.delta import Whole
+
+    weights = {n: c for n, c in adapter.changes.items() if n.endswith(".weight")}
+    if not any(isinstance(c, Whole) or of_words(n) or adapter.kinds.get(n) == "embedding" for n, c in weights.items()):
+        return
+    shapes = {n: (e.dtype, e.shape) for n, e in root.tensors.items()}
+    layers = layers_of(root.config, shapes, f"model `{root.where}`")
+    if layers is None:
+        return
+    changed = {f"{layers.called(n.removesuffix('.weight'))}.weight": c for n, c in weights.items()}
+    for copy, name in layers.tied.items():
+        one, other = changed.get(copy), changed.get(name)
+        same = isinstance(one, Whole) and isinstance(other, Whole) and torch.equal(one.values, other.values)
+        if (one is not None or other is not None) and not same:
+            first, second = (name, copy) if one is None else (copy, name)
+            raise Refused(
+                f"the adapter changes `{first}` alone, which is one with `{second}` in the base",
+                where=f"adapter `{adapter.name}` on `{root.name}`",
+                fix="merge it into its base with peft, which changes both, and take the difference with "
+                "`headstart delta diff`: the result is then another than the model that was trained",
+            )
 
 
 def _fitting(adapter: Adapter, wanted: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from .safetensors_files import Entry, entries
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OUTER = "base_model.model."  # before every name
+TWICE = ("modules_to_save", "original_module")  # what peft calls the parts of a module that it keeps whole
 # what a configuration of wrong types raises where it is used
 SLIPS = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ArithmeticError, re.error)
 Kind = Literal["linear", "transposed", "convolution", "embedding"]
@@ -107,6 +108,9 @@ def _parsed(name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Te
     changes: dict[str, Form] = {}
     kinds: dict[str, Kind] = {}
     left = {k.removeprefix(OUTER): v for k, v in tensors.items()}
+    for key in list(left):  # with `bias`, peft saves those of modules that it keeps whole once more, old ones too
+        if any(f".{inner}." in key for inner in TWICE):
+            del left[key]
     for key in list(left):
         for ending, embedding in ((".lora_A.weight", False), (".lora_embedding_A", True)):
             if key.endswith(ending):
