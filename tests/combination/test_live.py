@@ -270,6 +270,63 @@ def test_regmean_against_hooks_of_our_own(tuned: Family, tmp_path: Path) -> None
     torch.testing.assert_close(written[bias], torch.stack([e[bias] for e in each]).mean(0))
 
 
+DISTANCES = {
+    "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 8,
+    "position_biased_input": False, "type_vocab_size": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "transposed"),
+    [
+        ("deberta-v2", DISTANCES, ()),  # distances go through the queries' layer once for all rows of a batch
+        ("longformer", {"attention_window": [8, 8]}, ("query", "key", "value", "key_global", "value_global")),
+    ],
+)
+def test_what_passes_see_does_not_depend_on_which_rows_are_read_together(
+    model_type: str, settings: dict[str, Any], transposed: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Rows of 8, 16 and 24 tokens, in one batch with padding; and each alone by transformers, where none has any."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    models = [save_model(tmp_path / str(seed), model_type, head=True, seed=seed, **settings) for seed in (0, 1)]
+    texts = [" ".join((WORDS * 2)[i : i + n]) for i in range(4) for n in (6, 14, 22)]
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        labels = ["low", "mid", "high"] * 4
+        csv.writer(file).writerows([("text", "label"), *zip(texts, labels, strict=True)])
+    base = save_model(tmp_path / "base", model_type, head=True, seed=5, **settings)
+    plan = planned(models, "task_arithmetic", base=base)
+    task = task_rows(hs.read_target(tmp_path / "rows.csv", label="label"), plan)
+    with alive(plan, [task], labels=False) as view:
+        found = view.passes(("inputs",), rows=12)[1]
+        inputs = view._inputs[0]["text"].to_pylist()
+    sums: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def see(name: str) -> Any:
+        def hook(_: Any, args: tuple[torch.Tensor, ...], __: Any) -> None:
+            x = args[0].reshape(-1, args[0].shape[-1]).double()
+            sums[name] = sums.get(name, 0) + x.T @ x
+            counts[name] = counts.get(name, 0) + len(x)
+
+        return hook
+
+    model = AutoModelForSequenceClassification.from_pretrained(models[1]).eval()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(see(f"{name}.weight"))
+    tokenizer = AutoTokenizer.from_pretrained(models[1])
+    with torch.inference_mode():
+        for text in inputs:
+            model(**tokenizer(text, return_tensors="pt"))
+    assert {len(tokenizer(t)["input_ids"]) for t in inputs} == {8, 16, 24}
+    assert all(any(f".{part}.weight" in n for n in sums) for part in transposed)
+    for name, total in sums.items():
+        seen = found[name].inputs
+        assert seen is not None
+        torch.testing.assert_close(seen, total / counts[name], rtol=1e-4, atol=1e-5)
+
+
 def test_regmean_pp_against_hooks_on_merged_layers(tuned: Family, tmp_path: Path) -> None:
     models = list(tuned.models.values())
     merge(models, "regmean_pp", base=tuned.base, heads="separate", out=tmp_path / "out", targets=targets(tuned))

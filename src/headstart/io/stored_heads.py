@@ -35,8 +35,8 @@ class Whole:
         self.encoder = _reader(recipe, self.module)
 
     def called(self, inputs: pa.Table, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        """What the module is called with for these rows, padded to the longest."""
-        return _given(self.encoder.collate(inputs, rows))
+        """What the module is called with for these rows, padded to the longest, and to whole windows of attention."""
+        return _to_windows(_given(self.encoder.collate(inputs, rows)), self.module.config)
 
     def logits(self, inputs: pa.Table, rows: Sequence[int]) -> torch.Tensor:
         """(rows, labels), or (words, labels) of a head of words."""
@@ -66,6 +66,17 @@ def predictions(recipe: Recipe, inputs: pa.Table) -> Array:
 
 def _given(batch: TextBatch | ImageBatch) -> dict[str, torch.Tensor]:
     return dict(batch.tensors) if isinstance(batch, TextBatch) else {"pixel_values": batch.pixels}
+
+
+def _to_windows(given: dict[str, torch.Tensor], config: Any) -> dict[str, torch.Tensor]:
+    """As Longformer itself pads, so that the mask says of every token that it sees whether it counts."""
+    windows = getattr(config, "attention_window", None)
+    if windows is None or "attention_mask" not in given:
+        return given
+    size = windows if isinstance(windows, int) else max(windows)
+    more = -given["attention_mask"].shape[1] % size
+    blank = {"input_ids": config.pad_token_id}
+    return {n: torch.nn.functional.pad(t, (0, more), value=blank.get(n, 0)) for n, t in given.items()}
 
 
 def _whole(recipe: Recipe) -> Any:

@@ -1,7 +1,8 @@
 """What forward and backward passes of a model over rows show at its weights: the sums that some merges rest on.
 
 Products of inputs are taken in float32, batch by batch, and summed in float64; padding is left out where a mask says
-so. A layer that is called several times counts as often.
+so. A layer that is called several times counts as often, and what goes into it once for all rows of a batch, as
+embeddings of distances, for each of them: nothing depends on which rows are read together.
 """
 
 from __future__ import annotations
@@ -113,10 +114,10 @@ class _Watch:
         def see(module: nn.Module, args: tuple[Any, ...], out: torch.Tensor) -> None:
             del module
             if "inputs" in self._asks:
-                x = self._counted(args[0].detach())
-                product = (x.T @ x).double()
+                x, times = self._counted(args[0].detach()), self._times(args[0])
+                product = (x.T @ x).double().mul_(times)
                 self._inputs[name] = self._inputs[name].add_(product) if name in self._inputs else product
-                self._tokens[name] = self._tokens.get(name, 0) + len(x)
+                self._tokens[name] = self._tokens.get(name, 0) + times * len(x)
             if "gradients" in self._asks:
                 self._outputs.append((name, out))
 
@@ -126,7 +127,14 @@ class _Watch:
         """(tokens, width) of those that count."""
         if self.mask is not None and x.shape[:-1] == self.mask.shape:
             return x[self.mask.bool()].float()
+        if self.mask is not None and x.shape[:-1] == self.mask.T.shape:  # as Longformer has it inside
+            return x[self.mask.T.bool()].float()
         return x.reshape(-1, x.shape[-1]).float()
+
+    def _times(self, x: torch.Tensor) -> int:
+        """How many rows an input is for; what is one token of each row is no input for all of them."""
+        rows = 1 if self.mask is None else len(self.mask)
+        return rows if x.dim() > 2 and len(x) == 1 and x.shape[1] != rows else 1
 
     def back(self, share: float, value: torch.Tensor) -> None:
         """One drawn output's gradients, squared or multiplied with themselves."""
