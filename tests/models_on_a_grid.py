@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from headstart.numerics.stream import Kind
+from headstart.numerics.made import Kind
 from headstart.testing.merges import merged
 
 Array = np.ndarray[Any, Any]

@@ -8,6 +8,7 @@ import torch
 
 from headstart.combination.learned import Gated, digest
 from headstart.numerics import stream
+from headstart.numerics.made import Made, Memory, Part
 
 SHAPES = {"matrix": (7, 5), "cube": (4, 3, 2), "vector": (9,), "number": ()}
 
@@ -26,10 +27,10 @@ def test_gates_tile_by_tile(name: str, form: str, tile: int) -> None:
         "number": rng.normal(size=(2, *[1] * len(shape))),
     }[form]
     shares = (0.7, -0.2)
-    readers = [stream.Memory({"t": t}) for t in (base, *tuned)]
-    parts = [stream.Part(i, "t", "F32") for i in range(3)]
-    made = stream.Made("t", "F32", 4, shape, parts[0], tuple(parts[1:]), "merging", Gated(shares, gates))
-    out = stream.Memory({"t": torch.empty(shape)})
+    readers = [Memory({"t": t}) for t in (base, *tuned)]
+    parts = [Part(i, "t", "F32") for i in range(3)]
+    made = Made("t", "F32", 4, shape, parts[0], tuple(parts[1:]), "merging", Gated(shares, gates))
+    out = Memory({"t": torch.empty(shape)})
     stream.run([made], readers, out, threads=1, tile=tile)
     changes = torch.stack(tuned).double() - base.double()
     factors = torch.tensor(shares, dtype=torch.float64).view(2, *[1] * len(shape)) * torch.from_numpy(gates)

@@ -26,7 +26,8 @@ from headstart.io.safetensors_files import entries
 from headstart.io.shards import Checkpoint, Planned, ShardWriter, laid_out
 from headstart.numerics.changes import Combine
 from headstart.numerics.dry import bytes_read
-from headstart.numerics.stream import Made, Memory, Part, Stopped, run
+from headstart.numerics.made import Made, Memory, Part
+from headstart.numerics.stream import Stopped, run
 from headstart.testing.merges import merged
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headstart.io.lineage import Origin
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Made, Part
+    from headstart.numerics.made import Made, Part
 
     from .plans import Fate, Plan
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Made
+    from headstart.numerics.made import Made
 
     from .plans import Plan
 
@@ -42,7 +42,7 @@ def _ratios(plan: Plan) -> dict[str, float]:
     import numpy as np
 
     from headstart.io.adapted import reader
-    from headstart.numerics.stream import Room, Tensors
+    from headstart.numerics.made import Room, Tensors
 
     fit = [m for m in plan.made if len(m.shape) > 1 and _is_of_base(m)]
     sample = sorted(fit, key=lambda m: (-m.size, m.name))[:MATRICES]

@@ -155,7 +155,7 @@ def revert(
     """
     from headstart.io import deltas, model_folders, shards
     from headstart.numerics.delta import mended, reverted
-    from headstart.numerics.stream import FLOATS
+    from headstart.numerics.made import FLOATS
 
     held, model = deltas.read(delta), model_folders.read(tuned)
     config, types = _of_the_base(held)
@@ -461,7 +461,7 @@ def names_in_base(delta: Delta, root: ModelFolder) -> dict[str, str | None]:
 
 
 def _code(values: torch.Tensor) -> str:
-    from headstart.numerics.stream import FLOATS
+    from headstart.numerics.made import FLOATS
 
     code = next((c for c, dtype in FLOATS.items() if dtype == values.dtype), None)
     code = code or next((c for c, name in WHOLE_NUMBERS.items() if str(values.dtype) == f"torch.{name}"), None)
@@ -472,7 +472,7 @@ def _code(values: torch.Tensor) -> str:
 
 def _is_held(entry: Entry) -> bool:
     """Whether a delta holds a tensor that only the base has."""
-    from headstart.numerics.stream import FLOATS
+    from headstart.numerics.made import FLOATS
 
     return entry.end - entry.start <= KEPT_BYTES and entry.dtype in (*FLOATS, *WHOLE_NUMBERS)
 

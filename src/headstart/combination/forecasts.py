@@ -24,7 +24,7 @@ from .likeness import bytes_to_compare
 from .merging import kind_of
 
 if TYPE_CHECKING:
-    from headstart.numerics.stream import Made, Part
+    from headstart.numerics.made import Made, Part
 
     from .entrants import Entrant
     from .live import TaskRows
@@ -85,7 +85,8 @@ def held_in_choice(plan: Plan, entrants: Sequence[Entrant], threads: int | None 
 
     from headstart import catalogue
     from headstart.execution.meter import cores
-    from headstart.numerics.stream import FLOATS, room_bytes
+    from headstart.numerics.made import FLOATS
+    from headstart.numerics.stream import room_bytes
 
     from .live import HELD_BYTES
 

@@ -10,7 +10,7 @@ from headstart.core import Refused
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Made
+    from headstart.numerics.made import Made
 
 LAST = frozenset({  # modules that give one output a label
     "classifier", "score", "head", "cls_classifier", "distillation_classifier", "classification_head", "logits_proj",
@@ -76,7 +76,7 @@ def kept(model: ModelFolder, reader: int, head: Collection[str], place: str, dty
     """A head as it is, or rounded to the type of the result; its tensors are named after the folder of their model."""
     from headstart.combination.weighting.linear import Linear
     from headstart.io.safetensors_files import WIDTHS
-    from headstart.numerics.stream import FLOATS, Made, Part
+    from headstart.numerics.made import FLOATS, Made, Part
 
     out = []
     for name in sorted(head):

@@ -23,7 +23,7 @@ from .tokens import Asked, agreed
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Kind, Made
+    from headstart.numerics.made import Kind, Made
 
 
 def plan_of(said: LayerRecipe, place: Path, *, seed: int) -> Plan:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headstart.core import Routed
     from headstart.io.atomic import Twin
     from headstart.numerics.delta import Form
-    from headstart.numerics.stream import Made
+    from headstart.numerics.made import Made
 
 Found = dict[str, tuple[str, tuple[int, ...]]]  # (type, shape) of tensors, by name
 

@@ -17,7 +17,7 @@ from .live import LiveMerge, TaskRows, alive
 from .plans import Plan
 
 if TYPE_CHECKING:
-    from headstart.numerics.stream import Made
+    from headstart.numerics.made import Made
 
 Array = np.ndarray[Any, Any]
 ROWS = 256  # of each model's own, at which passes look

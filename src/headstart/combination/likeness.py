@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from headstart.numerics.stream import Made, Reads
+    from headstart.numerics.made import Made, Reads
 
     from .plans import Plan
 
@@ -85,7 +85,7 @@ def _cosines(plan: Plan, made: Sequence[Made], of: str) -> tuple[Any, int]:
 
 def _read(made: Made, readers: Sequence[Reads], of: str, count: int) -> Iterator[Any]:
     """(models, entries) float64, piece by piece: the first entries of the models' weights or changes."""
-    from headstart.numerics.stream import PIECE, Room, Tensors
+    from headstart.numerics.made import PIECE, Room, Tensors
 
     tensors, room = Tensors(made, readers), Room()
     for start in range(0, count, PIECE):

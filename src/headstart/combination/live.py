@@ -24,6 +24,7 @@ from headstart.io.tensor_names import names_in_module
 from headstart.numerics import stream
 from headstart.numerics.inserts import Inserted, blocks
 from headstart.numerics.learning import one_model
+from headstart.numerics.made import FLOATS, Memory, Room, Tensors
 from headstart.numerics.passes import Called, Link, called, looked, sites
 from headstart.numerics.states import state
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from headstart.io.model_folders import ModelFolder
     from headstart.numerics.inserts import Mixture
-    from headstart.numerics.stream import Made, Part
+    from headstart.numerics.made import Made, Part
 
 Array = np.ndarray[Any, Any]
 Weights = Mapping[str, torch.Tensor]
@@ -236,7 +237,7 @@ class LiveMerge:
 
         seed: in place of the plan's. more: whether to go on, asked tile by tile; else raises `stream.Stopped`.
         """
-        out = stream.Memory({m.name: torch.empty(m.shape, dtype=stream.FLOATS[m.dtype]) for m in made})
+        out = Memory({m.name: torch.empty(m.shape, dtype=FLOATS[m.dtype]) for m in made})
         stream.run(
             made, self._readers, out, seed=self.plan.seed if seed is None else seed, threads=torch.get_num_threads(),
             report=lambda _: more(),
@@ -402,8 +403,8 @@ class LiveMerge:
         return 4 * sum(m.size for m in self._made.values()) * (1 + len(self.models)) <= HELD_BYTES
 
     def _read(self, made: Made, part: Part) -> torch.Tensor:
-        room = stream.Room()
-        found = stream.Tensors(made, self._readers).floats(part, 0, made.size, room, "all", np.float32)
+        room = Room()
+        found = Tensors(made, self._readers).floats(part, 0, made.size, room, "all", np.float32)
         return torch.from_numpy(found).view(made.shape)
 
 

@@ -12,7 +12,7 @@ import torch
 from headstart.core import Refused, Routed, Steps
 from headstart.io import recipes
 from headstart.numerics.delta import Form, narrowed, tensors_of
-from headstart.numerics.stream import FLOATS
+from headstart.numerics.made import FLOATS
 
 from .live import LiveMerge, TaskRows
 

@@ -21,7 +21,7 @@ from .vocabularies import VOCABULARY, VocabularyRule, Words
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
     from headstart.io.safetensors_files import Entry
-    from headstart.numerics.stream import Kind, Made, Part
+    from headstart.numerics.made import Kind, Made, Part
 
     from .searches import Search
 
@@ -278,7 +278,7 @@ class Planner:
     ) -> Made:
         from headstart.combination.weighting.linear import Linear
         from headstart.io.safetensors_files import WIDTHS
-        from headstart.numerics.stream import Made, Part
+        from headstart.numerics.made import Made, Part
 
         base = parts[0] if self.base is not None else None
         tuned = tuple(p for p in parts[1 if self.base is not None else 0 :] if isinstance(p, Part))
@@ -294,7 +294,7 @@ class Planner:
 
     def _copied(self, name: str, entry: Entry, lacking: Sequence[str]) -> Made:
         from headstart.io.safetensors_files import WIDTHS
-        from headstart.numerics.stream import Made
+        from headstart.numerics.made import Made
 
         if entry.dtype.startswith(("F8", "C")):
             raise Refused(
@@ -309,7 +309,7 @@ class Planner:
         return Made(name, part.dtype, WIDTHS[part.dtype], entry.shape, part)
 
     def _part(self, folder: int, name: str) -> Part | None:
-        from headstart.numerics.stream import Part
+        from headstart.numerics.made import Part
 
         theirs = self.names[folder].get(name)
         if theirs is None:
@@ -376,7 +376,7 @@ class Planner:
         """Rows by the names of their labels; a label that a model lacks is what the others make of it."""
         import numpy as np
 
-        from headstart.numerics.stream import Part
+        from headstart.numerics.made import Part
 
         assert self.labels is not None
         plain: list[Part | None] = []

@@ -157,7 +157,7 @@ def _judge(plan: Plan, tasks: Sequence[TaskRows]) -> Iterator[Judge]:
 
 def _weights(view: LiveMerge, plan: Plan) -> dict[str, torch.Tensor]:
     """All that the plan makes, but for heads that stay with their models."""
-    from headstart.numerics.stream import FLOATS
+    from headstart.numerics.made import FLOATS
 
     own = {name for names in plan.apart.values() for name in names}
     return view.merged([m for m in plan.made if m.dtype in FLOATS and m.name not in own], plan.seed)

@@ -14,7 +14,7 @@ from . import recipes
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Made, Part
+    from headstart.numerics.made import Made, Part
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 COUNTS = (

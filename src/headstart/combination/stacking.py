@@ -13,7 +13,7 @@ from .slices import Holds, Slice, Source, depths, layers_of, shifted, source
 
 if TYPE_CHECKING:
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Made
+    from headstart.numerics.made import Made
 
     from .plans import Fate, Planner
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Part
+    from headstart.numerics.made import Part
 
     Array = np.ndarray[Any, Any]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.io.atomic import Twin
     from headstart.io.model_folders import ModelFolder
     from headstart.io.shards import Shard
-    from headstart.numerics.stream import Made, Part, Reads
+    from headstart.numerics.made import Made, Part, Reads
 
 LOCK = ".lock"
 RECEIPT = "merge.json"
@@ -282,7 +282,7 @@ def _not_finite(plan: Plan, readers: Sequence[Reads], odd: Collection[str]) -> l
 def _finite(reader: Reads, name: str, dtype: str, size: int) -> bool:
     import numpy as np
 
-    from headstart.numerics.stream import TILE, all_finite
+    from headstart.numerics.made import TILE, all_finite
 
     room = np.empty(min(size, TILE), dtype=np.uint8)
     for start in range(0, size, TILE):

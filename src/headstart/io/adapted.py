@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from headstart.numerics.delta import Dense, Form, LowRank, applied
-from headstart.numerics.stream import FLOATS, RAW
+from headstart.numerics.made import FLOATS, RAW
 
 from .safetensors_files import WIDTHS, Entry
 from .shards import Checkpoint

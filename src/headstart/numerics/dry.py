@@ -12,7 +12,7 @@ import torch
 from headstart.core import TensorContext
 
 from .changes import Combine
-from .stream import Made, Part
+from .made import Made, Part
 
 Array = np.ndarray[Any, Any]
 

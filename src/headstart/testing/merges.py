@@ -15,7 +15,8 @@ import torch
 
 from headstart.core import TensorContext
 from headstart.io import safetensors_files, shards
-from headstart.numerics.stream import Kind, Made, Memory, Part, Stopped, run
+from headstart.numerics.made import Kind, Made, Memory, Part
+from headstart.numerics.stream import Stopped, run
 
 Law = Callable[..., None]
 CODES = {torch.float32: ("F32", 4), torch.float64: ("F64", 8), torch.bfloat16: ("BF16", 2), torch.float16: ("F16", 2)}

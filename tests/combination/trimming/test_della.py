@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from headstart.combination.trimming.della import Della
 from headstart.core import Unfit
-from headstart.numerics.stream import Made, Part, room_bytes
+from headstart.numerics.made import Made, Part
+from headstart.numerics.stream import room_bytes
 from headstart.testing.merges import merged
 from models_on_a_grid import Array, doubles, drawn, elected_mean, families, holds
 

@@ -24,7 +24,7 @@ from .words import template, words
 if TYPE_CHECKING:
     from headstart.combination.vocabularies import Words
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Kind
+    from headstart.numerics.made import Kind
 
 
 CALL = "call a module by the first part of its tensors' names, and what no other holds `default`"

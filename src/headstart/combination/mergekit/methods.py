@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from headstart.core import Unfit
 
 if TYPE_CHECKING:
-    from headstart.numerics.stream import Kind
+    from headstart.numerics.made import Kind
 
 Base = Literal["required", "optional", "ignored"]
 REQUIRED = object()

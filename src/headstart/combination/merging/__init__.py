@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headstart.combination.vocabularies import VocabularyRule
     from headstart.combination.writing import Report
     from headstart.io.model_folders import ModelFolder
-    from headstart.numerics.stream import Kind
+    from headstart.numerics.made import Kind
 
 STREAMS: dict[str, Kind] = {
     "combination.weighting": "weighting",
