@@ -549,7 +549,8 @@ def _names_back(delta: Delta, model: ModelFolder) -> dict[str, str]:
             raise Refused(
                 f"`{name}` was replaced as a whole, and the delta does not hold what it was",
                 where="delta revert",
-                fix="take the delta without --exact, which keeps changes; with other shapes or types, keep the base",
+                fix="keep the base; of floating-point numbers in one shape and type, a delta taken without --exact holds "
+                "the change",
             )
         if change is not None and needs_base(change):
             raise Refused(

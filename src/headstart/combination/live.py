@@ -16,7 +16,6 @@ from torch.func import functional_call
 from headstart.core import Passes, Refused, Seen, Target, Undeclared
 from headstart.io import recipes
 from headstart.io.adapted import reader
-from headstart.io.encoders import batches
 from headstart.io.recipes import link_of
 from headstart.io.shards import Checkpoint
 from headstart.io.stored_heads import Whole
@@ -299,7 +298,7 @@ class LiveMerge:
         ask = ask or (lambda placed, given: functional_call(self._whole.module, placed, (), given).logits)
         one, at = self._tasks[task], list(rows)
         placed = self._placed(weights, one.own)
-        for some in batches([self.keys(task)[r] for r in at]):
+        for some in self._whole.batches([self.keys(task)[r] for r in at]):
             called = self._whole.called(self._inputs[task], [at[i] for i in some])
             yield list(some), ask(placed, called)
             self._told(len(some))
@@ -363,7 +362,7 @@ class LiveMerge:
         """Tasks, and which of their rows are read together."""
         for task in tasks:
             chosen = np.random.default_rng(seed).permutation(self.rows(task))[: max(1, rows // len(tasks))].tolist()
-            size = 1 if single else 16
+            size = 1 if single or self._whole.sees_padding else 16
             yield from ((task, chosen[i : i + size]) for i in range(0, len(chosen), size))
 
     def _placed(self, weights: Weights, own: int | None) -> dict[str, torch.Tensor]:

@@ -23,7 +23,6 @@ from headstart.numerics.states import state
 
 from . import deltas, recipes, routing_files
 from .artifacts import damaged
-from .encoders import batches
 from .recipes import StoredHead
 from .stored_heads import Whole
 from .tensor_names import names_in_module
@@ -210,5 +209,5 @@ class RoutedModel:
     def _batches(self, inputs: pa.Table, rows: Sequence[int]) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
         """(places in `rows`, what the module is called with)"""
         keys = self._whole.encoder.keys(inputs)
-        for some in batches([keys[r] for r in rows]):
+        for some in self._whole.batches([keys[r] for r in rows]):
             yield some, self._whole.called(inputs, [rows[i] for i in some])

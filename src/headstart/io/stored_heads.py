@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from headstart.numerics.ragged import places, starts_of
 from .encoders import batches, quiet
 from .image_encoder import ImageBatch, ImageEncoder, processor_of
 from .modules import steady, unreadable
-from .recipes import Recipe
+from .recipes import SEES_PADDING, Recipe
 from .text_encoder import TextBatch, TextEncoder, at_first_tokens
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +38,18 @@ class Whole:
     def called(self, inputs: pa.Table, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """What the module is called with for these rows, padded to the longest, and to whole windows of attention."""
         return _to_windows(_given(self.encoder.collate(inputs, rows)), self.module.config)
+
+    @property
+    def sees_padding(self) -> bool:
+        """Whether what the module says of a row depends on the padding beside it."""
+        return self.encoder.recipe.model_type in SEES_PADDING
+
+    def batches(self, keys: Sequence[tuple[int, bytes]]) -> list[list[int]]:
+        """Rows that the module may be called with together, by the encoder's keys of them."""
+        found = batches(keys)
+        if not self.sees_padding:
+            return found
+        return [list(alike) for some in found for _, alike in groupby(some, key=lambda i: keys[i][0])]
 
     def logits(self, inputs: pa.Table, rows: Sequence[int]) -> torch.Tensor:
         """(rows, labels), or (words, labels) of a head of words."""
