@@ -549,8 +549,7 @@ def _names_back(delta: Delta, model: ModelFolder) -> dict[str, str]:
             raise Refused(
                 f"`{name}` was replaced as a whole, and the delta does not hold what it was",
                 where="delta revert",
-                fix="keep the base; of floating-point numbers in one shape and type, a delta taken without --exact holds "
-                "the change",
+                fix="keep the base; where both are floating-point numbers in one shape, take the delta without --exact",
             )
         if change is not None and needs_base(change):
             raise Refused(
