@@ -149,6 +149,29 @@ def test_weights_lie_where_modules_of_a_folder_say(shelf: Path, tmp_path: Path) 
     assert [p.parent.name for p in tmp_path.glob("a*/**/*.safetensors")] == ["0_Transformer"] * 2
 
 
+def test_small_tensors_that_were_replaced_are_taken_back(tmp_path: Path) -> None:
+    """Counts of batches, which are whole numbers, a head of another size, and numbers of another type."""
+    base = save_model(tmp_path / "base", "resnet", head=True)
+    shutil.copytree(base, tmp_path / "tuned")
+    weights = load_file(base / "model.safetensors")
+    counts = [n for n in weights if n.endswith("num_batches_tracked")]
+    head = next(n for n in weights if n.startswith("classifier") and n.endswith("bias"))
+    norm = next(n for n in weights if n.endswith("normalization.weight"))
+    assert counts
+    changed = {n: v + 7 for n, v in weights.items() if n in counts}
+    changed |= {head: torch.ones(5), norm: weights[norm].half()}
+    save_file({**weights, **changed}, tmp_path / "tuned" / "model.safetensors", metadata={"format": "pt"})
+    made = deltas.diff(base, tmp_path / "tuned", out=tmp_path / "d")
+    assert {*counts, head} <= set(made.delta.kept)
+    back = deltas.revert(tmp_path / "d", tmp_path / "tuned", out=tmp_path / "back")
+    assert back.exact
+    found = load_file(tmp_path / "back" / "model.safetensors")
+    assert all(torch.equal(found[n], v) and found[n].dtype == v.dtype for n, v in weights.items())
+    applied = deltas.apply(tmp_path / "d", base, out=tmp_path / "applied")
+    again = load_file(applied / "model.safetensors")
+    assert all(torch.equal(again[n], v) for n, v in changed.items() if n != norm)
+
+
 def test_what_a_delta_has_forgotten_is_not_taken_back(
     shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,7 +388,7 @@ def damaged(said: dict[str, Any], path: list[str | int], value: Any) -> None:
 
 
 HOSTILE: list[tuple[list[str | int], Any]] = [
-    (["format"], 4), (["format"], "1"), (["changes", "low", "form"], "pickle"), (["changes", "low", "shape"], [400, 6]),
+    (["format"], 5), (["format"], "1"), (["changes", "low", "form"], "pickle"), (["changes", "low", "shape"], [400, 6]),
     (["changes", "low", "scale"], "x"), (["changes", "sparse", "shape"], [1, 1]), (["changes", "sparse", "shape"], [-4,
     -6]), (["changes", "sparse", "tensors", "places"], "0.values"), (["changes", "sparse", "tensors", "values"],
     "9.values"), (["changes", "few", "shape"], [1, 7]), (["changes", "old", "shape"], [1, 7]),

@@ -88,7 +88,8 @@ def diff(
         "base_types": {b: t for n, b in theirs.items() if (t := root.tensors[b].dtype) != model.tensors[n].dtype},
     }  # fmt: skip
     gone = tuple(n for n in root.tensors if n not in theirs.values())
-    kept = {n: deltas.tensor(root, n) for n in gone if _is_held(root.tensors[n])}
+    replaced = (theirs[n] for n, change in changes.items() if isinstance(change, Whole) and n in theirs)
+    kept = {n: deltas.tensor(root, n) for n in (*gone, *replaced) if _is_held(root.tensors[n])}
     return _written(Delta(deltas.fingerprint(root, cache=cache), changes, gone, facts, kept, mends), out)
 
 
@@ -471,7 +472,7 @@ def _code(values: torch.Tensor) -> str:
 
 
 def _is_held(entry: Entry) -> bool:
-    """Whether a delta holds a tensor that only the base has."""
+    """Whether a delta holds what a tensor of the base is, where it is gone or replaced as a whole."""
     from headstart.numerics.made import FLOATS
 
     return entry.end - entry.start <= KEPT_BYTES and entry.dtype in (*FLOATS, *WHOLE_NUMBERS)
@@ -536,7 +537,8 @@ def _names_back(delta: Delta, model: ModelFolder) -> dict[str, str]:
             where=f"delta revert: {len(lost)} lost",
             fix=f"keep the base; of tensors up to {KEPT_BYTES >> 10} kB, `headstart delta diff` holds what is gone",
         )
-    told = {str(n): str(b) for n, b in delta.facts["tensors"].items() if b is not None}
+    named = {str(n): str(b) for n, b in delta.facts["tensors"].items() if b is not None}
+    told = {n: b for n, b in named.items() if b not in delta.kept}
     for name in told:
         change = delta.changes.get(name)
         if name not in model.tensors:

@@ -1,9 +1,9 @@
 """Deltas on disk: one safetensors file, whose metadata says what each tensor is.
 
 metadata `headstart.delta`: JSON with the format's number, the base's fingerprint, the form of each change with its
-settings, and facts. Tensors are named `NUMBER.FIELD`, those that only the base has `kept.NUMBER`, and numbers of the
-base that a change does not give back `mend.NUMBER.FIELD`, so that no name of a model is ever a path or a key to be
-parsed. What is read is checked before it is used: shapes, types, places within bounds.
+settings, and facts. Tensors are named `NUMBER.FIELD`, small ones of the base that are gone or replaced `kept.NUMBER`,
+and numbers of the base that a change does not give back `mend.NUMBER.FIELD`, so that no name of a model is ever a path
+or a key to be parsed. What is read is checked before it is used: shapes, types, places within bounds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from .model_folders import ModelFolder
 from .safe_files import parsed
 from .safetensors_files import Entry, entries
 
-# 2: places of sparse changes in 4 bytes or in bits. 3: `kept` and `mends`. Files of 1 and 2 are read
-FORMAT = 3
+# 2: places of sparse changes in 4 bytes or in bits. 3: `kept` and `mends`. 4: `kept` also of tensors that are replaced.
+# Files of 1 to 3 are read
+FORMAT = 4
 KEY = "headstart.delta"
 PLAIN: dict[str, tuple[str, ...]] = {  # fields that are no tensors
     "sparse": ("shape",), "lowrank": ("shape", "scale"), "onebit": ("shape",), "quantised": ("shape", "bits", "block"),
@@ -108,8 +109,10 @@ def read(path: str | Path) -> Delta:
             changes = {str(n): _form(c, file) for n, c in said["changes"].items()}
             gone = tuple(str(n) for n in said["gone"])
             kept = {str(n): file.get_tensor(str(key)) for n, key in said.get("kept", {}).items()}
-            if not kept.keys() <= set(gone):
-                raise ValueError("it keeps a tensor of the base that is not gone")
+            names = dict(said["facts"]).get("tensors", {})
+            replaced = {names.get(n) for n, change in changes.items() if isinstance(change, forms.Whole)}
+            if not kept.keys() <= {*gone, *replaced}:
+                raise ValueError("it keeps a tensor of the base that is neither gone nor replaced")
             mends = {str(n): _mend(m, file, changes[n]) for n, m in said.get("mends", {}).items()}
             return Delta(str(said["base"]), changes, gone, dict(said["facts"]), kept, mends)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:

@@ -124,8 +124,8 @@ class Delta:
     """Changes by the base's names of tensors. base: fingerprint of its weights.
 
     gone: tensors of the base that the tuned model has not. facts: JSON values: method, lineage, labels.
-    To take it back, kept: those that are gone and held; mends: of a change, numbers of the base that the tuned model
-    less the change does not give to the bit.
+    To take it back, kept: small tensors of the base that are gone or replaced as a whole; mends: of a change, numbers
+    of the base that the tuned model less the change does not give to the bit.
     """
 
     base: str
