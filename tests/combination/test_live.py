@@ -222,17 +222,10 @@ def test_gates_are_written_as_they_were_learned(
     assert made.receipt.facts["learned"]["gates"]
 
 
-def grams(
-    folder: Path, table: Path, rows: list[int], merged: dict[str, torch.Tensor] | None = None
-) -> dict[str, torch.Tensor]:
-    """Of what goes into each linear layer, by hooks of our own on transformers' model. merged: in place of its own."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    with table.open() as file:
-        _, *all_rows = csv.reader(file)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    model.load_state_dict(merged or {}, strict=False)
-    tokenizer, sums, counts = AutoTokenizer.from_pretrained(folder), {}, {}
+def watched(model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """By weight of a linear layer, the products of all inputs that will go into it, and how many these are."""
+    sums: dict[str, Any] = {}
+    counts: dict[str, int] = {}
 
     def see(name: str) -> Any:
         def hook(_: Any, args: tuple[torch.Tensor, ...], __: Any) -> None:
@@ -245,6 +238,20 @@ def grams(
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             module.register_forward_hook(see(f"{name}.weight"))
+    return sums, counts
+
+
+def grams(
+    folder: Path, table: Path, rows: list[int], merged: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """Of what goes into each linear layer, by hooks of our own on transformers' model. merged: in place of its own."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with table.open() as file:
+        _, *all_rows = csv.reader(file)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model.load_state_dict(merged or {}, strict=False)
+    tokenizer, (sums, counts) = AutoTokenizer.from_pretrained(folder), watched(model)
     with torch.inference_mode():
         for r in rows:  # one by one, so that there is no padding
             model(**tokenizer(all_rows[r][0], return_tensors="pt"))
@@ -305,21 +312,8 @@ def test_what_passes_see_does_not_depend_on_which_rows_are_read_together(
         inputs = view._inputs[0]["text"].to_pylist()
         second = np.tile([0.0, 1.0], (len(view.tensors), 1))
         logits = view.logits(view.shared(second), 0, range(len(inputs)))
-    sums: dict[str, torch.Tensor] = {}
-    counts: dict[str, int] = {}
-
-    def see(name: str) -> Any:
-        def hook(_: Any, args: tuple[torch.Tensor, ...], __: Any) -> None:
-            x = args[0].reshape(-1, args[0].shape[-1]).double()
-            sums[name] = sums.get(name, 0) + x.T @ x
-            counts[name] = counts.get(name, 0) + len(x)
-
-        return hook
-
     model = AutoModelForSequenceClassification.from_pretrained(models[1]).eval()
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            module.register_forward_hook(see(f"{name}.weight"))
+    sums, counts = watched(model)
     tokenizer = AutoTokenizer.from_pretrained(models[1])
     with torch.inference_mode():
         told = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in inputs])

@@ -372,13 +372,10 @@ def _places(adapter: Adapter, root: ModelFolder) -> dict[str, str]:
     """Name in the adapter -> name in the base, or the name that transformers loads it under; a first part of the names
     may be there or not.
     """
-    from headstart.io.layer_kinds import layers_of
-
     wanted = [n for n in adapter.changes if n in adapter.kinds]
     best = _fitting(adapter, wanted, {n: n for n in root.tensors})
     if any(n not in best for n in adapter.changes):
-        shapes = {n: (e.dtype, e.shape) for n, e in root.tensors.items()}
-        layers = layers_of(root.config, shapes, f"model `{root.where}`")
+        layers = _layers_of(root)
         loaded = {new: n for n, new in layers.loaded.items()} if layers is not None else {}
         best = _fitting(adapter, wanted, {n: n for n in root.tensors} | loaded)
     lost = [n for n in wanted if n not in best]
@@ -391,19 +388,23 @@ def _places(adapter: Adapter, root: ModelFolder) -> dict[str, str]:
     return best
 
 
+def _layers_of(root: ModelFolder) -> Layers | None:
+    from headstart.io.layer_kinds import layers_of
+
+    return layers_of(root.config, {n: (e.dtype, e.shape) for n, e in root.tensors.items()}, f"model `{root.where}`")
+
+
 def _check_tied(adapter: Adapter, root: ModelFolder) -> None:
     """Raises `Refused` for a change of one of two tensors that are one in the base: peft has the other stay."""
     import torch
 
-    from headstart.io.layer_kinds import layers_of
     from headstart.io.tensor_names import of_words
     from headstart.numerics.delta import Whole
 
     weights = {n: c for n, c in adapter.changes.items() if n.endswith(".weight")}
     if not any(isinstance(c, Whole) or of_words(n) or adapter.kinds.get(n) == "embedding" for n, c in weights.items()):
         return
-    shapes = {n: (e.dtype, e.shape) for n, e in root.tensors.items()}
-    layers = layers_of(root.config, shapes, f"model `{root.where}`")
+    layers = _layers_of(root)
     if layers is None:
         return
     changed = {f"{layers.called(n.removesuffix('.weight'))}.weight": c for n, c in weights.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -52,15 +52,11 @@ class Whole:
         return [list(alike) for some in found for _, alike in groupby(some, key=lambda i: keys[i][0])]
 
     def logits(self, inputs: pa.Table, rows: Sequence[int]) -> torch.Tensor:
-        """(rows, labels), or (words, labels) of a head of words."""
+        """(rows, labels), or (words, labels) of a head of words. rows: of one of the `batches`."""
         batch = self.encoder.collate(inputs, rows)
-        if not isinstance(self.encoder, TextEncoder) or not isinstance(batch, TextBatch):
-            return self._said(_given(batch))
-        said = self.encoder.told(batch.tensors, lambda given: [self._said(given)])[0]
-        return said if batch.words is None else at_first_tokens(said, batch.words, batch.of)
-
-    def _said(self, given: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        said: torch.Tensor = self.module(**given).logits
+        said: torch.Tensor = self.module(**_given(batch)).logits
+        if isinstance(batch, TextBatch) and batch.words is not None:
+            return at_first_tokens(said, batch.words, batch.of)
         return said
 
 
@@ -72,7 +68,7 @@ def predictions(recipe: Recipe, inputs: pa.Table) -> Array:
     starts = starts_of(np.ones(inputs.num_rows) if words is None else words)
     out = np.zeros((starts[-1], len(whole.head.labels)), dtype=np.float64)
     with torch.inference_mode():
-        for rows in batches(whole.encoder.keys(inputs)):
+        for rows in whole.batches(whole.encoder.keys(inputs)):
             out[places(starts, rows)] = linked(whole.logits(inputs, rows).double().numpy(), whole.head.link)
     return out
 
