@@ -6,7 +6,7 @@ that the words make when they are joined by blanks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -143,32 +143,27 @@ class TextEncoder:
             found.append(finish(self.module, recipe.after, pooled))
         return found
 
-    def told(self, tensors: Tensors, ask: Callable[[Tensors], Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-        """What is asked of the module for a batch, each (rows, …), or (rows, tokens, width) with 0 at padding that the
-        module was not shown: where padding changes what it says of a row, it is shown rows of one length at a time."""
-        if self.recipe.model_type not in SEES_PADDING:
-            return list(ask(tensors))
-        length = tensors["attention_mask"].shape[1]
-        lengths = tensors["attention_mask"].sum(dim=1)
-        parts, order = [], []
-        for size in sorted(set(lengths.tolist())):
-            rows = torch.nonzero(lengths == size)[:, 0]
-            found = ask({name: tensor[rows, :size] for name, tensor in tensors.items()})
-            room = (0, 0, 0, length - size)
-            parts.append([nn.functional.pad(one, room) if one.ndim == 3 else one for one in found])
-            order.append(rows)
-        places = torch.cat(order).argsort()
-        return [torch.cat(ones)[places] for ones in zip(*parts, strict=True)]
-
     def _states(self, tensors: Tensors, recipes: Sequence[Recipe]) -> list[torch.Tensor]:
-        """(rows, tokens, width) of the layer of each recipe."""
+        """(rows, tokens, width) of the layer of each recipe. Where padding changes what the module says of a row, it is
+        shown rows of one length at a time, and padding that it was not shown is 0."""
         deep = {"output_hidden_states": True} if any(r.layer is not None for r in recipes) else {}
 
         def ask(given: Tensors) -> list[torch.Tensor]:
             out = self.module(**given, return_dict=True, **deep)
             return [out.last_hidden_state if r.layer is None else out.hidden_states[r.layer] for r in recipes]
 
-        return self.told(tensors, ask)
+        if self.recipe.model_type not in SEES_PADDING:
+            return ask(tensors)
+        length = tensors["attention_mask"].shape[1]
+        lengths = tensors["attention_mask"].sum(dim=1)
+        parts, order = [], []
+        for size in sorted(set(lengths.tolist())):
+            rows = torch.nonzero(lengths == size)[:, 0]
+            found = ask({name: tensor[rows, :size] for name, tensor in tensors.items()})
+            parts.append([nn.functional.pad(one, (0, 0, 0, length - size)) for one in found])
+            order.append(rows)
+        places = torch.cat(order).argsort()
+        return [torch.cat(ones)[places] for ones in zip(*parts, strict=True)]
 
     def _pooled(self, mask: torch.Tensor) -> torch.Tensor:
         if not self._prompt_tokens:
