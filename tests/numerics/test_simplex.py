@@ -23,6 +23,11 @@ def test_sparsemax_is_the_nearest_point(seed: int, size: int, unit: float) -> No
     assert (taken[w == 0] <= taken[w > 0].min() + 1e-9).all()
 
 
+def test_values_beside_which_one_is_nothing_still_make_weights() -> None:
+    assert sparsemax(np.array([1e20, -1.0, 1e20])).tolist() == [0.5, 0.0, 0.5]
+    assert sparsemax(np.array([-1e20, -2e20])).tolist() == [1.0, 0.0]
+
+
 def drawn(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Products of targets that are alike, and of the part of them that some directions reach."""
     chance = np.random.default_rng(seed)

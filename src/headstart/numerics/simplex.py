@@ -17,7 +17,7 @@ def sparsemax(values: Array) -> Array:
     >>> sparsemax(np.array([1.0, 0.5, -3.0])).tolist()
     [0.75, 0.25, 0.0]
     """
-    z = np.asarray(values, dtype=np.float64)
+    z = values - np.max(values)  # so that the 1 below is not lost beside large values
     ordered = np.sort(z)[::-1]
     over = np.cumsum(ordered) - 1
     kept = int((ordered * np.arange(1, len(z) + 1) > over).sum())
