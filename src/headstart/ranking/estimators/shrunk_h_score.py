@@ -64,7 +64,10 @@ class ShrunkHScore:
             covariance *= inverse / rows
             shrunk = Shrunk.of_covariance(covariance, _fourth(features, moments.mean, every), rows)
         else:
-            shrunk = Shrunk.of_rows((features[:, alive] - moments.mean[alive]) * inverse)
+            centred = np.array(features if len(alive) == len(every) else features[:, alive], dtype=np.float64)
+            centred -= moments.mean[alive]
+            centred *= inverse  # in place: a second copy would be most of the memory
+            shrunk = Shrunk.of_rows(centred)
         values = view.task == "regression"
         counts = moments.centred_energy if values else moments.counts
         least = rows * np.square(1e-9 * moments.target_mean) if values else 0.0  # below, a deviation may be rounding
