@@ -379,6 +379,12 @@ def test_what_sources_decide(shell: Shell, models: Path, ticket_file: Path, tmp_
     assert said.out.startswith("saved what 1 source decided in ")
     assert "source `headless` has no answers" in said.err
     assert shell("inventory", "ask", "headless", "--on", ticket_file).code == 1
+    shutil.copytree(models / "tiny", tmp_path / "other" / "judge")  # of one name with the one that has a head
+    both = ("inventory", "ask", shelf / "judge", tmp_path / "other" / "judge", "--on", ticket_file)
+    two = fits(shell(*both, "--json"), "inventory-ask")
+    assert [s["id"] for s in two["sources"]] == [document["sources"][0]["id"]]
+    assert [f["name"] for f in two["failed"]] == ["judge"]
+    assert "other/judge` has no answers" in shell(*both).err
 
 
 def test_experts_by_what_they_were_trained_on(shell: Shell, models: Path, ticket_file: Path, tmp_path: Path) -> None:

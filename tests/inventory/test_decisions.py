@@ -47,9 +47,10 @@ def test_a_head_is_asked_once_and_names_of_classes_do_not_matter(bank: Inventory
     added, _ = bank.add(tmp_path / "shelf")
     boxes = {"cats": by_word("cat"), "cats too": by_word("cat", "no", "feline"), "dogs": by_word("dog")}
     answered, failed = bank.ask(added, probes(), boxes)
-    assert answered == ["judge", "cats", "cats too", "dogs"]
+    judge, headless = (next(source for source in added if source.name == name) for name in ("judge", "headless"))
+    assert answered == [judge.identity, "cats", "cats too", "dogs"]
+    assert [key for key, _ in failed] == [headless.identity]
     assert "asked for predictions" in failed[0][1].what
-    judge = next(source for source in added if source.name == "judge")
     found = vectors(bank._database, ["cats", "dogs", "cats too", "judge", judge.identity, "nobody"])
     assert found is not None
     assert found.shape == (6, 128)

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -410,12 +411,17 @@ def asked(
     machine: bool,
 ) -> int:
     """Sources that answered; 1 where none did."""
+    by_identity = {source.identity: source for source in sources}
     if machine:
-        lines = [{"id": source.id, "name": source.name} for source in sources if source.name in answered]
-        emit({"sources": lines, "failed": [error_of(name, problem.as_dict()) for name, problem in failed]})
+        lines = [{"id": by_identity[key].id, "name": by_identity[key].name} for key in answered]
+        broken = [error_of(by_identity[key].name, problem.as_dict()) for key, problem in failed]
+        emit({"sources": lines, "failed": broken})
     else:
-        for name, problem in failed:
-            warn(f"source `{name}` has no answers: {problem.what}; {problem.fix}")
+        shared = Counter(source.name for source in sources)
+        for key, problem in failed:
+            source = by_identity[key]
+            called = source.name if shared[source.name] == 1 else source.where
+            warn(f"source `{called}` has no answers: {problem.what}; {problem.fix}")
         saved(f"saved what {counted(len(answered), 'source')} decided in {where}")
     return 0 if answered or not failed else 1
 

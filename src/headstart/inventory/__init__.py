@@ -147,8 +147,8 @@ class Inventory:
 
         rows: the probes, the same for all sources that are to be compared; no label is read. others: black boxes by the
         name that records have for them, each a function from an Arrow table of inputs to (rows, classes) shares or
-        (rows,) names of classes. Names of those that answered; and those that did not, each with its problem. Raises
-        `Unfit` below 30 different probes.
+        (rows,) names of classes. Those that answered, sources by identity and black boxes by name; and those that did
+        not, each with its problem. Raises `Unfit` below 30 different probes.
         """
         from . import decisions
 

@@ -27,8 +27,9 @@ def asked(
 ) -> tuple[list[str], list[tuple[str, Problem]]]:
     """Asks every source, and every black box by its name, about the probes, and keeps what each decides.
 
-    others: from an Arrow table of inputs to (rows, classes) shares or (rows,) names of classes. Names of those that
-    answered; and those that did not, or say the same of all probes, with the reason.
+    others: from an Arrow table of inputs to (rows, classes) shares or (rows,) names of classes. Those that answered,
+    sources by identity, as two may have one name; and those that did not, or say the same of all probes, with the
+    reason.
     """
     probes = distinct(rows, "headstart probes")
     if len(probes) < LEAST_PROBES:
@@ -45,9 +46,9 @@ def asked(
         try:
             _keep(database, name, key, answer(probes.inputs), probes)
         except Problem as problem:
-            failed.append((name, problem))
+            failed.append((key, problem))
         else:
-            answered.append(name)
+            answered.append(key)
     return answered, failed
 
 
