@@ -75,7 +75,7 @@ class Shrunk:
         [[1.5, 0.0, 0.0]]
         """
         rows, width = centred.shape
-        kernel = centred @ centred.T
+        kernel = (centred @ centred.T).T  # in columns, so that LAPACK takes its memory and not a copy
         lengths = np.diagonal(kernel)
         trace, squares = float(lengths.sum()) / rows, squared(kernel) / rows**2
         chosen = _intensity(alpha, trace, squares, float(lengths @ lengths), rows, width)
