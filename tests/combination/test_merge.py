@@ -416,9 +416,67 @@ def test_numbers_that_are_not_finite_are_told_with_whose_they_are(
     bases = {"base": folders[0]} if method == "task_arithmetic" else {}
     made = merge(folders[1:], method, out=tmp_path / "out", **bases)
     (note,) = made.receipt.warnings
-    assert note == "1 of 2 tensors hold numbers that are not finite, such as `one.weight`: it is so in `odd`"
+    what = "hold, or are made of, numbers that are not finite"
+    assert note == f"1 of 2 tensors {what}, such as `one.weight`: it is so in `odd`"
     fine = merge([folders[1], folders[1]], method, out=tmp_path / "fine", **bases)
     assert fine.receipt.warnings == ()
+
+
+def test_checkpoints_in_the_folder_of_a_model_are_no_part_of_it(tmp_path: Path) -> None:
+    """A trainer leaves them beside the last model; parts of a sentence encoder are no models of their own."""
+    folders = [write(tmp_path / n, weights(i)) for i, n in enumerate("ab")]
+    for folder in folders:
+        old, dense = write(folder / "checkpoint-500", weights(7)), write(folder / "2_Dense", {"linear": torch.ones(2)})
+        (old / "config.json").write_text(json.dumps({"architectures": ["BertModel"], "model_type": "bert"}))
+        (dense / "config.json").write_text(json.dumps({"in_features": 2}))
+    made = merge(folders, out=tmp_path / "out").where
+    assert sorted(p.name for p in made.iterdir() if p.is_dir()) == ["2_Dense"]
+    assert load_file(made / "model.safetensors").keys() == weights(0).keys()
+
+
+def test_a_result_in_a_folder_that_is_read_is_refused(pair: tuple[Path, Path]) -> None:
+    """Its weights would be read as a further part of that model, as `2_Dense/` is."""
+    before = sorted(pair[0].rglob("*"))
+    with pytest.raises(Refused, match=f"would lie in the folder of `{pair[0].name}`"):
+        merge(pair, out=pair[0] / "merged")
+    assert sorted(pair[0].rglob("*")) == before
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_the_configuration_tells_the_type_of_the_result_where_the_base_decides_it(key: str, tmp_path: Path) -> None:
+    """transformers loads weights in the type that the configuration names: float32 would be rounded again."""
+    wide, narrow = write(tmp_path / "base", weights(0)), write(tmp_path / "tuned", weights(1, torch.bfloat16))
+    for folder, dtype in ((wide, "float32"), (narrow, "bfloat16")):
+        (folder / "config.json").write_text(json.dumps({key: dtype}))
+    made = merge([narrow], "wise_ft", base=wide, out=tmp_path / "out").where
+    assert {t.dtype for t in load_file(made / "model.safetensors").values()} == {torch.float32}
+    assert json.loads((made / "config.json").read_text())[key] == "float32"
+    plain = merge([narrow, wide], out=tmp_path / "plain").where
+    assert json.loads((plain / "config.json").read_text())[key] == "bfloat16"
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", ["ties", "sce", "magmax", "pcb", "breadcrumbs"])
+def test_numbers_that_are_not_finite_are_told_also_where_they_are_trimmed_away(
+    method: str, odd: float, tmp_path: Path
+) -> None:
+    base, good = (write(tmp_path / n, weights(i)) for i, n in enumerate(("base", "good")))
+    spoilt = weights(3)
+    spoilt["one.weight"][29, 19] = odd
+    made = merge([good, write(tmp_path / "odd", spoilt)], method, base=base, out=tmp_path / "out")
+    (note,) = made.receipt.warnings
+    assert "numbers that are not finite, such as `one.weight`: it is so in `odd`" in note
+    assert merge([good, good], method, base=base, out=tmp_path / "fine").receipt.warnings == ()
+
+
+def test_a_running_variance_that_falls_below_zero_is_told(tmp_path: Path) -> None:
+    held = {n: {"bn.running_var": torch.full((4,), v)} for n, v in (("base", 1.0), ("one", 0.4), ("two", 0.4))}
+    base, *folders = (write(tmp_path / n, w) for n, w in held.items())
+    said: dict[str, Any] = {"method": "task_arithmetic", "base": base}
+    below = merge(folders, settings={"scale": 1.0}, out=tmp_path / "below", **said).receipt.warnings
+    assert sum("1 running variances fell below 0 in some entries, such as `bn.running_var`" in w for w in below) == 1
+    above = merge(folders, settings={"scale": 0.5}, out=tmp_path / "above", **said).receipt.warnings
+    assert not any("below 0" in w for w in above)
 
 
 def test_numbers_that_a_merge_makes_infinite_are_told_also_by_the_call_that_goes_on(tmp_path: Path) -> None:
@@ -428,7 +486,8 @@ def test_numbers_that_a_merge_makes_infinite_are_told_also_by_the_call_that_goes
     with pytest.raises(Stopped):
         merge(folders, report=lambda done, _: done < 200, **said)
     (note,) = merge(folders, **said).receipt.warnings
-    assert note.startswith("3 of 3 tensors hold numbers that are not finite, such as `a`: it is so in no model")
+    what = "hold, or are made of, numbers that are not finite"
+    assert note.startswith(f"3 of 3 tensors {what}, such as `a`: it is so in no model")
 
 
 def test_a_folder_that_is_refused_is_refused_before_rows_are_read(
@@ -449,13 +508,14 @@ def test_a_folder_that_is_refused_is_refused_before_rows_are_read(
             merge_recipe(recipe, out=out, overwrite=overwrite)
 
 
-def test_numbers_that_cannot_be_decomposed_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["iso_c", "opcm"])
+def test_numbers_that_cannot_be_decomposed_are_named(method: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
     odd = weights(3)
     name = next(n for n, t in odd.items() if t.dim() == 2)
     odd[name][0, 0] = float("nan")
     base = write(tmp_path / "base", weights(0))
     with pytest.raises(Unfit, match=f"`{name}` of a model holds numbers that are not finite"):
-        merge([pair[0], write(tmp_path / "odd", odd)], "iso_c", base=base, out=tmp_path / "out")
+        merge([write(tmp_path / "odd", odd), pair[0]], method, base=base, out=tmp_path / "out")
     assert left_behind(tmp_path) == []
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -25,11 +25,12 @@ from headstart.io.shards import SHARD_BYTES
 from .accounts import by_rule
 from .ancestry import weights_of
 from .layouts import Found, bytes_on_disk, expected, files_of, storage
-from .plans import Plan, counted
+from .plans import DTYPES, Plan, counted
 
 if TYPE_CHECKING:
     from headstart.io.atomic import Twin
     from headstart.io.model_folders import ModelFolder
+    from headstart.io.safetensors_files import Entry
     from headstart.io.shards import Shard
     from headstart.numerics.made import Made, Part, Reads
 
@@ -78,12 +79,13 @@ def write(
                     return report is None or report(told[0], total)
 
                 crew = threads or cores()
-                odd = _odd(plan, staging, layout, writer.done)  # what an earlier call wrote
+                odd = _odd(_written(plan, staging, layout, writer.done))  # by an earlier call
                 odd |= stream.run(
                     plan.made, readers, writer, done=writer.done, seed=plan.seed, threads=crew, report=tell
                 )
                 notes = _not_finite(plan, readers, odd)
                 writer.complete()
+                notes += _below_zero(_written(plan, staging, layout, [m.name for m in plan.made]))
             _verify(staging, plan)
             _files(plan, staging)
             fits = _checked(plan, staging) if check else []
@@ -251,17 +253,44 @@ def _verify(staging: Path, plan: Plan) -> None:
             )
 
 
-def _odd(plan: Plan, staging: Path, layout: Sequence[Shard], done: Collection[str]) -> set[str]:
-    """Those tensors on the disk that hold numbers which are not finite."""
+def _written(plan: Plan, staging: Path, layout: Sequence[Shard], names: Collection[str]) -> dict[str, Entry]:
+    """Where tensors lie on the disk."""
     from headstart.io.safetensors_files import Entry
-    from headstart.io.shards import Checkpoint
 
     places = {n: (staging / s.path, at) for s in layout for n, at in s.places.items()}
-    written = [(m, *places[m.name]) for m in plan.made if m.name in done]
-    with Checkpoint(
-        {m.name: Entry(m.name, m.dtype, m.shape, file, at, at + m.bytes) for m, file, at in written}
-    ) as own:
-        return {m.name for m, _, _ in written if not _finite(own, m.name, m.dtype, m.bytes)}
+    written = [(m, *places[m.name]) for m in plan.made if m.name in names]
+    return {m.name: Entry(m.name, m.dtype, m.shape, file, at, at + m.bytes) for m, file, at in written}
+
+
+def _odd(written: dict[str, Entry]) -> set[str]:
+    """Those that hold numbers which are not finite."""
+    from headstart.io.shards import Checkpoint
+
+    with Checkpoint(written) as own:
+        return {n for n, e in written.items() if not _finite(own, n, e.dtype, e.end - e.start)}
+
+
+def _below_zero(written: dict[str, Entry]) -> list[str]:
+    """What to say of running variances that are none: the model's class takes their roots."""
+    import numpy as np
+    import torch
+
+    from headstart.io.shards import Checkpoint
+    from headstart.numerics.made import FLOATS
+
+    found, variances = [], {n: e for n, e in written.items() if n.endswith("running_var")}
+    with Checkpoint(variances) as own:
+        for name, entry in variances.items():
+            held = np.empty(entry.end - entry.start, np.uint8)
+            own.read(name, 0, held)
+            if bool((torch.from_numpy(held).view(FLOATS[entry.dtype]) < 0).any()):
+                found.append(name)
+    if not found:
+        return []
+    return [
+        f"{len(found)} running variances fell below 0 in some entries, such as `{found[0]}`: what the model gives is "
+        "no number until a pass over data renews them; merge at a smaller scale, or renew them"
+    ]
 
 
 def _not_finite(plan: Plan, readers: Sequence[Reads], odd: Collection[str]) -> list[str]:
@@ -276,7 +305,8 @@ def _not_finite(plan: Plan, readers: Sequence[Reads], odd: Collection[str]) -> l
             if not _finite(readers[part.model], part.name, part.dtype, entry.end - entry.start):
                 whose.append(f"`{plan.folders[part.model].name}`")
     why = f"it is so in {', '.join(whose)}" if whose else "it is so in no model, the merge made them"
-    return [f"{len(odd)} of {len(plan.made)} tensors hold numbers that are not finite, such as `{first.name}`: {why}"]
+    what = "hold, or are made of, numbers that are not finite"
+    return [f"{len(odd)} of {len(plan.made)} tensors {what}, such as `{first.name}`: {why}"]
 
 
 def _finite(reader: Reads, name: str, dtype: str, size: int) -> bool:
@@ -460,11 +490,30 @@ def config_of(plan: Plan, model: ModelFolder, labels: tuple[str, ...] | None) ->
         config["label2id"] = {label: i for i, label in enumerate(labels)}
         if "num_labels" in config:
             config["num_labels"] = len(labels)
-    if plan.dtype is not None:
+    dtype = plan.dtype or _other_type(plan, model)
+    if dtype is not None:
         for key in ("dtype", "torch_dtype"):
             if key in config:
-                config[key] = plan.dtype
+                config[key] = dtype
     return config
+
+
+def _other_type(plan: Plan, model: ModelFolder) -> str | None:
+    """In which most numbers of the result are written, as of a base in other bits; None where the model's own are."""
+    made, own = _most((m.dtype, m.size) for m in plan.made), _most((e.dtype, e.size) for e in model.tensors.values())
+    return None if made == own else {v: k for k, v in DTYPES.items()}.get(made)
+
+
+def _most(counts: Iterable[tuple[str, int]]) -> str:
+    """
+    >>> _most([("F32", 5), ("BF16", 3), ("BF16", 3), ("I64", 9)])
+    'BF16'
+    """
+    total = dict.fromkeys(DTYPES.values(), 0)
+    for dtype, size in counts:
+        if dtype in total:
+            total[dtype] += size
+    return max(total, key=total.__getitem__)
 
 
 def _card(plan: Plan) -> str:

@@ -141,8 +141,16 @@ def refuse_occupied(place: Path, *, overwrite: bool = False) -> None:
 
 
 def refuse_own_source(place: Path, sources: Iterable[Path]) -> None:
-    """Raises `Refused` when something that is read lies in the folder that would be replaced: it would be gone."""
+    """Raises `Refused` when something that is read lies in the folder that would be replaced: it would be gone; and
+    when that folder lies in one that is read, of whose model it would become a part.
+    """
     for source in sources:
+        if source.is_dir() and place.resolve() != source.resolve() and place.resolve().is_relative_to(source.resolve()):
+            raise Refused(
+                f"the result would lie in the folder of `{source.name}`, and be a part of that model",
+                where=f"`{place}`",
+                fix="choose a folder outside: what is read is never changed",
+            )
         if source.resolve().is_relative_to(place.resolve()):
             raise Refused(
                 f"`{source.name}` is read, and lies in the folder that --overwrite would replace",

@@ -134,11 +134,20 @@ def _main(folder: Path) -> str:
 
 def _beside(folder: Path, main: str) -> list[str]:
     """Folders of further parts with weights, such as `2_Dense/`."""
-    return [
-        f"{p.name}/"
-        for p in sorted(folder.iterdir())
-        if p.is_dir() and f"{p.name}/" != main and (p / "model.safetensors").is_file() and not p.name.startswith(".")
-    ]
+    parts = [p for p in _parts(folder) if f"{p.name}/" != main]
+    return [f"{p.name}/" for p in parts if (p / "model.safetensors").is_file()]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Folders inside it but for those of other models, as the checkpoints that a trainer leaves beside the last one."""
+    modules = read_any_json(folder, "modules.json")
+    named = [m.get("path") for m in modules if isinstance(m, dict)] if isinstance(modules, list) else []
+    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    return [p for p in inner if p.name in named or not _is_model(folder, p.name)]
+
+
+def _is_model(folder: Path, inner: str) -> bool:
+    return (folder / inner / "config.json").is_file() and "architectures" in read_json(folder, f"{inner}/config.json")
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -156,7 +165,7 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 def _carried(folder: Path) -> list[str]:
     found = []
-    for inner in (".", *(p.name for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith("."))):
+    for inner in (".", *(p.name for p in _parts(folder))):
         place = folder / inner
         if inner != "." and not (place / "config.json").is_file():
             continue

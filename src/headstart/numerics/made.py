@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -11,7 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from headstart.core import TensorContext
+from headstart.core import TensorContext, Unfit
 
 from . import tiles
 
@@ -151,6 +152,7 @@ class Tensors:
     def __init__(self, made: Made, readers: Sequence[Reads] | Mapping[int, Reads], seed: int = 0) -> None:
         self.made, self._readers, self._seed = made, readers, seed
         self._means: dict[Part, Array] = {}
+        self.odd = False  # whether `torch` has read numbers that are not finite, and not the same in all
 
     def context(self, start: int) -> TensorContext:
         made = self.made
@@ -276,13 +278,34 @@ class Tensors:
             torch.from_numpy(self.floats(part, start, stop, room, i, dtype)).view(shape) for i, part in enumerate(parts)
         ]
         if tiles.finite(found[0].view(-1).numpy()):
+            self.odd = self.odd or not _finite(found[1:])
             return found[0], found[1:], None
         odd = ~found[0].isfinite()
         for one in found[1:]:
             odd &= one == found[0]
         for one in found:  # room of our own
             one[odd] = 0
+        self.odd = self.odd or not _finite(found)
         return found[0], found[1:], odd
+
+
+def _finite(found: Sequence[torch.Tensor]) -> bool:
+    return all(tiles.finite(one.view(-1).numpy()) for one in found)
+
+
+@contextmanager
+def decomposing(name: str, versions: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Raises `Unfit` for what LAPACK says of numbers that are not finite."""
+    try:
+        yield
+    except RuntimeError as error:  # that it did not converge
+        if _finite([one.contiguous() for one in versions]):
+            raise
+        raise Unfit(
+            f"`{name}` of a model holds numbers that are not finite, and cannot be decomposed",
+            where="merge",
+            fix="look for NaN and infinities in the models' weights, and take sound ones",
+        ) from error
 
 
 def _runs(parts: Sequence[Part], first: int, last: int) -> Iterator[tuple[int, int]]:

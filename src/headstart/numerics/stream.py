@@ -19,11 +19,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.core import Coefficients, Unfit
+from headstart.core import Coefficients
 
 from . import scratch, tiles
 from .changes import Combine
-from .made import PIECE, RAW, TILE, Array, Files, Made, Part, Reads, Room, Tensors, Writes, all_finite, rounded
+from .made import (
+    PIECE,
+    RAW,
+    TILE,
+    Array,
+    Files,
+    Made,
+    Part,
+    Reads,
+    Room,
+    Tensors,
+    Writes,
+    all_finite,
+    decomposing,
+    rounded,
+)  # fmt: skip
 from .surveys import Inner, Survey
 
 
@@ -42,7 +57,7 @@ def run(
     tile: int = TILE,
     report: Callable[[int], bool] = lambda _: True,
 ) -> set[str]:
-    """Makes all tensors but those in `done`; tells which of them hold numbers that are not finite.
+    """Makes all tensors but those in `done`; tells which of them hold, or were made of, numbers that are not finite.
 
     report: is told of bytes as they are written, and may say False to stop. Raises `Stopped` then, and whatever a
     reader, a writer or a method raises.
@@ -85,7 +100,7 @@ class _Crew:
         self._changed = Condition()
         self._alone = Lock()
         self._failed: BaseException | None = None
-        self.odd: set[str] = set()  # tensors with numbers that are not finite
+        self.odd: set[str] = set()  # tensors that hold, or were made of, numbers that are not finite
 
     def work(self, threads: int) -> None:
         with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -152,7 +167,7 @@ class _Crew:
                 data = maker.make(start, stop, room)
             self._writer.write(made.name, start * made.width, data)
             said = tiles.FINE if all_finite(data, made.dtype) else tiles.ODD
-        odd = said == tiles.ODD
+        odd = said == tiles.ODD or maker.source.odd  # what is trimmed away is no more in what was made
         with self._changed:
             if odd:
                 self.odd.add(made.name)
@@ -167,8 +182,8 @@ class _Crew:
 class _Maker:
     """How one tensor's tiles are made: bytes of entries [start, stop)."""
 
-    def __init__(self, made: Made, make: Callable[[int, int, Room], Any]) -> None:
-        self.made, self.make, self.left = made, make, 0
+    def __init__(self, source: Tensors, make: Callable[[int, int, Room], Any]) -> None:
+        self.made, self.source, self.make, self.left = source.made, source, make, 0
 
 
 def _maker(
@@ -176,17 +191,17 @@ def _maker(
 ) -> _Maker:
     source = Tensors(made, readers, seed)
     if made.method is None or not made.size:
-        return _Maker(made, source.copied)
+        return _Maker(source, source.copied)
     if made.kind == "weighting":
         inner = Inner(source, room)
-        return _Maker(made, _weighted(source, made.method(source.context(0), inner)))
+        return _Maker(source, _weighted(source, made.method(source.context(0), inner)))
     if made.kind == "trimming":
         combine = surveyed.get(_key(made)) if made.method.trim == "model" else None
         if combine is None:
             combine = made.method(Survey([made], readers, seed, 1, tile, None if made.alone(tile) else room))
     else:
         combine = made.method
-    return _Maker(made, _combined(source, combine))
+    return _Maker(source, _combined(source, combine))
 
 
 def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], Any]:
@@ -195,16 +210,8 @@ def _combined(source: Tensors, combine: Combine) -> Callable[[int, int, Room], A
     def make(start: int, stop: int, room: Room) -> Array:
         base, tuned, odd = source.torch(start, stop, room)
         with scratch.tile():
-            try:
+            with decomposing(made.name, (base, *tuned)):
                 out = combine(source.context(start), base, tuned).contiguous()
-            except RuntimeError as error:  # of LAPACK, that it did not converge
-                if all(bool(one.isfinite().all()) for one in (base, *tuned)):
-                    raise
-                raise Unfit(
-                    f"`{made.name}` of a model holds numbers that are not finite, and cannot be decomposed",
-                    where="merge",
-                    fix="look for NaN and infinities in the models' weights, and take sound ones",
-                ) from error
             tiles.settle(base.view(-1).numpy(), out.view(-1).numpy())
             if odd is not None:
                 kept = torch.from_numpy(source.floats(made.base, start, stop, room, "kept", base.numpy().dtype))

@@ -20,7 +20,7 @@ from headstart.core import TensorContext
 
 from . import scratch, tiles
 from .changes import Combine, SizeOf
-from .made import SUM_BLOCK, TILE, Array, Made, Reads, Room, Tensors
+from .made import SUM_BLOCK, TILE, Array, Made, Reads, Room, Tensors, decomposing
 from .order import Order, order
 
 
@@ -199,7 +199,7 @@ class Survey:
                     continue
                 base, tuned, _ = source.torch(start, stop, room)
                 for f, function in enumerate(values):
-                    with scratch.tile():
+                    with scratch.tile(), decomposing(source.made.name, (base, *tuned)):
                         v = function(source.context(start), base, tuned).contiguous().view(-1).numpy()
                         see(f, cut, v, mine)
 
