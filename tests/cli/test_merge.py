@@ -222,6 +222,10 @@ def test_what_a_merge_does_not_use_or_know_is_told(shelf: Path, shell: Shell, tm
     words = ["merge", "linear", shelf / "mails", shelf / "chats", "--dry-run"]
     assert not shell(*words).err
     assert "`linear` reads no rows" in shell(*words, "--target", "rows.csv", "--label", "label").err
+    idle = " ".join(shell(*words, "--label", "y", "--minutes", "1", "--trials", "2", "--methods", "ties").err.split())
+    assert "without --target nothing is read, and --label changes nothing" in idle
+    assert "--minutes and --trials change nothing: a limit is for the choice of `headstart merge auto`" in idle
+    assert "--methods changes nothing" in idle
     for name in ("one", "two"):
         folder = tiny_models.save_model(tmp_path / name, "bert", head=True)
         config = json.loads((folder / "config.json").read_text())
@@ -238,6 +242,7 @@ def test_auto_prints_what_came_of_the_choice(shelf: Path, shell: Shell, tmp_path
     document = fits(shell(*words, "--json", "--out", tmp_path / "one"), "merge-auto")
     assert Path(document["report"]).is_file()
     assert [s["name"] for s in document["systems"]][:3] == ["mails", "chats", "mean of all"]
+    assert document["warnings"] == json.loads((tmp_path / "one" / "merge.json").read_text())["warnings"]
     said = shell(*words, "--out", tmp_path / "two")
     assert said.code == 0
     assert "6 merges were tried" in said.out

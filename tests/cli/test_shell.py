@@ -78,6 +78,7 @@ def test_the_version(shell: Shell) -> None:
     [
         (("inspct",), "no such command `inspct`", "did you mean `inspect`?"),
         (("inspect", "t.csv", "--lable", "x"), "no such option: `--lable`", "`--label`"),
+        (("delta", "scale", "d", "-0.5", "--out", "e"), "`-0.5` begins with a dash", "write `--` and then -0.5"),
         (("inspect", "tikets.csv"), "there is no file or folder `tikets.csv`", "did you mean `tickets.csv`?"),
         (("inspect", "tickets.csv", "--label", "inten"), "`inten` is not a column", "did you mean `intent`?"),
         (("inspect", "tickets.csv", "--text", "txt"), "`txt` is not a column", "did you mean `text`?"),

@@ -105,12 +105,20 @@ def _usage(error: Any, given: Sequence[str]) -> dict[str, str]:
             fix = f"did you mean {near[0]}?" if near else f"use one of: {named}"
         elif value is not None and ("number" in said or "integer" in said):
             said = f"`{value}` is not a {'whole number' if 'integer' in said else 'number'}"
+    elif (found := re.match(r"No such option: (-[\d.])", said)) and (number := _negative(found[1], given)):
+        said = f"`{number}` begins with a dash, and is read as an option"
+        fix = f"write `--` and then {number}, behind all else"
     elif found := re.fullmatch(r"No such option: (\S+?)(?: \(Possible options: (.*)\)| Did you mean (.*)\?)?", said):
         said, near_names = f"no such option: `{found[1]}`", found[2] or found[3]
         fix = f"did you mean {_either(near_names)}?" if near_names else fix
     elif found := re.fullmatch(r"(No such command .*?)\. +Did you mean (.*)\?", said):
         said, fix = found[1], f"did you mean {_either(found[2])}?"
     return {"class": "Usage", "what": said[:1].lower() + said[1:].rstrip("."), "where": f"`{where}`", "fix": fix}
+
+
+def _negative(begins: str, given: Sequence[str]) -> str | None:
+    """The number that was typed, and read as options of one letter."""
+    return next((word for word in given if word.startswith(begins)), None)
 
 
 def _typed(option: str, given: Sequence[str]) -> str | None:

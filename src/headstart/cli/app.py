@@ -598,19 +598,23 @@ def merge(
     if out is not None:
         check_place(plan, out, overwrite=overwrite)
     targets = merging.targets(target or [], [m.name for m in plan.models], read)
+    of_rows = {"--label": label, "--text": text, "--pair": pair, "--image": image, "--metric": metric}
+    of_time = {"--minutes": minutes, "--trials": trials}
+    merging.unread(
+        plan, targets, [n for n, v in of_rows.items() if v is not None],
+        [n for n, v in of_time.items() if v is not None], methods,
+    )  # fmt: skip
     if dry_run:
         from headstart.combination.forecasts import forecast
         from headstart.combination.likeness import compared
         from headstart.combination.merging import tasks_of
 
         place = out.expanduser().absolute() if out else None
-        merging.unread(plan, targets)
         merging.plan(compared(plan), forecast(plan, place, load=load, tasks=tasks_of(plan, targets)), machine=json)
         return 0
     if out is None:
         what_fits = "add --out FOLDER, or look first with --dry-run"
         raise Unfit("no folder is named for the result", where="merge", fix=what_fits)
-    merging.unread(plan, targets)
     if plan.search is not None:
         budget = budget_of(minutes, None, trials=trials)
         tell, close = merging.searching(budget, show.process_start())

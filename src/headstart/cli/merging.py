@@ -275,7 +275,8 @@ def chosen(made: Merged, *, machine: bool) -> None:
 
     facts = made.receipt.facts["learned"]["choice"]
     if machine:
-        emit({**_described(made.plan), **facts, "out": str(made.where), "report": str(made.where / "report.html")})
+        places = {"out": str(made.where), "report": str(made.where / "report.html")}
+        emit({**_described(made.plan), **facts, **places, "warnings": list(made.receipt.warnings)})
         return
     several = len(facts["tasks"]) > 1
     rows = [
@@ -349,10 +350,21 @@ def targets(said: Sequence[str], models: Sequence[str], read: Callable[[str], Ta
     return found or plain
 
 
-def unread(found: Plan, said: Targets) -> None:
-    """A warning where rows are named for a merge that looks at none."""
+def unread(found: Plan, said: Targets, of_rows: Sequence[str], of_time: Sequence[str], methods: str | None) -> None:
+    """Warnings of options that change nothing. of_rows, of_time: those that were given, of rows and of how long."""
     if said and found.reads is None and found.search is None:
         warn(f"`{found.method}` reads no rows, and --target changes nothing; `headstart merge auto` chooses by rows")
+    elif of_rows and not said:
+        warn(f"without --target nothing is read, and {_change_nothing(of_rows)}")
+    if of_time and found.search is None:
+        bound = "the choice of `headstart merge auto`, and a search for numbers of a recipe"
+        warn(f"{_change_nothing(of_time)}: a limit is for {bound}")
+    if methods is not None:
+        warn(f"{_change_nothing(['--methods'])}: it says among which methods `headstart merge auto` chooses")
+
+
+def _change_nothing(options: Sequence[str]) -> str:
+    return f"{' and '.join(options)} change{'s' if len(options) == 1 else ''} nothing"
 
 
 def size(count: float) -> str:
