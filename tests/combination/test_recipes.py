@@ -16,7 +16,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from headstart.combination import recipes
 from headstart.combination.mergekit.methods import SPECS
@@ -598,6 +598,25 @@ def test_modules_are_what_names_of_tensors_begin_with(shelf: Path, tmp_path: Pat
             planned_recipe(write(shelf, {"merge_method": "linear", "modules": wrong}))
     with pytest.raises(Unfit, match="did you mean `models`"):
         planned_recipe(write(shelf, {"merge_method": "linear", "modules": {"default": {"modles": []}}}))
+
+
+def test_a_gradient_goes_through_the_stages_of_a_network_and_through_every_stack(tmp_path: Path) -> None:
+    """mergekit reads no such models; a gradient is over depth, not over the numbers that stages give their layers."""
+    depths = {
+        "stages.0.layers.0.": 0.0, "stages.0.layers.1.": 0.5, "stages.1.layers.0.": 1.0, "text.layers.0.": 0.0,
+        "text.layers.1.": 1.0, "image.layers.0.": 0.0, "image.layers.2.": 1.0, "image.layers.1.": 0.5, "head.": 0.0,
+    }  # fmt: skip
+    for model, value in (("zero", 0.0), ("one", 1.0)):
+        (tmp_path / model).mkdir()
+        save_file({f"{n}w": np.full(4, value, np.float32) for n in depths}, tmp_path / model / "model.safetensors")
+    weights = {"zero": [1, 0], "one": [0, 1]}
+    document = {
+        "merge_method": "linear",
+        "models": [{"model": str(tmp_path / m), "parameters": {"weight": w}} for m, w in weights.items()],
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(document))
+    made = load_file(merge_recipe(tmp_path / "recipe.yaml", out=tmp_path / "out").where / "model.safetensors")
+    assert {n: float(made[f"{n}w"][0]) for n in depths} == depths
 
 
 def test_the_card_names_every_model_once_and_the_base_as_one(shelf: Path, tmp_path: Path) -> None:

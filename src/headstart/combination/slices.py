@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from headstart.numerics.made import Made, Part
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
+# layers within stages, as of ResNet, ConvNeXt, Swin and SegFormer, and what else a stage has
+STAGED = re.compile(
+    r"(?:^|\.)(?:stages\.(\d+)\.(?:layers\.|blocks\.)?|layers\.(\d+)\.blocks\.|blocks?\.(\d+)\.)(\d+)\."
+)
+STAGE = re.compile(r"(?:^|\.)stages\.(\d+)\.")
 COUNTS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers",
 )  # fmt: skip
@@ -93,15 +99,31 @@ def source(
 def depths(names: Iterable[str]) -> dict[str, float]:
     """Name -> where its layer lies between the first of its stack, 0, and the last, 1; of those that are in layers.
 
+    Layers of stages follow each other; what a stage has beside its layers lies with the first of them.
+
     >>> depths(["embed.weight", "layers.0.up", "layers.1.up", "layers.2.up"])
     {'layers.0.up': 0.0, 'layers.1.up': 0.5, 'layers.2.up': 1.0}
+    >>> depths(["stages.0.layers.0.up", "stages.1.down.0.up", "stages.1.layers.0.up", "stages.1.layers.1.up"])
+    {'stages.0.layers.0.up': 0.0, 'stages.1.down.0.up': 0.5, 'stages.1.layers.0.up': 0.5, 'stages.1.layers.1.up': 1.0}
     """
-    found = {n: at for n in names if (at := LAYER.search(n))}
-    last: dict[str, int] = {}
-    for name, at in found.items():
-        stack = name[: at.start(1)]
-        last[stack] = max(last.get(stack, 1), int(at[1]))
-    return {n: int(at[1]) / last[n[: at.start(1)]] for n, at in found.items()}
+    found = {n: place for n in names if (place := _place(n)) is not None}
+    stacks: dict[str, set[tuple[int, ...]]] = {}
+    for stack, at in found.values():
+        stacks.setdefault(stack, set()).add(at)
+    layers = {stack: sorted(at for at in held if len(at) == max(map(len, held))) for stack, held in stacks.items()}
+    return {
+        name: min(bisect_left(layers[stack], at) / max(1, len(layers[stack]) - 1), 1.0)
+        for name, (stack, at) in found.items()
+    }
+
+
+def _place(name: str) -> tuple[str, tuple[int, ...]] | None:
+    """What a layer's stack is called, and its number there, with that of its stage before it."""
+    at = STAGED.search(name) or STAGE.search(name) or LAYER.search(name)
+    if at is None:
+        return None
+    numbers = [i for i, said in enumerate(at.groups(), 1) if said is not None]
+    return name[: at.start(numbers[0])], tuple(int(at[i]) for i in numbers)
 
 
 def layers_of(names: Iterable[str]) -> int:

@@ -39,3 +39,17 @@ def test_the_deeper_a_layer_the_more_of_its_change(
     for name, merged in ours.items():
         factor = first + 0.6 * depths.get(name, 0.0)
         np.testing.assert_allclose(merged, b[name] + factor * (x[name] + y[name] - 2 * b[name]), atol=1e-6)
+
+
+def test_layers_of_stages_follow_each_other(tmp_path: Path) -> None:
+    """Of a network in stages the last layer is the last of the last stage, whatever its number there."""
+    tune = {"base": 0.0, "one": 1.0}
+    places = {"stages.0.layers.0.": 0, "stages.0.layers.1.": 1, "stages.1.down.0.": 2, "stages.1.layers.0.": 2}
+    for model, value in tune.items():
+        (tmp_path / model).mkdir()
+        tensors = {f"{n}w": np.full(4, value, np.float32) for n in places}
+        save_file(tensors, tmp_path / model / "model.safetensors")
+    models = {"base": tmp_path / "base", "settings": {"shallow": 0.2, "rise": 0.6}}
+    made = load_file(merge([tmp_path / "one"], "lines", out=tmp_path / "out", **models).where / "model.safetensors")
+    for name, rank in places.items():
+        np.testing.assert_allclose(made[f"{name}w"], 0.2 + 0.6 * rank / 2, rtol=1e-6)

@@ -13,7 +13,7 @@ from headstart.combination.accounts import left_out
 from headstart.combination.layer_recipes import OneModel
 from headstart.combination.plans import Fate, Plan, Planner, check_dtype
 from headstart.combination.references import Folders
-from headstart.combination.slices import LAYER, Holds, Slice, Source, config_of, config_of_module, layers_of
+from headstart.combination.slices import Holds, Slice, Source, config_of, config_of_module, depths, layers_of
 from headstart.combination.stacking import Stack, Way, apart, joined, stacked
 from headstart.core import Refused, Unfit
 
@@ -180,17 +180,17 @@ def _way(
     document: recipes.Mergekit, parameters: recipes.Settings, spec: Spec, slices: Sequence[Slice], dtype: str | None,
     spoken: Words | None,
 ) -> Way:  # fmt: skip
-    def way(number: int, sources: Sequence[Source], first: int, layers: int) -> Planner:
+    def way(number: int, sources: Sequence[Source], _: int, layers: int) -> Planner:
         one = slices[number]
         outer = (one.parameters, parameters, document.parameters)
-        return _planner(document.merge_method, outer, spec, sources, one.base, first, layers, dtype, spoken)
+        return _planner(document.merge_method, outer, spec, sources, one.base, layers, dtype, spoken)
 
     return way
 
 
 def _planner(
     name: str, outer: Sequence[recipes.Settings], spec: Spec, sources: Sequence[Source], base: ModelFolder | None,
-    first: int, layers: int, dtype: str | None, spoken: Words | None,
+    layers: int, dtype: str | None, spoken: Words | None,
 ) -> Planner:  # fmt: skip
     """What one slice needs, by the role that the base has in the method. outer: settings, the nearest first."""
     named = [s.folder.name for s in sources]
@@ -215,9 +215,10 @@ def _planner(
         )
     ordered = [*([root] if root else []), *tuned]
 
+    deep = {n: t for s in ordered for n, t in depths(s.names).items()}  # within the slice
+
     def choose(tensor: str, own: Sequence[str | None], size: int) -> tuple[Kind, Any]:
-        layer = LAYER.search(tensor)
-        t = 0.0 if layer is None else (int(layer[1]) - first) / (layers - 1) if layers > 1 else 1.0
+        t = 0.0 if tensor not in deep else deep[tensor] if layers > 1 else 1.0
         shared = {k: resolved(k, d, outer, tensor, t) for k, d in spec.shared.items()}
         names = [s.names.get(n, n) if n is not None else tensor for s, n in zip(ordered, own, strict=True)]
         mine = list(zip(ordered, names, strict=True))[1 if root else 0 :]
