@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from headstart.combination import adapters, deltas
+from headstart.combination.merging import merge_recipe
 from headstart.core import Problem, Receipt, Refused, Unfit, Unreadable
 from headstart.io import deltas as store
 from headstart.io import fingerprints, model_folders, peft_folders
@@ -541,16 +542,21 @@ def test_one_of_two_tied_embeddings_is_not_changed_for_both(tmp_path: Path) -> N
         "low": {"target_modules": ["q_proj", "embed_tokens"]},
         "whole": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
         "output": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+        "low output": {"target_modules": ["q_proj", "lm_head"]},
     }.items():
         where, _ = tuned(name, **settings)
         with pytest.raises(Refused, match=r"changes `.*` alone, which is one with `.*` in the base"):
             adapters.to_delta(where, base, out=tmp_path / f"{name}.safetensors")
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match=r"changes `.*` alone, which is one with `.*` in the base"):
             adapters.adapted(model_folders.read(base), where)
     both, right = tuned("both", target_modules=["q_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True)
     adapters.to_delta(both, base, out=tmp_path / "d.safetensors")
     made = deltas.apply(tmp_path / "d.safetensors", base, out=tmp_path / "made")
     torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(made).eval()(tokens).logits, right)
+    document = {"merge_method": "linear", "models": [{"model": f"{base}+{both}", "parameters": {"weight": 1}}]}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(document))
+    read = merge_recipe(tmp_path / "recipe.yaml", out=tmp_path / "read").where
+    torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(read).eval()(tokens).logits, right)
 
 
 def test_a_delta_without_matrices_is_no_adapter(tmp_path: Path) -> None:

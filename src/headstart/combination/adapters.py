@@ -164,8 +164,8 @@ def to_delta(adapter: str | Path, base: str | Path, *, out: str | Path, cache: P
     from headstart.numerics.delta import Delta, Dense, LowRank, Whole, applied, shape_of
 
     held, root = peft_folders.read(adapter), model_folders.read(base)
-    places = _places(held, root)
     _check_tied(held, root)
+    places = _places(held, root)
     changes: dict[str, Form] = {}
     for name, change in held.changes.items():
         place = places.get(name)
@@ -200,12 +200,14 @@ def adapted(root: ModelFolder, adapter: str | Path) -> ModelFolder:
 
     where = Path(adapter).expanduser().absolute()
     held = peft_folders.read(where)
-    places, stored = _places(held, root), peft_folders.whole_tensors(where)
     _check_tied(held, root)
+    places, stored = _places(held, root), peft_folders.whole_tensors(where)
     tensors = dict(root.tensors)
     changes: dict[str, Form] = {}
     for name, change in held.changes.items():
         place = places.get(name, name)
+        if isinstance(change, Whole) and place not in tensors and _is_copy(place, root):
+            continue  # `_check_tied` has seen that both are the same
         if place not in tensors or tensors[place].shape != tuple(shape_of(change)):
             raise _other_shape(name, change, held, root)
         if isinstance(change, Whole):
@@ -419,6 +421,12 @@ def _check_tied(adapter: Adapter, root: ModelFolder) -> None:
                 fix="merge it into its base with peft, which changes both, and take the difference with "
                 "`headstart delta diff`: the result is then another than the model that was trained",
             )
+
+
+def _is_copy(name: str, root: ModelFolder) -> bool:
+    """Whether it is one with another tensor, and so is not stored."""
+    layers = _layers_of(root)
+    return layers is not None and f"{layers.called(name.removesuffix('.weight'))}.weight" in layers.tied
 
 
 def _fitting(adapter: Adapter, wanted: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
