@@ -14,6 +14,8 @@ from headstart.adaptation.baselines.column_linear import ColumnLinear
 from headstart.core import METRICS, Columns, Folds, Needs, Rows, Seal, Source, Steps, Target, Task, Undeclared
 from headstart.execution.specs import chunks
 from headstart.execution.views import FoldView, Opener, Pool, RankView, drawn, first_rows
+from headstart.ranking.estimators.agreement import Agreement
+from headstart.ranking.estimators.nce import NCE
 
 ROWS = 300
 SOURCE = Source(
@@ -187,3 +189,24 @@ def test_the_reference_is_what_a_plain_system_says_out_of_fold_and_is_kept_for_a
     assert len(store) == 2, "other labels, another reference"
     with pytest.raises(Undeclared, match=r"view\.reference"):
         _ = whole.seen_by(Needs(gives=("features",)), "m").reference
+
+
+class OneLabel(Doubler):
+    """A head that says of each row whether it has the one label that it knows."""
+
+    def predictions(self, inputs: pa.Table) -> np.ndarray[Any, Any]:
+        return np.where(inputs["x"].to_numpy() % 3 == 0, 0.9, 0.2)[:, None]
+
+
+def test_a_head_of_one_label_tells_rows_apart() -> None:
+    """As one class beside no other it would say the same of all rows, whatever it says."""
+    opener, _ = opened()
+    opener.__dict__["opened"] = OneLabel()
+    pool = Pool.of_labelled(opener, target(), None)
+    seen = RankView(target(), drawn(target()), pool)
+    has = seen.labels == 0
+    np.testing.assert_allclose(seen.predictions[:, 1], np.where(has, 0.9, 0.2))
+    np.testing.assert_allclose(seen.predictions.sum(axis=1), 1)
+    # of a row with label 0 the head is right; of the others it cannot tell 1 from 2
+    assert NCE()(seen).value == pytest.approx(-np.log(2) * 2 / 3)
+    assert Agreement()(seen).value == pytest.approx(2 / 3, abs=0.02)

@@ -333,6 +333,18 @@ def test_text_pairs_reach_the_model_as_pairs(shelf: Shelf) -> None:
     np.testing.assert_allclose(features_of(shelf("bert"), rows), np.stack(expected), **SAME)
 
 
+def test_pairs_reach_a_model_of_one_kind_of_tokens_as_its_own_library_reads_them(shelf: Shelf) -> None:
+    """RoBERTa knows one kind: a tokenizer that tells two apart stopped every source of pairs."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder, rows = shelf("roberta", type_vocab_size=1), {"text": ["the cat sat"], "text_pair": ["on the mat"]}
+    called = AutoTokenizer.from_pretrained(folder)("the cat sat", "on the mat", return_tensors="pt")
+    assert called.pop("token_type_ids").max() == 1
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(folder).eval()(**called).last_hidden_state[0].mean(0, keepdim=True)
+    np.testing.assert_allclose(features_of(folder, pa.table(rows)), expected, **SAME)
+
+
 def test_a_million_characters_take_no_time_and_are_truncated_as_the_whole_text_is(shelf: Shelf) -> None:
     long = [("the cat " * 125_000), " " * 999_000 + "the cat", "x" * 10**6, ("y" * 600 + " ") * 1000]
     rows = pa.table({"text": long})

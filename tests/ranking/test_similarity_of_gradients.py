@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 import tiny_models
-from headstart.core import Needs, TaskSample, TaskType, Unfit
+from headstart.core import Encoder, Needs, TaskSample, TaskType, Unfit
 from headstart.io import sources
 from headstart.numerics.artifacts import Head
 from headstart.numerics.attribution import places
@@ -257,6 +258,9 @@ class Words:
     def collate(self, inputs: pa.Table, rows: Sequence[int]) -> Any:
         return torch.tensor([inputs["words"][int(r)].as_py() for r in rows])
 
+    def costs(self, inputs: pa.Table) -> Sequence[int]:
+        return [len(words) for words in inputs["words"].to_pylist()]
+
     def forward_features(self, batch: Any) -> torch.Tensor:
         found: torch.Tensor = self.module(batch).mean(dim=1)
         return found
@@ -265,7 +269,7 @@ class Words:
 def test_a_word_is_owed_what_it_adds_to_the_output() -> None:
     encoder, words = Words(), [0, 3, 3, 4]
     head = Head(np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32), np.zeros(3, dtype=np.float32))
-    owed = places(encoder, head, pa.table({"words": [words]}), 0)  # type: ignore[arg-type]  # no costs
+    owed = places(encoder, head, pa.table({"words": [words]}), 0)
     vectors = encoder.module[0].weight[words].detach().numpy() @ encoder.module[1].weight.detach().numpy().T  # type: ignore[index, union-attr]  # torch
     logits = vectors @ head.weight.T / 4
     best = logits.sum(axis=0).argmax()
@@ -278,6 +282,50 @@ def test_attributions_of_a_transformer_are_one_a_token(bert: Any) -> None:
     head = Head(np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32), np.zeros(3, dtype=np.float32))
     for row in range(4):
         assert len(places(bert, head, table, row)) == bert.costs(table)[row]
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [("longformer", {"attention_window": [8, 8]}), ("big_bird", {"block_size": 4, "num_random_blocks": 1})],
+)
+def test_what_fills_up_a_window_is_no_place(tmp_path: Path, model: str, settings: dict[str, Any]) -> None:
+    """Nothing is owed to it by any task, so that all would be alike for it: most of a short text in a window of 512."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder, table = tiny_models.save_model(tmp_path / "m", model, **settings), tiny_models.texts(4)
+    head = Head(np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32), np.zeros(3, dtype=np.float32))
+    (source,), _ = sources.scan(folder)
+    with sources.opened(source) as opened:
+        found = [places(opened.encoder(), head, table, row) for row in range(4)]
+    for text, mine in zip(table["text"].to_pylist(), found, strict=True):
+        plain = AutoModel.from_pretrained(folder).eval()
+        called = AutoTokenizer.from_pretrained(folder)(text, truncation=True, max_length=32, return_tensors="pt")
+        vectors = plain.get_input_embeddings()(called.pop("input_ids")).detach().requires_grad_(True)
+        if model == "longformer":  # which tells places of tokens by their padding, and vectors have none
+            called["position_ids"] = torch.arange(1, vectors.shape[1] + 1)[None]
+        said = torch.from_numpy(head.weight) @ plain(inputs_embeds=vectors, **called).last_hidden_state[0].mean(dim=0)
+        (said.max() - said.mean()).backward()
+        np.testing.assert_allclose(mine, (vectors.grad * vectors)[0].sum(dim=-1).detach(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "flat"),
+    [("convnextv2", {"hidden_sizes": [8, 12], "depths": [1, 1], "num_stages": 2}, "grn.bias"), ("vit", {}, "cls_token"),
+     ("convbert", {"conv_kernel_size": 3}, "key_conv_attn_layer.bias")],
+)  # fmt: skip
+def test_biases_and_tokens_are_no_matrices_whatever_their_shape(
+    model: str, settings: dict[str, Any], flat: str
+) -> None:
+    from transformers import AutoModel
+
+    module = AutoModel.from_config(tiny_models.config_for(model, **settings))
+    named = dict(module.named_parameters())
+    encoder = cast(Encoder, SimpleNamespace(module=module, layers=[list(named)]))  # what is read of it
+    found = matrices(encoder)
+    assert any(name.endswith(flat) and p.ndim > 1 for name, p in named.items())
+    assert not any(name.endswith(("bias", "_token")) for name in found)
+    layers = {f"{n}.weight" for n, m in module.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))}
+    assert layers <= set(found)
 
 
 def test_a_shown_row_counts_once_however_large_its_attributions() -> None:

@@ -151,8 +151,12 @@ class Pool:
         return out
 
     def predictions(self, rows: Rows) -> Array:
-        """(rows, outputs) of the source's own head, in its own label space, or (words, outputs); not cached."""
-        return self._opener.opened.predictions(rows.inputs)
+        """(rows, outputs) of the source's own head, in its own label space, or (words, outputs); not cached.
+
+        Of a head with one label those are that a row lacks it and that it has it, which is what tells rows apart.
+        """
+        said = self._opener.opened.predictions(rows.inputs)
+        return said if said.shape[1] > 1 else np.hstack([1 - said, said])
 
     def _width(self) -> int:
         known = self._opener.source.facts.get("width")

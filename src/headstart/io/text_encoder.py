@@ -119,7 +119,8 @@ class TextEncoder:
                 words[i, place] = np.where(row.words >= 0, row.words + of, -1)
                 of += row.of
         tensors = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        if "token_type_ids" in self.tokenizer.model_input_names:
+        kinds = self.recipe.config.get("type_vocab_size")  # a model that knows one kind of tokens takes all for it
+        if "token_type_ids" in self.tokenizer.model_input_names and kinds != 1:
             tensors["token_type_ids"] = torch.from_numpy(types)
         return TextBatch(tensors, torch.from_numpy(words) if "tokens" in inputs.column_names else None, of)
 

@@ -60,7 +60,8 @@ def task_head(sample: TaskSample, name: str, rows: int, seed: int, strength: flo
 def matrices(encoder: Encoder) -> dict[str, torch.nn.Parameter]:
     """Weights of the encoder's layers, by name in the order of depth; biases and word tables are left out.
 
-    A row of a word table moves with its word alone: it says which words a task has, which needs no gradients.
+    A row of a word table moves with its word alone: it says which words a task has, which needs no gradients. A bias, a
+    scale or a token may have other dimensions of size 1 beside its own, and is no matrix for that.
     """
     tables = {
         f"{name}.{own}"
@@ -70,7 +71,7 @@ def matrices(encoder: Encoder) -> dict[str, torch.nn.Parameter]:
     }
     held = dict(encoder.module.named_parameters())
     names = [n for layer in encoder.layers for n in layer if n in held and n not in tables]
-    return {n: held[n] for n in names if held[n].ndim > 1}
+    return {n: held[n] for n in names if sum(size > 1 for size in held[n].shape) > 1}
 
 
 def row_gradients(
