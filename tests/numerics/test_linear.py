@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import process_time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,18 @@ def test_constant_features_get_no_weight() -> None:
     head = chosen(x, y, 4, [str(i) for i in range(60)]).head
     assert not head.weight[:, 3].any()
     assert np.isfinite(head(x + 1)).all()
+
+
+@pytest.mark.parametrize(("link", "rows"), [("softmax", 60), ("softmax", 12), ("identity", 60)])
+def test_constant_features_change_no_bit_of_a_choice(link: Any, rows: int) -> None:
+    """Also where with them the width exceeds the rows; else they could decide between strengths."""
+    chance = np.random.default_rng(2)
+    x, ids = chance.standard_normal((rows, 16)), [str(i) for i in range(rows)]
+    y = x[:, 0] if link == "identity" else (x[:, 0] + chance.standard_normal(rows) > 0).astype(int)
+    wide = np.hstack([x[:, :9], np.full((rows, 90), 5.0), x[:, 9:]])
+    narrow, other = (chosen(f, y, 0 if link == "identity" else 2, ids, link) for f in (x, wide))
+    assert narrow.losses == other.losses
+    assert (np.delete(other.head.weight, range(9, 99), axis=1) == narrow.head.weight).all()
 
 
 def test_a_class_without_rows_is_finite_and_never_chosen() -> None:

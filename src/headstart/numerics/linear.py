@@ -98,13 +98,15 @@ def prior(labels: Array, classes: int, link: Link) -> Array:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Axes:
-    """Standardised rows on orthogonal axes, such as those of their covariance: at (rows, rank), axes (width, rank).
+    """Standardised rows on orthogonal axes, such as those of their covariance: at (rows, rank), axes (alive, rank).
 
-    power: (rank,) the sum of squares along each. whole: (width, width) axes of the whole space, where they are known.
+    alive: (width,) which features vary; those that do not are left out, so that they change no fit by a bit. power:
+    (rank,) the sum of squares along each. whole: (alive, alive) axes of the whole space, where they are known.
     """
 
     centre: Array
     scale: Array
+    alive: Array
     axes: Array
     at: Array
     power: Array
@@ -113,15 +115,16 @@ class _Axes:
     @classmethod
     def of(cls, features: Array) -> _Axes:
         centre, scale = standard(features)
-        z = (np.asarray(features, dtype=np.float64) - centre) / scale
+        alive = np.isfinite(scale)
+        z = _standardised(features, centre, scale, alive)
         wide = z.shape[0] < z.shape[1]
         power, turn = np.linalg.eigh(z @ z.T if wide else z.T @ z)
-        kept = power > 1e-10 * max(power[-1], 1e-300)
+        kept = power > 1e-10 * max(power.max(initial=0.0), 1e-300)
         some = turn[:, kept]
         if wide:
             root = np.sqrt(power[kept])
-            return cls(centre, scale, z.T @ (some / root), some * root, power[kept])
-        return cls(centre, scale, some, z @ some, power[kept], turn)
+            return cls(centre, scale, alive, z.T @ (some / root), some * root, power[kept])
+        return cls(centre, scale, alive, some, z @ some, power[kept], turn)
 
     def of_some(self, features: Array) -> _Axes:
         """Some of these rows, standardised by themselves, in float32; on axes of the whole space where they are known,
@@ -129,17 +132,26 @@ class _Axes:
         if self.whole is None:
             return _Axes.of(features).roughly()
         centre, scale = standard(features)
-        at = (((np.asarray(features, dtype=np.float64) - centre) / scale) @ self.whole).astype(np.float32)
-        return _Axes(centre, scale, self.whole, at, np.square(at).sum(axis=0, dtype=np.float64))
+        at = (_standardised(features, centre, scale, self.alive) @ self.whole).astype(np.float32)
+        return _Axes(centre, scale, self.alive, self.whole, at, np.square(at).sum(axis=0, dtype=np.float64))
 
     def roughly(self) -> _Axes:
         return replace(self, at=self.at.astype(np.float32))
 
     def place(self, features: Array) -> Array:
-        return np.asarray(((np.asarray(features, dtype=np.float64) - self.centre) / self.scale) @ self.axes)
+        return np.asarray(_standardised(features, self.centre, self.scale, self.alive) @ self.axes)
 
     def head(self, weight: Array, bias: Array, link: Link) -> Head:
-        return folded((self.axes @ weight).T, bias, self.centre, self.scale, link)
+        every = np.zeros((len(self.alive), weight.shape[1]))
+        every[self.alive] = self.axes @ weight
+        return folded(every.T, bias, self.centre, self.scale, link)
+
+
+def _standardised(features: Array, centre: Array, scale: Array, alive: Array) -> Array:
+    """(rows, alive) float64; 0 where a scale is infinite."""
+    if alive.all():
+        return (np.asarray(features, dtype=np.float64) - centre) / scale
+    return (np.asarray(features[:, alive], dtype=np.float64) - centre[alive]) / scale[alive]
 
 
 def logistic_path(
