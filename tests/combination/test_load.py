@@ -96,6 +96,7 @@ def test_what_does_not_load_whole_or_gives_no_numbers_never_appears(tmp_path: Pa
         with pytest.raises(problem) as caught:
             merge([folder], out=tmp_path / "out", check=False, load=True)
         assert what in caught.value.what, caught.value.what
+        assert caught.value.where.startswith(f"`{tmp_path / 'out'}`")  # and not where it lay unfinished
         assert not (tmp_path / "out").exists()
         merge([folder], out=tmp_path / f"{folder.name}-out", check=False)  # unasked it is written as it is
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -277,7 +278,7 @@ def test_without_tokenizer_or_preprocessor_random_inputs_are_tried(tmp_path: Pat
             if file.name not in ("config.json", "model.safetensors"):
                 file.unlink()
         held = model_folders.read(folder)
-        assert loading.tried(folder, held.config, 3).inputs == said
+        assert loading.tried(folder, held.config, 3, folder).inputs == said
 
 
 def test_a_recipe_is_loaded_too_and_the_forecast_counts_the_model(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def write(
             _verify(staging, plan)
             _files(plan, staging)
             fits = _checked(plan, staging) if check else []
-            loaded = _loaded(plan, staging) if load else []
+            loaded = _loaded(plan, staging, out) if load else []
             receipt = _receipt(plan, identity, crew, time.perf_counter() - began, how, fits, loaded, notes)
             with atomic.writing(staging):
                 (staging / RECEIPT).write_text(receipt.json() + "\n", encoding="utf-8")
@@ -366,14 +366,14 @@ def _shapes(model: ModelFolder) -> Found:
     return {n: (e.dtype, e.shape) for n, e in model.tensors.items() if "/" not in n}
 
 
-def _loaded(plan: Plan, staging: Path) -> list[dict[str, Any]]:
+def _loaded(plan: Plan, staging: Path, out: Path) -> list[dict[str, Any]]:
     """What transformers makes of every model that was written."""
     from headstart.io.loading import tried
 
     told = []
     for place, model, labels in plan.results:
         config = config_of(plan, model, labels)
-        found = tried(staging / place / model.main, config, len(labels) if labels else None)
+        found = tried(staging / place / model.main, config, len(labels) if labels else None, out / place)
         shapes = {name: list(shape) for name, shape in found.outputs.items()}
         told.append({"folder": place.rstrip("/") or ".", **asdict(found), "outputs": shapes})
     return told

@@ -61,8 +61,9 @@ def class_of(config: Mapping[str, Any], where: str) -> Any:
     return kind
 
 
-def tried(folder: Path, config: Mapping[str, Any], labels: int | None) -> Loaded:
-    """One model, loaded whole and run on one batch. labels: how many outputs it must have, where it has labels.
+def tried(folder: Path, config: Mapping[str, Any], labels: int | None, called: Path) -> Loaded:
+    """One model, loaded whole and run on one batch. labels: how many outputs it must have, where it has labels; called:
+    the folder that it is to be.
 
     Raises `Unreadable` where transformers loads it not or not whole, `Unfit` where what comes out is not finite or of
     another shape.
@@ -72,7 +73,7 @@ def tried(folder: Path, config: Mapping[str, Any], labels: int | None) -> Loaded
     from . import model_folders
     from .encoders import quiet
 
-    kind, where = class_of(config, f"`{folder}`"), f"`{folder}`, loaded with transformers"
+    kind, where = class_of(config, f"`{called}`"), f"`{called}`, loaded with transformers"
     with quiet(), torch.inference_mode():
         try:
             model, report = kind.from_pretrained(
@@ -126,7 +127,7 @@ def _check_outputs(found: Mapping[str, Any], labels: int | None, rows: int, wher
             raise Unfit(
                 f"`{name}` holds numbers that are not finite",
                 where=where,
-                fix="merge with --dtype float32, or look for such numbers in the models themselves",
+                fix="merge with --dtype float32 or a smaller scale, or look for such numbers in the models themselves",
             )
     shapes = {name: tuple(int(n) for n in tensor.shape) for name, tensor in found.items()}
     logits = shapes.get("logits")
