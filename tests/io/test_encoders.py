@@ -333,21 +333,6 @@ def test_text_pairs_reach_the_model_as_pairs(shelf: Shelf) -> None:
     np.testing.assert_allclose(features_of(shelf("bert"), rows), np.stack(expected), **SAME)
 
 
-def test_of_two_long_texts_those_tokens_are_kept_that_are_of_the_whole_ones(shelf: Shelf) -> None:
-    """The second has more words, and fewer of them in as many characters."""
-    from transformers import AutoModel, AutoTokenizer
-
-    one, other = "a an " * 200, "house tree under " * 300
-    called = AutoTokenizer.from_pretrained(shelf("bert"))(
-        one, other, truncation="longest_first", max_length=32, return_tensors="pt"
-    )
-    assert called["token_type_ids"].sum() == 16, "15 words and the end of the second"
-    with torch.no_grad():
-        expected = AutoModel.from_pretrained(shelf("bert")).eval()(**called).last_hidden_state[0].mean(0, keepdim=True)
-    found = features_of(shelf("bert"), pa.table({"text": [one], "text_pair": [other]}))
-    np.testing.assert_allclose(found, expected, **SAME)
-
-
 def test_pairs_reach_a_model_of_one_kind_of_tokens_as_its_own_library_reads_them(shelf: Shelf) -> None:
     """RoBERTa knows one kind: a tokenizer that tells two apart stopped every source of pairs."""
     from transformers import AutoModel, AutoTokenizer

@@ -28,7 +28,7 @@ from headstart.io.cache import Cache
 from headstart.io.places import cache_folder
 
 WIDTH = 8
-BACKEND = {"text": "torch-float32-4", "image": "torch-float32+pil-4"}
+BACKEND = {"text": "torch-float32-3", "image": "torch-float32+pil-3"}
 Array = np.ndarray[Any, Any]
 Features = Callable[[Rows], Array]
 

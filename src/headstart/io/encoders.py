@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 Loaded = TextEncoder | ImageEncoder
 BATCH_TOKENS = 2048  # the most padded tokens (or patches) of one batch; more are no faster (benchmarks/features.py)
 BATCH_COST = 128  # what a batch costs beside its tokens, in tokens
-BACKEND_VERSION = 4
+BACKEND_VERSION = 3
 
 
 class OpenedSource:

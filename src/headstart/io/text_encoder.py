@@ -223,11 +223,9 @@ class TextEncoder:
         rows: list[Tokens | None] = [None] * len(texts)
         open_rows = list(range(len(texts)))
         while open_rows:
-            # of two texts that are both too long the longer keeps a token more: the whole ones say which that is
-            ends = [None if pairs and min(len(texts[i]), len(pairs[i])) > bound else bound for i in open_rows]
             called = self.tokenizer(
-                [texts[i][:end] for i, end in zip(open_rows, ends, strict=True)],
-                None if pairs is None else [pairs[i][:end] for i, end in zip(open_rows, ends, strict=True)],
+                [texts[i][:bound] for i in open_rows],
+                None if pairs is None else [pairs[i][:bound] for i in open_rows],
                 truncation="longest_first",
                 max_length=room,
                 padding=False,
@@ -237,7 +235,7 @@ class TextEncoder:
             types = called.get("token_type_ids")
             left = []
             for at, i in enumerate(open_rows):
-                cut = ends[at] is not None and max(len(texts[i]), len(pairs[i]) if pairs else 0) > bound
+                cut = len(texts[i]) > bound or (pairs is not None and len(pairs[i]) > bound)
                 ids = called["input_ids"][at] or [nothing]
                 if cut and len(ids) < room:
                     left.append(i)
