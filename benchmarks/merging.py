@@ -75,6 +75,7 @@ def touch(count):  # as `touched` below
         for _ in range(0, count, 1 << 24):
             file.write(bytes(1 << 24))
     os.unlink(said["touched"])
+    os.sync()
 """
 OURS = (
     PEAK
