@@ -564,11 +564,44 @@ def test_a_delta_without_matrices_is_no_adapter(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", "resnet", head=True)
     shutil.copytree(base, tmp_path / "tuned")
     weights = load_file(base / "model.safetensors")
-    changed = {n: w + 1 if n.endswith("convolution.weight") else w for n, w in weights.items()}
+    changed = {n: w + 1 if n.endswith("normalization.weight") else w for n, w in weights.items()}
     save_file(changed, tmp_path / "tuned" / "model.safetensors", metadata={"format": "pt"})
     deltas.diff(base, tmp_path / "tuned", out=tmp_path / "d")
     with pytest.raises(Refused, match="changes no matrix that an adapter can hold"):
         adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=2)
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("kind", ["resnet", "convnext", "vit", "dinov2", "swin", "beit"])
+def test_convolutions_are_of_low_rank_and_what_lies_in_modules_that_stay_whole_is_not(
+    kind: str, every: bool, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """every: vectors and tokens, too, some of which lie in modules that hold matrices."""
+    base = save_model(tmp_path / "base", kind, head=True)
+    shutil.copytree(base, tmp_path / "tuned")
+    draw = torch.Generator().manual_seed(1)
+    weights = load_file(base / "model.safetensors")
+    moved = {n for n, w in weights.items() if w.is_floating_point() and "running" not in n and (every or w.dim() > 1)}
+    changed = {n: w + 0.1 * torch.randn(w.shape, generator=draw) if n in moved else w for n, w in weights.items()}
+    save_file(changed, tmp_path / "tuned" / "model.safetensors", metadata={"format": "pt"})
+    deltas.diff(base, tmp_path / "tuned", out=tmp_path / "d")
+    told = adapters.from_delta(tmp_path / "d", base, out=tmp_path / "lora", rank=10_000)
+    assert told["kept"] == pytest.approx(1)
+    assert told["unknown"] == []
+    if kind == "resnet":
+        assert told["why"] == {}
+    if kind == "convnext" and not every:
+        assert {n.rpartition(".")[2] for n in told["why"]} == {"dwconv"}
+    model = peft.PeftModel.from_pretrained(AutoModelForImageClassification.from_pretrained(base), told["out"]).eval()
+    assert not [w for w in recwarn if "missing" in str(w.message) or "unexpected" in str(w.message)]
+    pixels = torch.randn((2, 3, 16, 16), generator=draw)
+    right = AutoModelForImageClassification.from_pretrained(tmp_path / "tuned").eval()(pixels).logits
+    torch.testing.assert_close(model(pixels).logits, right, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.merge_and_unload()(pixels).logits, right, atol=1e-4, rtol=1e-4)
+    adapters.to_delta(told["out"], base, out=tmp_path / "back")
+    made = deltas.apply(tmp_path / "back", base, out=tmp_path / "made")
+    for name, tensor in load_file(made / "model.safetensors").items():
+        torch.testing.assert_close(tensor, changed[name], atol=1e-5, rtol=1e-5)
 
 
 def test_modules_that_transformers_has_not_are_named(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,10 +231,11 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
                cache: Path | None = None) -> dict[str, Any]:  # fmt: skip
     """An adapter from a delta: matrices by their nearest low rank, all else as modules that are kept whole.
 
-    Embeddings are matrices, too, where peft takes them and the rank is less than both sides. Modules are called as in
-    the fine-tune, which may wrap its base. Gives how much of the change was kept: 1 - (what was lost / the change) in
-    squares, over the matrices; why matrices are kept whole, by module; and modules that transformers' class has not,
-    which peft does not find. Where transformers renames what it loads, as of ViT, names are those that it gives.
+    Embeddings are matrices, too, where peft takes them and the rank is less than both sides, and so are convolutions
+    without groups or gaps, with all places of their kernels side by side. Modules are called as in the fine-tune, which
+    may wrap its base. Gives how much of the change was kept: 1 - (what was lost / the change) in squares, over the
+    matrices; why matrices are kept whole, by module; and modules that transformers' class has not, which peft does not
+    find. Where transformers renames what it loads, as of ViT, names are those that it gives.
     """
     import math
 
@@ -255,13 +256,16 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
     saved: list[str] = []
     why: dict[str, str] = {}
     kept = whole = 0.0
+    # peft keeps a module whole with all that lies in it
+    owners = {m for n in held.changes for m, _, last in [n.rpartition(".")] if last not in ("weight", "bias")}
     for name, change in held.changes.items():
         module, _, last = name.rpartition(".")
         source = theirs.get(name)
         before = deltas.tensor(root, source) if source is not None else None
-        matrix = last == "weight" and len(shape_of(change)) == 2
-        kind = _kind_of(module, layers)
-        reason = _why_whole(name, change, before, kind, layers, rank) if matrix else None
+        axes = len(shape_of(change))
+        matrix = last == "weight" and axes > 1
+        kind = _kind_of(module, layers, axes)
+        reason = _why_whole(name, change, before, kind, layers, rank, owners) if matrix else None
         if matrix and reason is None and before is not None and kind is not None:
             # `diff` with exact keeps a tensor whole where base + change would round
             numbers = change.values.float() - before.float() if isinstance(change, Whole) else dense(change, before)
@@ -285,7 +289,8 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
     tied = {} if layers is None else {c: n for c, n in layers.tied.items() if c not in theirs and n in theirs}
     # a module that is kept whole is tied to nothing in peft: what it was tied to is kept beside it
     saved += [c.rpartition(".")[0] for c, n in tied.items() if n.rpartition(".")[0] in saved]
-    for module in dict.fromkeys(saved):
+    saved = [m for m in dict.fromkeys(saved) if not any(m.startswith(f"{o}.") for o in saved)]
+    for module in saved:
         for tensor in _of_module(module, {**theirs, **tied}):
             name = tied.get(tensor, tensor)
             changes[tensor] = Whole(_after(name, theirs[name], held, root, applied))
@@ -298,10 +303,10 @@ def from_delta(delta: str | Path, base: str | Path, *, out: str | Path, rank: in
         changes = {layers.loaded.get(n, n): change for n, change in changes.items()}
         kinds = {layers.loaded.get(n, n): kind for n, kind in kinds.items()}
         saved, why = [layers.as_loaded(m) for m in saved], {layers.as_loaded(m): r for m, r in why.items()}
-    made = Adapter(root.name, changes, kinds, tuple(dict.fromkeys(saved)), config)
+    made = Adapter(root.name, changes, kinds, tuple(saved), config)
     peft_folders.write(made, place, overwrite=overwrite)
     return {
-        "out": str(place), "rank": rank, "matrices": len(kinds), "saved": list(dict.fromkeys(saved)), "why": why,
+        "out": str(place), "rank": rank, "matrices": len(kinds), "saved": saved, "why": why,
         "unknown": lost, "kept": kept / whole if whole else 1.0, "lost": math.sqrt(max(0.0, whole - kept)),
     }  # fmt: skip
 
@@ -317,28 +322,34 @@ def _layers(delta: Delta, root: ModelFolder) -> Layers | None:
     return layers_of(told if isinstance(told, dict) else root.config, shapes, f"delta of `{root.name}`")
 
 
-def _kind_of(module: str, layers: Layers | None) -> LayerKind | None:
+def _kind_of(module: str, layers: Layers | None, axes: int) -> LayerKind | None:
     """By its name where transformers does not know it: what is called an embedding may be of several kinds."""
     known = layers.called(module) if layers is not None else None
     if layers is None or known is None:
-        return None if "embed" in module else "linear"
+        return None if "embed" in module or axes != 2 else "linear"
     return layers.kinds[known]
 
 
 def _why_whole(
-    name: str, change: Form, before: torch.Tensor | None, kind: LayerKind | None, layers: Layers | None, rank: int
-) -> str | None:
-    """Why a matrix is kept whole, or None where it is one of low rank."""
+    name: str, change: Form, before: torch.Tensor | None, kind: LayerKind | None, layers: Layers | None, rank: int,
+    owners: Collection[str],
+) -> str | None:  # fmt: skip
+    """Why a matrix is kept whole, or None where it is one of low rank. owners: modules that are kept whole anyway."""
     from headstart.numerics.delta import shape_of
 
     shape, module = tuple(shape_of(change)), name.rpartition(".")[0]
+    outer = next((o for o in owners if module == o or module.startswith(f"{o}.")), None)
+    if outer is not None:
+        return f"it lies in `{outer}`, which is kept whole"
     if before is None:
         return "the base has none"
     if shape != tuple(before.shape):
-        return f"it has {shape[0]} × {shape[1]} numbers, and the base {' × '.join(map(str, before.shape))}"
+        return f"it has {' × '.join(map(str, shape))} numbers, and the base {' × '.join(map(str, before.shape))}"
     known = layers.called(module) if layers is not None else None
     if layers is None or known is None:
         return None if kind is not None else "transformers does not say what kind of layer it is"
+    if kind is None and len(shape) > 2:
+        return "low rank is for matrices, and for convolutions without groups or gaps"
     if kind is None:
         return "peft has no LoRA for its kind of layer"
     if kind == "linear" and "transposed" in layers.kinds.values():
@@ -356,8 +367,8 @@ def _why_whole(
 
 
 def _of_module(module: str, theirs: Mapping[str, str | None]) -> list[str]:
-    """All tensors of a module that is kept whole, changed or not."""
-    return [n for n in theirs if n.rpartition(".")[0] == module]
+    """All tensors of a module that is kept whole, and of those in it, changed or not."""
+    return [n for n in theirs if n.startswith(f"{module}.")]
 
 
 def _after(name: str, source: str | None, delta: Any, root: ModelFolder, applied: Any) -> torch.Tensor:

@@ -13,7 +13,7 @@ from .load_check import Shapes, check_parts, kind_of
 from .loading import FAULTS
 from .tensor_names import as_loaded
 
-LayerKind = Literal["linear", "transposed", "embedding"]  # those of matrices
+LayerKind = Literal["linear", "transposed", "embedding", "convolution"]  # those that a LoRA can be of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Layers:
         >>> Layers({}, loaded={"layer.0.query.weight": "layers.0.q_proj.weight"}).as_loaded("layer.0.query")
         'layers.0.q_proj'
         """
-        of_part = (self.loaded.get(f"{module}.{part}") for part in ("weight", "bias"))
-        return next((n.rpartition(".")[0] for n in of_part if n is not None), module)
+        inner = ((new, n[len(module) :]) for n, new in self.loaded.items() if n.startswith(f"{module}."))
+        return next((new.removesuffix(part) for new, part in inner if new.endswith(part)), module)
 
 
 def layers_of(config: Mapping[str, Any], tensors: Shapes, where: str) -> Layers | None:
@@ -73,10 +73,22 @@ def layers_of(config: Mapping[str, Any], tensors: Shapes, where: str) -> Layers 
         embedding = _input_of(model)
     except FAULTS:
         return None
-    found = {n: next((k for of, k in kinds if type(m) is of), None) for n, m in model.named_modules()}
+    found = {
+        n: "convolution" if _is_plain_convolution(m) else next((k for of, k in kinds if type(m) is of), None)
+        for n, m in model.named_modules()
+    }
     inputs = tuple(n for n, m in model.named_modules() if m is embedding)
     tied = {str(a): str(b) for a, b in (getattr(model, "all_tied_weights_keys", None) or {}).items()}
     return Layers(found, inputs, tied, f"{kind.base_model_prefix}.", as_loaded(model, tensors))
+
+
+def _is_plain_convolution(module: Any) -> bool:
+    """Whether a LoRA of peft fits: it makes its own first convolution without groups, gaps or other padding."""
+    import torch
+
+    if type(module) not in (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d):
+        return False
+    return bool(module.groups == 1 and set(module.dilation) == {1} and module.padding_mode == "zeros")
 
 
 def _input_of(model: Any) -> Any:
