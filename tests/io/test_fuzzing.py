@@ -285,13 +285,15 @@ def test_no_name_in_a_delta_is_a_path(tmp_path: Path, facts: dict[str, Any]) -> 
 
 
 def test_an_absolute_name_in_a_delta_is_not_followed(tmp_path: Path) -> None:
-    save_file(GOOD, tmp_path / "model.safetensors")
-    mark = store.fingerprint(model_folders.read(tmp_path))
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file(GOOD, base / "model.safetensors")
+    mark = store.fingerprint(model_folders.read(base))
     facts = {"tensors": {f"{tmp_path}/escape/w": "w"}}
     store.write(forms.Delta(mark, {}, (), facts), tmp_path / "d")
     with pytest.raises(Problem, match="leads out of the folder"):
-        deltas.apply(tmp_path / "d", tmp_path, out=tmp_path / "out")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "model.safetensors"]
+        deltas.apply(tmp_path / "d", base, out=tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "d"]
 
 
 def lora(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
