@@ -160,3 +160,11 @@ def test_inner_folds_are_even_within_classes_and_follow_ids() -> None:
         assert np.ptp(np.bincount(folds[y == c], minlength=3)) <= 1
     order = np.random.default_rng(0).permutation(31)
     assert inner_folds([ids[i] for i in order], y[order], 3).tolist() == folds[order].tolist()
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_what_is_not_a_number_is_no_feature_that_does_not_vary(odd: float) -> None:
+    x, y = rows()
+    x[3] = odd
+    with pytest.raises((ValueError, np.linalg.LinAlgError)), np.errstate(invalid="ignore"):
+        chosen(x, y, 4, [str(i) for i in range(60)])

@@ -115,7 +115,7 @@ class _Axes:
     @classmethod
     def of(cls, features: Array) -> _Axes:
         centre, scale = standard(features)
-        alive = np.isfinite(scale)
+        alive = ~np.isinf(scale)  # what is not a number stays, and is told by what meets it
         z = _standardised(features, centre, scale, alive)
         wide = z.shape[0] < z.shape[1]
         power, turn = np.linalg.eigh(z @ z.T if wide else z.T @ z)
